@@ -1,1 +1,12 @@
-//! Words every other module speaks: identifiers, offsets, time, buffers, limits, queues. Pure but for `buffer`'s memory.
+//! Words every other module speaks: identifiers, buffers, queues and wake-ups.
+//!
+//! Invariants
+//! 1. A byte that a view of a buffer shows never changes while the view lives (`buffer::Chunk::view` asserts `end <= filled`).
+//! 2. Every queue is bounded (`mailbox::Sender::try_send` refuses at the bound).
+//!
+//! Not for: I/O, clocks, randomness or threads. `unsafe` stands in `buffer` alone.
+
+pub mod buffer;
+pub mod ids;
+pub mod mailbox;
+pub mod sync;

@@ -1,0 +1,206 @@
+//! Wake-ups between tasks of one shard. Single-threaded by type (`Rc`): what crosses shards goes through `mailbox`.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// "Something changed, look again": wakes every waiter that registered before the call.
+#[derive(Default)]
+pub struct Notify {
+    generation: Cell<u64>,
+    waiters: RefCell<Vec<Waker>>,
+}
+
+impl Notify {
+    /// Wakes all current waiters.
+    pub fn notify(&self) {
+        self.generation.set(self.generation.get() + 1);
+        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// Completes at the first `notify` after this call (not after the first poll: no wake-up is missed in between).
+    pub fn notified(&self) -> impl Future<Output = ()> + '_ {
+        let seen = self.generation.get();
+        poll_fn(move |cx| {
+            if self.generation.get() != seen {
+                return Poll::Ready(());
+            }
+            let mut waiters = self.waiters.borrow_mut();
+            if !waiters.iter().any(|w| w.will_wake(cx.waker())) {
+                waiters.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Waits until `condition` holds, looking again at every `notify`.
+    pub async fn until(&self, mut condition: impl FnMut() -> bool) {
+        loop {
+            let changed = self.notified();
+            if condition() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+struct OneshotState<T> {
+    value: Option<T>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+/// The sending half of a single value; dropping it unsent ends the receiver with `None`.
+pub struct OneshotSender<T>(Rc<RefCell<OneshotState<T>>>);
+
+/// The receiving half: a future of `Some(value)`, or `None` when the sender went away.
+pub struct OneshotReceiver<T>(Rc<RefCell<OneshotState<T>>>);
+
+pub fn oneshot<T>() -> (OneshotSender<T>, OneshotReceiver<T>) {
+    let state = Rc::new(RefCell::new(OneshotState {
+        value: None,
+        closed: false,
+        waker: None,
+    }));
+    (OneshotSender(state.clone()), OneshotReceiver(state))
+}
+
+impl<T> OneshotSender<T> {
+    pub fn send(self, value: T) {
+        self.0.borrow_mut().value = Some(value);
+    }
+}
+
+impl<T> Drop for OneshotSender<T> {
+    fn drop(&mut self) {
+        let waker = {
+            let mut state = self.0.borrow_mut();
+            state.closed = true;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Future for OneshotReceiver<T> {
+    type Output = Option<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let mut state = self.0.borrow_mut();
+        if let Some(value) = state.value.take() {
+            return Poll::Ready(Some(value));
+        }
+        if state.closed {
+            return Poll::Ready(None);
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// A budget of units (bytes, slots) of one shard: `acquire` waits until enough is free; the permit gives back on drop.
+pub struct Budget {
+    limit: u64,
+    used: Cell<u64>,
+    freed: Notify,
+}
+
+/// Units taken from a `Budget`.
+pub struct Permit {
+    budget: Rc<Budget>,
+    units: u64,
+}
+
+impl Budget {
+    pub fn new(limit: u64) -> Rc<Self> {
+        Rc::new(Self {
+            limit,
+            used: Cell::new(0),
+            freed: Notify::default(),
+        })
+    }
+
+    pub fn used(&self) -> u64 {
+        self.used.get()
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes `units` if they are free now. A request above the whole limit is served when nothing else is out, so that
+    /// one oversized but allowed item cannot wait for ever.
+    pub fn try_acquire(self: &Rc<Self>, units: u64) -> Option<Permit> {
+        let used = self.used.get();
+        if used != 0 && used.saturating_add(units) > self.limit {
+            return None;
+        }
+        self.used.set(used.saturating_add(units));
+        Some(Permit {
+            budget: self.clone(),
+            units,
+        })
+    }
+
+    pub async fn acquire(self: &Rc<Self>, units: u64) -> Permit {
+        loop {
+            let freed = self.freed.notified();
+            if let Some(permit) = self.try_acquire(units) {
+                return permit;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Permit {
+    pub fn units(&self) -> u64 {
+        self.units
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.used.set(self.budget.used.get() - self.units);
+        self.budget.freed.notify();
+    }
+}
+
+/// The first of two futures to finish; the other is dropped.
+pub async fn race<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
+    let mut a = std::pin::pin!(a);
+    let mut b = std::pin::pin!(b);
+    poll_fn(|cx| match a.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(value),
+        Poll::Pending => b.as_mut().poll(cx),
+    })
+    .await
+}
+
+/// Runs the futures side by side in the calling task; results come in the order of the inputs.
+pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures.into_iter().map(|f| Some(Box::pin(f))).collect();
+    let mut results: Vec<Option<F::Output>> = pending.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        let mut waiting = false;
+        for (slot, result) in pending.iter_mut().zip(&mut results) {
+            let Some(future) = slot else { continue };
+            match future.as_mut().poll(cx) {
+                Poll::Ready(value) => {
+                    *result = Some(value);
+                    *slot = None;
+                }
+                Poll::Pending => waiting = true,
+            }
+        }
+        if waiting { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
