@@ -1,1 +1,132 @@
-//! (being built)
+//! The log: partitions of one shard, their segments, the journal and the arena that make an append last.
+//!
+//! In: validated record batches, in the order of the calls. Out: offsets when the durability class's end has passed them,
+//! and batches below the high watermark. See `docs/ARCHITECTURE.md` for the five ends and the two classes.
+//!
+//! Not for: the wire protocol, which partition lives where, who may read.
+
+mod memory;
+mod options;
+
+pub use memory::{Partition, Store};
+pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::ids::PartitionId;
+
+/// The ends of one partition's log, all exclusive offsets: `log_start ≤ settled ≤ durable ≤ written ≤ appended`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ends {
+    /// The first offset that may be read.
+    pub log_start: i64,
+    /// Durable in the segment alone.
+    pub settled: i64,
+    /// Durable in segment plus journal.
+    pub durable: i64,
+    /// Survives the death of the process.
+    pub written: i64,
+    /// Assigned.
+    pub appended: i64,
+}
+
+/// What opening a partition needs to know.
+#[derive(Clone, Debug)]
+pub struct PartitionSpec {
+    pub id: PartitionId,
+    /// For the folder's name (`<topic>-<index>`) and the operator's log lines; identity is `id`.
+    pub topic_name: Arc<str>,
+    /// Index into the configured `log.dirs`.
+    pub directory: usize,
+    pub options: LogOptions,
+}
+
+/// What a broker tells its store at start.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// `log.dirs`.
+    pub directories: Vec<PathBuf>,
+    /// `ringtail.arena.dir`.
+    pub arena_directory: PathBuf,
+    /// This shard's part of `ringtail.memory.bytes`.
+    pub memory_bytes: u64,
+    /// `ringtail.journal.bytes`, per shard and directory.
+    pub journal_bytes: u64,
+    /// Free space below which produce is refused.
+    pub reserve_bytes: u64,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration_ms: i64,
+    pub cluster_id: String,
+    pub node_id: i32,
+    pub shard: usize,
+    pub shards: usize,
+}
+
+/// The answer to an append whose class's end has passed it (or to a retried duplicate of one).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    pub base_offset: i64,
+    /// Set on topics with `message.timestamp.type=LogAppendTime`, else -1.
+    pub append_time_ms: i64,
+    pub log_start: i64,
+}
+
+/// Why an append was refused or its fate is unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppendError {
+    /// The sequence does not follow the producer's last one → OUT_OF_ORDER_SEQUENCE_NUMBER.
+    OutOfOrderSequence,
+    /// An older epoch of the producer → INVALID_PRODUCER_EPOCH.
+    StaleProducerEpoch,
+    /// Larger than a segment may be → RECORD_LIST_TOO_LARGE.
+    TooLargeForSegment,
+    /// The partition is being deleted or its shard is stopping → NOT_LEADER_OR_FOLLOWER.
+    Closed,
+    /// The directory is out of service → KAFKA_STORAGE_ERROR.
+    Offline,
+    /// The directory has less free space than its reserve → KAFKA_STORAGE_ERROR (retriable).
+    Full,
+}
+
+/// Why a read found nothing to give.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadError {
+    /// Below the log start or above the high watermark → OFFSET_OUT_OF_RANGE.
+    OutOfRange,
+    /// Bytes below the durable watermark do not verify → CORRUPT_MESSAGE.
+    Corrupt,
+    /// → KAFKA_STORAGE_ERROR.
+    Offline,
+    /// → NOT_LEADER_OR_FOLLOWER.
+    Closed,
+}
+
+/// Whole batches, as they go on the wire.
+#[derive(Clone, Debug, Default)]
+pub struct LogSlice {
+    pub pieces: Vec<Bytes>,
+    pub bytes: usize,
+}
+
+/// A record's place in time: the answer to a look-up by timestamp.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimedOffset {
+    pub timestamp_ms: i64,
+    pub offset: i64,
+    pub leader_epoch: i32,
+}
+
+/// Why opening, creating or deleting failed; names the file and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StorageError(pub String);
+
+impl std::fmt::Display for StorageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StorageError {}
