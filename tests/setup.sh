@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Installs what the tests use beside Rust: kcat, the Python clients, Apache Kafka's broker and Java tools.
+# Safe to run again: what is there is left alone. Nothing but tests/.deps and Debian packages is touched.
+#
+#   tests/setup.sh           everything
+#   tests/setup.sh --quick   what `tests/run.sh --quick` uses (build tools and kcat)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+deps=tests/.deps
+mkdir -p "$deps"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() {
+    say "FAILED: $1"
+    say "to fix: $2"
+    exit 1
+}
+
+# Runs a command, and shows what it printed only when it fails.
+quietly() {
+    local out
+    if ! out=$("$@" 2>&1); then
+        printf '%s\n' "$out" | tail -n 40 >&2
+        return 1
+    fi
+}
+
+installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+# debian PROBE PACKAGE: the package is wanted unless the command PROBE succeeds.
+missing=()
+debian() { eval "$1" >/dev/null 2>&1 || missing+=("$2"); }
+
+debian 'command -v kcat' kcat
+debian 'command -v cc && command -v c++ && command -v make' build-essential
+debian 'command -v pkg-config' pkg-config
+debian 'installed zlib1g-dev' zlib1g-dev
+if [ "${1:-}" != --quick ]; then
+    debian 'python3 -c "import ensurepip, venv"' python3-venv
+    debian 'java -version 2>&1 | grep -E "version \"(17|18|19|2[0-9])"' openjdk-17-jre-headless
+    debian 'command -v mvn' maven
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    say "installing Debian packages: ${missing[*]}"
+    command -v apt-get >/dev/null || fail "no apt-get here" "install by hand: ${missing[*]}"
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || fail "not root and no sudo" "as root: apt-get install ${missing[*]}"
+        as_root=(sudo)
+    fi
+    quietly "${as_root[@]}" apt-get update || say "apt-get update failed; going on with the package lists that are there"
+    quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" ||
+        fail "apt-get could not install: ${missing[*]}" "run 'apt-get install ${missing[*]}' as root and read what it says"
+fi
+command -v cargo >/dev/null || fail "cargo is not installed" "install Rust (the version in Cargo.toml's rust-version or newer)"
+[ "${1:-}" != --quick ] || exit 0
+
+# venv NAME IMPORT-CHECK PACKAGE…: an environment of its own under tests/.deps, made once.
+venv() {
+    local dir=$deps/$1 check=$2
+    shift 2
+    if [ -x "$dir/bin/python" ] && "$dir/bin/python" -c "$check" 2>/dev/null; then
+        return
+    fi
+    say "Python environment $dir: $*"
+    rm -rf "$dir"
+    quietly python3 -m venv "$dir" || fail "python3 -m venv $dir" "install python3-venv, remove $dir, run tests/setup.sh again"
+    quietly "$dir/bin/python" -m pip install --disable-pip-version-check "$@" ||
+        fail "pip could not install: $*" "see pip's message above; then run tests/setup.sh again"
+    "$dir/bin/python" -c "$check" || fail "$dir does not import what it should" "remove $dir and run tests/setup.sh again"
+}
+venv python-current \
+    'import kafka, confluent_kafka, lz4, zstandard; assert int(kafka.__version__.split(".")[0]) >= 3' \
+    'kafka-python>=3,<4' 'confluent-kafka>=2' lz4 zstandard
+venv python-2 \
+    'import kafka; assert kafka.__version__.startswith("2.")' \
+    'kafka-python>=2,<3'
+
+libs=$deps/kafka/libs
+if ! cmp -s tests/compat/java/pom.xml "$libs/pom.xml"; then
+    say "Apache Kafka's jars: $libs"
+    rm -rf "$libs"
+    quietly mvn -q -B -f tests/compat/java/pom.xml dependency:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$PWD/$libs" ||
+        fail "maven could not fetch Apache Kafka" "see maven's message above; then run tests/setup.sh again"
+    ls "$libs"/kafka_2.13-*.jar "$libs"/kafka-tools-*.jar >/dev/null ||
+        fail "no Kafka jars in $libs" "remove $libs and run tests/setup.sh again"
+    cp tests/compat/java/pom.xml "$libs/pom.xml"
+fi
+say "ready"
