@@ -21,7 +21,7 @@ pub struct Api {
 }
 
 macro_rules! apis {
-    ($($name:ident = $key:literal: $request:ident, $response:ident $(, advertised from $advertised:literal)?;)*) => {
+    ($($name:ident = $key:literal: $request:ty, $response:ty $(, advertised from $advertised:literal)?;)*) => {
         /// The keys of the served APIs.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(i16)]
@@ -49,7 +49,7 @@ macro_rules! apis {
         /// Calls the visitor with the types of every served API.
         #[cfg(test)]
         pub(super) fn visit_apis(visitor: &mut impl super::tests::ApiVisitor) {
-            $(visitor.visit::<$request<'static>, $response<'static>>(
+            $(visitor.visit::<$request, $response>(
                 Api::by_key($key).expect("every row of the table is found"),
             );)*
         }
@@ -57,10 +57,19 @@ macro_rules! apis {
 }
 
 apis! {
-    Produce = 0: ProduceRequest, ProduceResponse, advertised from 0;
-    Fetch = 1: FetchRequest, FetchResponse;
-    Metadata = 3: MetadataRequest, MetadataResponse;
-    ApiVersions = 18: ApiVersionsRequest, ApiVersionsResponse;
+    Produce = 0: ProduceRequest<'static>, ProduceResponse<'static>, advertised from 0;
+    Fetch = 1: FetchRequest<'static>, FetchResponse<'static>;
+    ListOffsets = 2: ListOffsetsRequest<'static>, ListOffsetsResponse<'static>;
+    Metadata = 3: MetadataRequest<'static>, MetadataResponse<'static>;
+    ApiVersions = 18: ApiVersionsRequest<'static>, ApiVersionsResponse<'static>;
+    CreateTopics = 19: CreateTopicsRequest<'static>, CreateTopicsResponse<'static>;
+    DeleteTopics = 20: DeleteTopicsRequest<'static>, DeleteTopicsResponse<'static>;
+    InitProducerId = 22: InitProducerIdRequest<'static>, InitProducerIdResponse;
+    OffsetForLeaderEpoch = 23: OffsetForLeaderEpochRequest<'static>, OffsetForLeaderEpochResponse<'static>;
+    DescribeConfigs = 32: DescribeConfigsRequest<'static>, DescribeConfigsResponse<'static>;
+    CreatePartitions = 37: CreatePartitionsRequest<'static>, CreatePartitionsResponse<'static>;
+    DescribeCluster = 60: DescribeClusterRequest, DescribeClusterResponse<'static>;
+    DescribeTopicPartitions = 75: DescribeTopicPartitionsRequest<'static>, DescribeTopicPartitionsResponse<'static>;
 }
 
 const _: () = {
