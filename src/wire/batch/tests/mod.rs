@@ -1,5 +1,7 @@
 //! The batch format against an independent codec, against damage, and against its own arithmetic.
 
+mod hostile;
+mod oracle;
 mod plain;
 
 use super::*;
@@ -55,4 +57,14 @@ pub(super) fn with_codec(codec: Codec) -> BatchOptions {
 pub(super) fn reseal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[field::ATTRIBUTES..]);
     batch[field::CRC..][..4].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// The header of an uncompressed batch in front of another payload, lengths and CRC made right.
+pub(super) fn with_payload(plain: &[u8], codec: Codec, payload: &[u8]) -> Vec<u8> {
+    let mut batch = [&plain[..HEADER_BYTES], payload].concat();
+    let length = (batch.len() - LENGTH_PREFIX_BYTES) as i32;
+    batch[field::BATCH_LENGTH..][..4].copy_from_slice(&length.to_be_bytes());
+    batch[field::ATTRIBUTES + 1] = batch[field::ATTRIBUTES + 1] & !7 | codec.number();
+    reseal(&mut batch);
+    batch
 }
