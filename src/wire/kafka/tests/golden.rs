@@ -114,12 +114,10 @@ where
                 "{name} {version} seed {seed}: {} bytes unread",
                 unread.len()
             );
-            let (ours_text, their_text) = (format!("{message:?}"), format!("{their_message:?}"));
-            assert_eq!(
-                normalised(&ours_text),
-                normalised(&their_text),
-                "{name} {version} seed {seed}"
-            );
+            let ours_text = normalised(&format!("{message:?}"));
+            let mut their_text = normalised(&format!("{their_message:?}"));
+            UNRELEASED.iter().for_each(|fields| their_text = their_text.replace(fields, ""));
+            assert_eq!(ours_text, their_text, "{name} {version} seed {seed}");
 
             let mut their_bytes = BytesMut::new();
             their_message
