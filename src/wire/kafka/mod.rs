@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. Decoding allocates nothing; a declared length or count is believed only as far as there are bytes
-//!    (`Decoder::take`, `List::read_nullable`).
+//!    (`Decoder::take`, `List::read_nullable`; `tests/wire_memory.rs` counts).
 //! 2. No input panics: a `List` decodes again only bytes that decoded before (`expect` in `list::Iter::next`).
 //! 3. The work to decode a frame is linear in its length: every array element takes at least a byte
 //!    (`DecodeErrorKind::EmptyElement`), and nesting is as deep as the descriptions are.

@@ -116,7 +116,9 @@ where
             );
             let ours_text = normalised(&format!("{message:?}"));
             let mut their_text = normalised(&format!("{their_message:?}"));
-            UNRELEASED.iter().for_each(|fields| their_text = their_text.replace(fields, ""));
+            UNRELEASED
+                .iter()
+                .for_each(|fields| their_text = their_text.replace(fields, ""));
             assert_eq!(ours_text, their_text, "{name} {version} seed {seed}");
 
             let mut their_bytes = BytesMut::new();

@@ -4,6 +4,7 @@ use super::api::Api;
 use super::encoder::{Encoder, Sink};
 use super::message::Message;
 
+mod bounds;
 mod frames;
 mod golden;
 pub mod prng;
