@@ -1,0 +1,352 @@
+//! Where the broker listens and what it tells clients to connect to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::load::ConfigError;
+use super::settings::Settings;
+
+/// Where a listener binds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Bind {
+    /// Every address, IPv4 and IPv6.
+    All,
+    /// 127.0.0.1 and ::1.
+    Localhost,
+    /// One address or a name to resolve.
+    Host(String),
+}
+
+/// One plain-text listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// In capitals, such as `PLAINTEXT`.
+    pub name: String,
+    pub bind: Bind,
+    /// 0 = any free one.
+    pub port: u16,
+}
+
+/// What clients that came in on the listener of the same name are told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdvertisedListener {
+    pub name: String,
+    pub host: String,
+    /// 0 = the port that the listener got.
+    pub port: u16,
+}
+
+impl Listener {
+    /// The addresses to bind with this port; `None` if the host has to be resolved. `All` is the IPv6 wildcard, which
+    /// is dual-stack.
+    pub fn addresses(&self, port: u16) -> Option<Vec<SocketAddr>> {
+        let hosts: Vec<IpAddr> = match &self.bind {
+            Bind::All => vec![Ipv6Addr::UNSPECIFIED.into()],
+            Bind::Localhost => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            Bind::Host(host) => vec![host.parse().ok()?],
+        };
+        Some(hosts.into_iter().map(|host| SocketAddr::new(host, port)).collect())
+    }
+}
+
+pub(super) const PORT_DEFAULT: u16 = 9092;
+
+/// `NAME`, host and port of one entry.
+struct Endpoint {
+    name: String,
+    host: String,
+    port: u16,
+}
+
+/// Listeners and what is advertised, from `listeners`, `advertised.listeners`, `listener.security.protocol.map` and
+/// `controller.listener.names`. `host_name` stands for a wildcard address in what is advertised. The third part are
+/// listeners that were left out.
+pub(super) fn listeners(
+    settings: &Settings,
+    host_name: &str,
+) -> Result<(Vec<Listener>, Vec<AdvertisedListener>, Vec<String>), ConfigError> {
+    let controllers: Vec<String> = settings
+        .list("controller.listener.names")
+        .into_iter()
+        .map(str::to_ascii_uppercase)
+        .collect();
+    let (left_out, endpoints): (Vec<_>, Vec<_>) = endpoints(settings, "listeners")?
+        .into_iter()
+        .partition(|endpoint| controllers.contains(&endpoint.name));
+    let error = |problem: String| Err(ConfigError::new(settings, "listeners", problem));
+    for endpoint in &endpoints {
+        check_protocol(settings, &endpoint.name)?;
+    }
+    let listeners = match settings.text("listeners") {
+        None => vec![Listener {
+            name: "PLAINTEXT".into(),
+            bind: Bind::Localhost,
+            port: PORT_DEFAULT,
+        }],
+        Some(_) => endpoints.iter().map(listener).collect(),
+    };
+    if listeners.is_empty() {
+        return error("names no listener for clients".into());
+    }
+    for (i, one) in listeners.iter().enumerate() {
+        if listeners[..i].iter().any(|other| other.name == one.name) {
+            return error(format!("names {} twice", one.name));
+        }
+        let overlap = |other: &&Listener| {
+            other.port == one.port
+                && one.port != 0
+                && (other.bind == one.bind || other.bind == Bind::All || one.bind == Bind::All)
+        };
+        if let Some(other) = listeners[..i].iter().find(overlap) {
+            return error(format!(
+                "gives port {} to both {} and {}",
+                one.port, other.name, one.name
+            ));
+        }
+    }
+    let advertised = advertised(settings, &listeners, &controllers, host_name)?;
+    Ok((
+        listeners,
+        advertised,
+        left_out.into_iter().map(|endpoint| endpoint.name).collect(),
+    ))
+}
+
+fn listener(endpoint: &Endpoint) -> Listener {
+    let bind = match endpoint.host.as_str() {
+        "" => Bind::All,
+        host if host.parse() == Ok(Ipv6Addr::UNSPECIFIED) => Bind::All,
+        "localhost" => Bind::Localhost,
+        host => Bind::Host(host.to_owned()),
+    };
+    Listener {
+        name: endpoint.name.clone(),
+        bind,
+        port: endpoint.port,
+    }
+}
+
+fn advertised(
+    settings: &Settings,
+    listeners: &[Listener],
+    controllers: &[String],
+    host_name: &str,
+) -> Result<Vec<AdvertisedListener>, ConfigError> {
+    let error = |problem: String| Err(ConfigError::new(settings, "advertised.listeners", problem));
+    if settings.text("advertised.listeners").is_none() {
+        let own = |listener: &Listener| {
+            let host = match &listener.bind {
+                Bind::All => host_name.to_owned(),
+                Bind::Localhost => "localhost".into(),
+                Bind::Host(host) if is_unspecified(host) => host_name.to_owned(),
+                Bind::Host(host) => host.clone(),
+            };
+            AdvertisedListener {
+                name: listener.name.clone(),
+                host,
+                port: listener.port,
+            }
+        };
+        return Ok(listeners.iter().map(own).collect());
+    }
+    let mut advertised: Vec<AdvertisedListener> = Vec::new();
+    for endpoint in endpoints(settings, "advertised.listeners")? {
+        if controllers.contains(&endpoint.name) {
+            continue;
+        }
+        if !listeners.iter().any(|listener| listener.name == endpoint.name) {
+            return error(format!("{} is not one of listeners", endpoint.name));
+        }
+        if is_unspecified(&endpoint.host) {
+            return error(format!(
+                "clients cannot connect to the wildcard address {}; name a host",
+                endpoint.host
+            ));
+        }
+        if advertised.iter().any(|other| other.name == endpoint.name) {
+            return error(format!("names {} twice", endpoint.name));
+        }
+        let host = if endpoint.host.is_empty() {
+            host_name.to_owned()
+        } else {
+            endpoint.host
+        };
+        advertised.push(AdvertisedListener {
+            name: endpoint.name,
+            host,
+            port: endpoint.port,
+        });
+    }
+    match advertised.is_empty() {
+        true => error("names no listener for clients".into()),
+        false => Ok(advertised),
+    }
+}
+
+fn is_unspecified(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
+}
+
+/// What `listener.security.protocol.map` says about `name` must be PLAINTEXT.
+fn check_protocol(settings: &Settings, name: &str) -> Result<(), ConfigError> {
+    let map = settings.list("listener.security.protocol.map");
+    let entry = map
+        .iter()
+        .filter_map(|pair| pair.split_once(':'))
+        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+    let protocol = match entry {
+        Some((_, protocol)) => protocol.trim(),
+        None => {
+            let problem = format!("has no entry for the listener {name}");
+            return Err(ConfigError::new(settings, "listener.security.protocol.map", problem));
+        }
+    };
+    match protocol.eq_ignore_ascii_case("PLAINTEXT") {
+        true => Ok(()),
+        false => {
+            let problem = format!("{name} speaks {protocol}; only PLAINTEXT is served yet");
+            Err(ConfigError::new(settings, "listeners", problem))
+        }
+    }
+}
+
+fn endpoints(settings: &Settings, key: &'static str) -> Result<Vec<Endpoint>, ConfigError> {
+    let parse = |entry: &str| {
+        parse_endpoint(entry).ok_or_else(|| {
+            let problem = format!("{entry:?} is not NAME://host:port with a port from 0 to 65535");
+            ConfigError::new(settings, key, problem)
+        })
+    };
+    settings.list(key).into_iter().map(parse).collect()
+}
+
+fn parse_endpoint(entry: &str) -> Option<Endpoint> {
+    let (name, address) = entry.split_once("://")?;
+    let (host, port) = address.rsplit_once(':')?;
+    let name = name.trim().to_ascii_uppercase();
+    let name_is_valid = !name.is_empty()
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'));
+    let host = match host.strip_prefix('[') {
+        Some(host) => {
+            let host = host.strip_suffix(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            host
+        }
+        None if host.contains([':', '/', ' ']) => return None,
+        None => host,
+    };
+    name_is_valid.then_some(())?;
+    Some(Endpoint {
+        name,
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::broker_row;
+    use crate::config::settings::Origin;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<(Vec<Listener>, Vec<AdvertisedListener>, Vec<String>), String> {
+        let mut settings = Settings::default();
+        for (key, value) in pairs {
+            settings.put(broker_row(key).unwrap(), value, Origin::Argument).unwrap();
+        }
+        listeners(&settings, "broker-7.example").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_listeners_localhost_is_served_on_both_families() {
+        let (listeners, advertised, _) = parse(&[]).unwrap();
+        let addresses = listeners[0].addresses(listeners[0].port).unwrap();
+        assert_eq!(
+            addresses,
+            ["127.0.0.1:9092".parse().unwrap(), "[::1]:9092".parse().unwrap()]
+        );
+        assert_eq!((advertised[0].host.as_str(), advertised[0].port), ("localhost", 9092));
+    }
+
+    #[test]
+    fn an_empty_host_is_every_address_and_advertises_the_machine() {
+        for text in ["PLAINTEXT://:9092", "plaintext://[::]:9092"] {
+            let (listeners, advertised, _) = parse(&[("listeners", text)]).unwrap();
+            assert_eq!(listeners[0].addresses(1).unwrap(), ["[::]:1".parse().unwrap()]);
+            assert_eq!(advertised[0].host, "broker-7.example");
+        }
+        let (listeners, advertised, _) = parse(&[("listeners", "PLAINTEXT://0.0.0.0:9092")]).unwrap();
+        assert_eq!(listeners[0].addresses(1).unwrap(), ["0.0.0.0:1".parse().unwrap()]);
+        assert_eq!(advertised[0].host, "broker-7.example");
+    }
+
+    #[test]
+    fn a_kafka_file_with_a_controller_listener_serves_the_others() {
+        let (listeners, advertised, left_out) = parse(&[
+            (
+                "listeners",
+                "PLAINTEXT://:9092,INSIDE://10.0.0.7:9094,CONTROLLER://:9093",
+            ),
+            (
+                "advertised.listeners",
+                "PLAINTEXT://kafka.example:19092,CONTROLLER://localhost:9093",
+            ),
+            ("controller.listener.names", "CONTROLLER"),
+            (
+                "listener.security.protocol.map",
+                "CONTROLLER:SSL,PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT",
+            ),
+        ])
+        .unwrap();
+        assert_eq!(listeners.len(), 2);
+        assert_eq!(listeners[1].bind, Bind::Host("10.0.0.7".into()));
+        assert_eq!(
+            (advertised[0].host.as_str(), advertised[0].port),
+            ("kafka.example", 19092)
+        );
+        assert_eq!(
+            (advertised.len(), left_out.as_slice()),
+            (1, &["CONTROLLER".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_reason() {
+        let refused = [
+            (&[("listeners", "PLAINTEXT:9092")][..], "is not NAME://host:port"),
+            (&[("listeners", "PLAINTEXT://h:65536")], "is not NAME://host:port"),
+            (&[("listeners", "PLAINTEXT://::1:9092")], "is not NAME://host:port"),
+            (
+                &[("listeners", "SSL://h:9092")],
+                "SSL speaks SSL; only PLAINTEXT is served yet",
+            ),
+            (
+                &[("listeners", "CLIENTS://h:9092")],
+                "has no entry for the listener CLIENTS",
+            ),
+            (
+                &[("listeners", "PLAINTEXT://a:1,PLAINTEXT://b:2")],
+                "names PLAINTEXT twice",
+            ),
+            (&[("listeners", "")], "names no listener"),
+            (
+                &[("advertised.listeners", "PLAINTEXT://0.0.0.0:9092")],
+                "wildcard address 0.0.0.0",
+            ),
+            (
+                &[("advertised.listeners", "OTHER://h:9092")],
+                "OTHER is not one of listeners",
+            ),
+        ];
+        for (pairs, expected) in refused {
+            let problem = parse(pairs).unwrap_err();
+            assert!(problem.contains(expected), "{problem} for {pairs:?}");
+        }
+        let both = [
+            ("listeners", "PLAINTEXT://:9092,B://h:9092"),
+            ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,B:PLAINTEXT"),
+        ];
+        assert!(parse(&both).unwrap_err().contains("port 9092 to both PLAINTEXT and B"));
+    }
+}
