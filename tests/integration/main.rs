@@ -1,1 +1,24 @@
-fn main() {}
+//! Real clients against a real broker, over real sockets.
+//!
+//! Every scenario takes a broker at an address and talks to it with software that nobody here wrote. The broker is Ringtail; with
+//! `RINGTAIL_TEST_PEER=kafka` it is Apache Kafka instead, which is how the scenarios themselves are shown to be right.
+//!
+//! What the environment may say (all optional):
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `RINGTAIL_TEST_PEER=kafka` | run against Apache Kafka |
+//! | `RINGTAIL_TEST_BIN` | the `ringtail` binary to test, instead of the one cargo built with these tests |
+//! | `RINGTAIL_TEST_SEED` | the seed of what is random (printed by each test that uses it) |
+//! | `RINGTAIL_TEST_KILLS` | how often the broker is killed in each test of `killed` (10) |
+//! | `RINGTAIL_TEST_LINES` | lines of about 1 KB in the test `real_input` (200000) |
+//! | `RINGTAIL_TEST_KEEP=1` | keep the data and the logs of brokers |
+//!
+//! A client that is not installed is a failure that names `tests/setup.sh`, never a test passed over.
+
+mod harness;
+
+mod java;
+mod kcat;
+mod librdkafka;
+mod python;
