@@ -214,7 +214,7 @@ fn kafka_dump_log() {
             .parse()
             .expect("the name is the base offset");
         assert_eq!(base, next_offset, "{} follows the segment before it", log.display());
-        let mut dump = kafka_class("kafka.tools.DumpLogSegments", 256);
+        let mut dump = kafka_class("org.apache.kafka.tools.DumpLogSegments", 256);
         dump.args(["--deep-iteration", "--print-data-log", "--files"]).arg(log);
         let printed = run(dump);
         for line in printed.lines().filter(|line| line.starts_with("| offset: ")) {
@@ -225,7 +225,7 @@ fn kafka_dump_log() {
         }
         assert!(!printed.to_lowercase().contains("invalid"), "{printed}");
         for extension in ["index", "timeindex"] {
-            let mut check = kafka_class("kafka.tools.DumpLogSegments", 256);
+            let mut check = kafka_class("org.apache.kafka.tools.DumpLogSegments", 256);
             check
                 .args(["--index-sanity-check", "--files"])
                 .arg(log.with_extension(extension));

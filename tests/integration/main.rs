@@ -18,7 +18,11 @@
 
 mod harness;
 
+mod bad_input;
 mod java;
 mod kcat;
+mod killed;
 mod librdkafka;
+mod lifecycle;
 mod python;
+mod real_input;

@@ -98,10 +98,6 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// A folder for the test's own files, gone with the broker.
     pub fn folder(&self) -> &Path {
         &self.folder
