@@ -6,11 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::{self, Thread};
 
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
 use super::broker::{Broker, Peer, peer};
+use super::connection::Connection;
+use super::wait_for;
 
 /// When a topic's records are acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,4 +82,27 @@ pub fn create_topic(broker: &Broker, topic: &str, partition_count: i32, configs:
     let results =
         block_on(admin(broker).create_topics([&new], &AdminOptions::new())).expect("CreateTopics is answered");
     assert_eq!(results, [Ok(topic.to_string())]);
+    wait_for("every partition of the new topic", || {
+        serves(broker, topic, partition_count).then_some(())
+    });
+}
+
+/// True if every partition tells its end. (Kafka answers CreateTopics some time before that.)
+fn serves(broker: &Broker, topic: &str, partition_count: i32) -> bool {
+    let partition = |index| {
+        ListOffsetsPartition::default()
+            .with_partition_index(index)
+            .with_timestamp(-1)
+    };
+    let topic = ListOffsetsTopic::default()
+        .with_name(TopicName(StrBytes::from_string(topic.to_string())))
+        .with_partitions((0..partition_count).map(partition).collect());
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![topic]);
+    let response = Connection::open(&broker.address()).call(1, &request);
+    response.topics[0]
+        .partitions
+        .iter()
+        .all(|partition| partition.error_code == 0)
 }
