@@ -4,6 +4,8 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::AlignedBuf;
+
 /// Block-aligned memory, given back through `release` when the last user is gone.
 pub struct Region {
     memory: NonNull<u8>,
@@ -31,8 +33,24 @@ impl Region {
         }
     }
 
+    /// Makes a buffer's whole memory (its content, then zeros or what a pool left there) a region.
+    pub fn from_buffer(mut buffer: AlignedBuf) -> Self {
+        let bytes = buffer.capacity();
+        let memory = NonNull::new(buffer.as_mut_ptr()).expect("a buffer's memory is allocated");
+        // SAFETY: the release closure owns the buffer, so its memory lives as long as the region and nothing else uses it.
+        unsafe { Self::from_raw(memory, bytes, Box::new(move || drop(buffer))) }
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Copies `[position, position + into.len())` out, as another process that maps the same memory would see it. The caller
+    /// sees to it that no other thread writes there meanwhile.
+    pub fn copy_out(&self, position: usize, into: &mut [u8]) {
+        assert!(position.checked_add(into.len()).is_some_and(|end| end <= self.bytes));
+        // SAFETY: in bounds by the assertion; `into` is exclusively borrowed memory outside the region.
+        unsafe { std::ptr::copy_nonoverlapping(self.pointer(position), into.as_mut_ptr(), into.len()) }
     }
 
     pub(super) fn pointer(&self, position: usize) -> *mut u8 {
