@@ -219,7 +219,7 @@ impl Disk {
         if request.direct {
             let address = request.caller.as_ref().map_or(0, |data| data.as_ptr() as usize as u64);
             assert!(
-                (position | bytes | address) % BLOCK == 0 && bytes > 0,
+                (position | bytes | address).is_multiple_of(BLOCK) && bytes > 0,
                 "direct I/O of {path} not in whole aligned blocks: position {position}, {bytes} bytes, address modulo block \
                  {} ({})",
                 address % BLOCK,

@@ -5,12 +5,17 @@ use std::io;
 use std::path::{Component, Path};
 use std::rc::Rc;
 
+use super::blocks::hash_bytes;
 use super::file::FileNode;
 use super::image::Loss;
 use super::state::State;
 use crate::io::DirectoryEntry;
+use crate::io::sim::random::mix;
 
 pub(super) const ROOT: u64 = 1;
+
+/// A directory and a name in it, or none.
+type Name = Option<(u64, Rc<str>)>;
 
 pub(super) type Entries = BTreeMap<Rc<str>, u64>;
 
@@ -31,9 +36,9 @@ pub(super) enum Node {
 pub(super) struct NameChange {
     sequence: u64,
     /// Where `inode` was named before.
-    from: Option<(u64, Rc<str>)>,
+    from: Name,
     /// Where it is named after.
-    to: Option<(u64, Rc<str>)>,
+    to: Name,
     inode: u64,
     replaced: Option<u64>,
     from_flushed: bool,
@@ -47,7 +52,7 @@ impl NameChange {
 
     fn touches(&self, other: &Self) -> bool {
         let names = [&self.from, &self.to];
-        let shared = |name: &Option<(u64, Rc<str>)>| name.is_some() && names.contains(&name);
+        let shared = |name: &Name| name.is_some() && names.contains(&name);
         self.inode == other.inode || shared(&other.from) || shared(&other.to)
     }
 
@@ -55,8 +60,11 @@ impl NameChange {
         self.inode == inode || self.replaced == Some(inode)
     }
 
-    pub(super) fn hash_parts(&self) -> (&Option<(u64, Rc<str>)>, &Option<(u64, Rc<str>)>, bool, bool) {
-        (&self.from, &self.to, self.from_flushed, self.to_flushed)
+    /// By names, not by inode numbers.
+    pub(super) fn hash(&self) -> u64 {
+        let name_hash = |name: &Name| name.as_ref().map_or(0, |(_, name)| hash_bytes(name.as_bytes()));
+        let flushed = u64::from(self.from_flushed) * 2 + u64::from(self.to_flushed);
+        mix(mix(name_hash(&self.from), name_hash(&self.to)), flushed)
     }
 
     fn apply(&self, mut entries: impl FnMut(u64, &mut dyn FnMut(&mut Entries))) {
@@ -123,13 +131,7 @@ impl State {
         }
     }
 
-    fn change_names(
-        &mut self,
-        from: Option<(u64, Rc<str>)>,
-        to: Option<(u64, Rc<str>)>,
-        inode: u64,
-        replaced: Option<u64>,
-    ) {
+    fn change_names(&mut self, from: Name, to: Name, inode: u64, replaced: Option<u64>) {
         let change = NameChange {
             sequence: self.next_sequence(),
             from,
@@ -213,7 +215,7 @@ impl State {
 
     /// Entries of `directory` (all directories if `None`) changed before `sequence` are on the device.
     pub(super) fn flush_names(&mut self, directory: Option<u64>, sequence: u64) {
-        let covers = |end: &Option<(u64, Rc<str>)>| {
+        let covers = |end: &Name| {
             end.as_ref()
                 .is_some_and(|(inode, _)| directory.is_none_or(|directory| directory == *inode))
         };

@@ -330,15 +330,8 @@ impl State {
 
     /// A hash of the tree and all that is on its way, by names (not by inode numbers).
     pub(super) fn hash(&self) -> u64 {
-        let mut hash = self.hash_tree(ROOT);
-        for change in &self.name_changes {
-            let (from, to, from_flushed, to_flushed) = change.hash_parts();
-            for name in [from, to].into_iter().flatten() {
-                hash = mix(hash, super::blocks::hash_bytes(name.1.as_bytes()));
-            }
-            hash = mix(hash, u64::from(from_flushed) * 2 + u64::from(to_flushed));
-        }
-        hash
+        let changes = self.name_changes.iter().map(NameChange::hash);
+        changes.fold(self.hash_tree(ROOT), mix)
     }
 
     fn hash_tree(&self, inode: u64) -> u64 {

@@ -233,8 +233,7 @@ fn connections_end_with_their_process_or_hang_after_a_power_cut() {
             world.kill(server);
         }
         world.run_for(10_000);
-        let state = *state.borrow();
-        state
+        state.take()
     };
     assert!(matches!(
         kind_after(false),
