@@ -1,0 +1,82 @@
+//! What the machine has.
+
+use std::fs;
+use std::io;
+use std::mem;
+
+/// The CPUs that this process may run on, ascending.
+pub fn cpus() -> Vec<usize> {
+    let mut cpus: Vec<_> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|core| core.id)
+        .collect();
+    cpus.sort_unstable();
+    cpus
+}
+
+/// Bytes of memory that this process may use: the machine's, or less where its control group says so.
+pub fn memory_bytes() -> io::Result<u64> {
+    let told = fs::read_to_string("/proc/meminfo")?;
+    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let total = total.ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))?;
+    let bytes = total.saturating_mul(1024);
+    Ok(group_limit_bytes().map_or(bytes, |limit| limit.min(bytes)))
+}
+
+/// The tightest `memory.max` from this process's control group (version 2) up.
+fn group_limit_bytes() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let own = std::path::Path::new("/sys/fs/cgroup").join(own.trim_start_matches('/'));
+    let limits = own.ancestors().take_while(|group| group.starts_with("/sys/fs/cgroup"));
+    limits
+        .filter_map(|group| fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok())
+        .min()
+}
+
+/// Bytes of this process that are in memory now.
+pub fn process_resident_bytes() -> io::Result<u64> {
+    let told = fs::read_to_string("/proc/self/statm")?;
+    let pages = told
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm has no resident pages"))?;
+    // SAFETY: a plain call.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages.saturating_mul(u64::try_from(page_bytes).unwrap_or(4096)))
+}
+
+/// Seconds of CPU time (user and system) that this process has used.
+pub fn process_cpu_seconds() -> f64 {
+    // SAFETY: all-zero is a valid `rusage`, which the call overwrites.
+    let usage = unsafe {
+        let mut usage: libc::rusage = mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC, the same on all shards.
+pub(super) fn monotonic_ns() -> u64 {
+    // SAFETY: the kernel writes one `timespec` that outlives the call; this clock always exists.
+    let time = unsafe {
+        let mut time: libc::timespec = mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time);
+        time
+    };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Fills `into` from the kernel's generator.
+pub(super) fn fill_random(into: &mut [u64]) {
+    let bytes = mem::size_of_val(into);
+    assert!(bytes <= 256, "more could be interrupted");
+    // SAFETY: the kernel writes `bytes` bytes into the slice.
+    let filled = unsafe { libc::getrandom(into.as_mut_ptr().cast(), bytes, 0) };
+    assert_eq!(filled, bytes as isize, "the kernel's random generator answers");
+}

@@ -1,0 +1,124 @@
+//! The tasks of a shard, so that its end can drop them all (glommio would leak those that still wait), and so that a panic
+//! in one ends the shard in order (unwinding through a glommio executor aborts).
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::driver::yield_once;
+
+/// What a panic was called with.
+pub(super) type Panic = Box<dyn Any + Send>;
+
+fn poll_caught<T>(task: Pin<&mut impl Future<Output = T>>, cx: &mut Context<'_>) -> Result<Poll<T>, Panic> {
+    // After a panic nothing of the shard is used again, except to be dropped.
+    catch_unwind(AssertUnwindSafe(|| task.poll(cx)))
+}
+
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// The first panic of a task, and who waits for it.
+    panic: RefCell<Option<Panic>>,
+    watcher: RefCell<Option<Waker>>,
+    /// The waker of each task that was polled; holes are reused.
+    wakers: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<usize>>,
+    running: Cell<usize>,
+    ending: Cell<bool>,
+}
+
+impl Tasks {
+    /// `task`, which ends early when `end` is called.
+    pub(super) fn supervise(
+        self: &Rc<Self>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> impl Future<Output = ()> + 'static {
+        let place = Place::take(self);
+        async move {
+            let mut task = std::pin::pin!(task);
+            let mut known = false;
+            poll_fn(|cx| {
+                if place.tasks.ending.get() {
+                    return Poll::Ready(());
+                }
+                if !known {
+                    place.tasks.wakers.borrow_mut()[place.index] = Some(cx.waker().clone());
+                    known = true;
+                }
+                poll_caught(task.as_mut(), cx).unwrap_or_else(|panic| {
+                    place.tasks.fail(panic);
+                    Poll::Ready(())
+                })
+            })
+            .await;
+        }
+    }
+
+    /// Ends the shard's main task with `panic`.
+    pub(super) fn fail(&self, panic: Panic) {
+        self.panic.borrow_mut().get_or_insert(panic);
+        let watcher = self.watcher.borrow_mut().take();
+        watcher.into_iter().for_each(Waker::wake);
+    }
+
+    /// `main`, cut short by a panic of its own or of any task.
+    pub(super) async fn watch<T>(&self, main: impl Future<Output = T>) -> Result<T, Panic> {
+        let mut main = std::pin::pin!(main);
+        poll_fn(|cx| {
+            if let Some(panic) = self.panic.borrow_mut().take() {
+                return Poll::Ready(Err(panic));
+            }
+            *self.watcher.borrow_mut() = Some(cx.waker().clone());
+            match poll_caught(main.as_mut(), cx) {
+                Ok(polled) => polled.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
+            }
+        })
+        .await
+    }
+
+    /// Drops all tasks.
+    pub(super) async fn end(&self) {
+        self.ending.set(true);
+        let wakers: Vec<_> = self.wakers.borrow_mut().iter_mut().filter_map(Option::take).collect();
+        wakers.into_iter().for_each(Waker::wake);
+        while self.running.get() > 0 {
+            yield_once().await;
+        }
+    }
+}
+
+/// A running task's entry.
+struct Place {
+    tasks: Rc<Tasks>,
+    index: usize,
+}
+
+impl Place {
+    fn take(tasks: &Rc<Tasks>) -> Self {
+        tasks.running.set(tasks.running.get() + 1);
+        let free = tasks.free.borrow_mut().pop();
+        let index = free.unwrap_or_else(|| {
+            let mut wakers = tasks.wakers.borrow_mut();
+            wakers.push(None);
+            wakers.len() - 1
+        });
+        Self {
+            tasks: tasks.clone(),
+            index,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let waker = self.tasks.wakers.borrow_mut()[self.index].take();
+        drop(waker);
+        self.tasks.free.borrow_mut().push(self.index);
+        self.tasks.running.set(self.tasks.running.get() - 1);
+    }
+}
