@@ -20,8 +20,24 @@ pub struct Api {
     pub flexible_from: i16,
 }
 
+/// Work that is the same for the requests of all APIs: what the fuzzer and dumps do. Handlers match on [`ApiKey`] instead.
+pub trait RequestVisitor<'a> {
+    type Output;
+    fn visit<Q: Message<'a>>(self) -> Self::Output;
+}
+
+/// A request's type with another lifetime, if it has one.
+macro_rules! request_of {
+    ($other:lifetime, $request:ident) => {
+        $request
+    };
+    ($other:lifetime, $request:ident $lifetime:lifetime) => {
+        $request<$other>
+    };
+}
+
 macro_rules! apis {
-    ($($name:ident = $key:literal: $request:ty, $response:ty $(, advertised from $advertised:literal)?;)*) => {
+    ($($name:ident = $key:literal: $request:ident $(<$lifetime:lifetime>)?, $response:ty $(, advertised from $advertised:literal)?;)*) => {
         /// The keys of the served APIs.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(i16)]
@@ -33,23 +49,30 @@ macro_rules! apis {
         pub const APIS: &[Api] = &[$(Api {
             key: ApiKey::$name,
             name: stringify!($name),
-            version_min: <$request as Message>::VERSION_MIN,
-            version_max: <$request as Message>::VERSION_MAX,
-            advertised_min: (const { [$($advertised,)? <$request as Message>::VERSION_MIN] })[0],
-            flexible_from: <$request as Message>::FLEXIBLE_FROM,
+            version_min: <$request$(<$lifetime>)? as Message>::VERSION_MIN,
+            version_max: <$request$(<$lifetime>)? as Message>::VERSION_MAX,
+            advertised_min: (const { [$($advertised,)? <$request$(<$lifetime>)? as Message>::VERSION_MIN] })[0],
+            flexible_from: <$request$(<$lifetime>)? as Message>::FLEXIBLE_FROM,
         },)*];
 
         $(const _: () = {
-            assert!(<$request as Message>::API_KEY == $key && <$response as Message>::API_KEY == $key);
-            assert!(<$request as Message>::VERSION_MIN == <$response as Message>::VERSION_MIN);
-            assert!(<$request as Message>::VERSION_MAX == <$response as Message>::VERSION_MAX);
-            assert!(<$request as Message>::FLEXIBLE_FROM == <$response as Message>::FLEXIBLE_FROM);
+            assert!(<$request$(<$lifetime>)? as Message>::API_KEY == $key && <$response as Message>::API_KEY == $key);
+            assert!(<$request$(<$lifetime>)? as Message>::VERSION_MIN == <$response as Message>::VERSION_MIN);
+            assert!(<$request$(<$lifetime>)? as Message>::VERSION_MAX == <$response as Message>::VERSION_MAX);
+            assert!(<$request$(<$lifetime>)? as Message>::FLEXIBLE_FROM == <$response as Message>::FLEXIBLE_FROM);
         };)*
+
+        /// Calls the visitor with the request type of `key`.
+        pub fn visit_request<'a, V: RequestVisitor<'a>>(key: ApiKey, visitor: V) -> V::Output {
+            match key {
+                $(ApiKey::$name => visitor.visit::<request_of!('a, $request $($lifetime)?)>(),)*
+            }
+        }
 
         /// Calls the visitor with the types of every served API.
         #[cfg(test)]
         pub(super) fn visit_apis(visitor: &mut impl super::tests::ApiVisitor) {
-            $(visitor.visit::<$request, $response>(
+            $(visitor.visit::<$request$(<$lifetime>)?, $response>(
                 Api::by_key($key).expect("every row of the table is found"),
             );)*
         }

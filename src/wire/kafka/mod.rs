@@ -29,7 +29,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-pub use api::{APIS, Api, ApiKey, api_versions, unsupported_api_versions};
+pub use api::{APIS, Api, ApiKey, RequestVisitor, api_versions, unsupported_api_versions, visit_request};
 pub use decoder::{DecodeError, DecodeErrorKind, Decoder, STRING_BYTES_MAX};
 pub use encoder::{Counter, EncodeError, EncodeErrorKind, Encoder, Sink};
 pub use error_code::ErrorCode;
