@@ -116,7 +116,10 @@ fn sigterm_stops_in_time_with_clients_connected() {
         &broker.address(),
         "-t",
         "busy",
+        "-o",
+        "beginning",
         "-q",
+        "-u",
         "-X",
         "fetch.wait.max.ms=60000",
     ]);
