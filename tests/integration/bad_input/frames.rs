@@ -156,7 +156,7 @@ fn spoilt(test: &str, mut spoil: impl FnMut(&Sample, &mut Sender)) {
     let samples = samples(&broker.address(), "victim");
     let before = broker.resident_bytes();
     let mut sender = Sender::new(&broker);
-    for sample in &samples {
+    for sample in samples.iter().filter(|sample| sample.is_edge) {
         spoil(sample, &mut sender);
         broker.assert_alive();
         honest.is_served();
@@ -176,20 +176,28 @@ fn spoilt(test: &str, mut spoil: impl FnMut(&Sample, &mut Sender)) {
     }
 }
 
-/// The samples themselves are right: every one is answered.
+/// The samples themselves are right: in every version both sides know the answer comes, and ends where it should.
 #[test]
-fn every_sample_is_answered() {
-    spoilt("bad-nothing", |sample, sender| {
-        let mut connection = Connection::open(&sender.address);
-        connection.send(&sample.frame);
-        let answer = connection.answer();
-        assert!(
-            matches!(answer, Answer::Frame(_)),
-            "key {} version {}: {answer:?}",
-            sample.key,
-            sample.version
-        );
-    });
+fn every_offered_version_is_answered() {
+    let broker = Broker::start("bad-nothing");
+    create_topic(&broker, "victim", 2, &[]);
+    let samples = samples(&broker.address(), "victim");
+    let mut connection = Connection::open(&broker.address());
+    for Sample {
+        key,
+        version,
+        frame,
+        decode,
+        ..
+    } in &samples
+    {
+        connection.send(frame);
+        let Answer::Frame(answer) = connection.answer() else {
+            panic!("key {key} version {version} is not answered")
+        };
+        decode(answer, *version).unwrap_or_else(|error| panic!("key {key} version {version}: {error}"));
+    }
+    println!("{} requests answered", samples.len());
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! A valid request of every kind the broker offers, in the oldest and the newest version both sides know.
+//! A valid request of every kind the broker offers, in every version both sides know.
 
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -11,7 +11,7 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Message, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Message, Request, StrBytes};
 
 use super::honest::{batch, fetch_request, produce_request, topic_name};
 use crate::harness::connection::{Connection, frame};
@@ -31,6 +31,24 @@ pub struct Sample {
     pub key: i16,
     pub version: i16,
     pub frame: BytesMut,
+    /// The oldest or the newest version: enough where every byte is tried.
+    pub is_edge: bool,
+    /// Reads an answer to the end.
+    pub decode: fn(Bytes, i16) -> Result<(), String>,
+}
+
+/// Decodes a whole answer frame to a request of type `R`.
+fn decode<R: Request>(mut answer: Bytes, version: i16) -> Result<(), String> {
+    answer.advance(4);
+    if R::Response::header_version(version) > 0 {
+        answer.advance(1);
+    }
+    R::Response::decode(&mut answer, version).map_err(|error| error.to_string())?;
+    if answer.has_remaining() {
+        Err(format!("{} bytes too many", answer.remaining()))
+    } else {
+        Ok(())
+    }
 }
 
 struct Samples {
@@ -45,11 +63,13 @@ impl Samples {
             return;
         };
         let (min, max) = (offered_min.max(R::VERSIONS.min), offered_max.min(R::VERSIONS.max));
-        for version in [min, max] {
+        for version in min..=max {
             self.samples.push(Sample {
                 key: R::KEY,
                 version,
                 frame: frame(1, version, &request(version)),
+                is_edge: version == min || version == max,
+                decode: decode::<R>,
             });
         }
     }
