@@ -292,34 +292,3 @@ impl<'a> NullableField<'a> for Str<'a> {
         Ok(())
     }
 }
-
-impl<'a> Field<'a> for Cow<'a, [u8]> {
-    fn read(decoder: &mut Decoder<'a>, shape: Shape) -> Result<Self, DecodeError> {
-        let bytes = Self::read_nullable(decoder, shape)?;
-        present(bytes, decoder)
-    }
-
-    fn write<S: Sink>(&self, sink: &mut S, shape: Shape) -> Result<(), EncodeError> {
-        Self::write_nullable(Some(self), sink, shape)
-    }
-
-    #[cfg(test)]
-    fn arbitrary(prng: &mut Prng, _: Shape) -> Self {
-        Cow::Owned(prng.bytes())
-    }
-}
-
-impl<'a> NullableField<'a> for Cow<'a, [u8]> {
-    fn read_nullable(decoder: &mut Decoder<'a>, shape: Shape) -> Result<Option<Self>, DecodeError> {
-        let length = take_length(decoder, shape)?;
-        length.map(|length| decoder.take(length).map(Cow::Borrowed)).transpose()
-    }
-
-    fn write_nullable<S: Sink>(value: Option<&Self>, sink: &mut S, shape: Shape) -> Result<(), EncodeError> {
-        put_length(sink, value.map(|bytes| bytes.len()), shape)?;
-        if let Some(bytes) = value {
-            sink.put(bytes);
-        }
-        Ok(())
-    }
-}

@@ -40,4 +40,4 @@ pub use frame::{
 };
 pub use list::List;
 pub use message::Message;
-pub use records::Records;
+pub use records::{Opaque, Records};

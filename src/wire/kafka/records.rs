@@ -19,6 +19,9 @@ pub enum Records<'a> {
     Pieces(Vec<Bytes>),
 }
 
+/// Bytes that only clients understand: carried as records are.
+pub type Opaque<'a> = Records<'a>;
+
 impl<'a> Records<'a> {
     /// The payload's length in bytes.
     pub fn len(&self) -> usize {
