@@ -5,11 +5,30 @@
 //!
 //! Not for: the wire protocol, which partition lives where, who may read.
 
+mod build;
+mod codec;
+mod cursor;
+mod directory;
+mod epochs;
+mod growing;
+mod health;
+mod index;
+mod journal;
 mod memory;
 mod options;
+mod partition;
+mod producers;
+mod recovery;
+mod segment;
+mod state;
+mod store;
+mod tail;
 
-pub use memory::{Partition, Store};
+pub use cursor::Ends;
 pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
+pub use partition::Partition;
+pub use recovery::{Recovered, RecoveredDirectory, recover};
+pub use store::Store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,20 +37,12 @@ use bytes::Bytes;
 
 use crate::base::ids::PartitionId;
 
-/// The ends of one partition's log, all exclusive offsets: `log_start ≤ settled ≤ durable ≤ written ≤ appended`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ends {
-    /// The first offset that may be read.
-    pub log_start: i64,
-    /// Durable in the segment alone.
-    pub settled: i64,
-    /// Durable in segment plus journal.
-    pub durable: i64,
-    /// Survives the death of the process.
-    pub written: i64,
-    /// Assigned.
-    pub appended: i64,
-}
+/// The first and smallest extension of a segment's file.
+const EXTEND_BYTES_MIN: u64 = 64 << 10;
+/// The largest.
+const EXTEND_BYTES_MAX: u64 = 32 << 20;
+/// What the name of a deleted partition's folder ends with.
+const DELETED_SUFFIX: &str = "-delete";
 
 /// What opening a partition needs to know.
 #[derive(Clone, Debug)]
@@ -44,11 +55,18 @@ pub struct PartitionSpec {
     pub options: LogOptions,
 }
 
+/// A log directory and its `directory.id`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogDirectory {
+    pub path: PathBuf,
+    pub id: [u8; 16],
+}
+
 /// What a broker tells its store at start.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// `log.dirs`.
-    pub directories: Vec<PathBuf>,
+    /// `log.dirs`; the locks are held.
+    pub directories: Vec<LogDirectory>,
     /// `ringtail.arena.dir`.
     pub arena_directory: PathBuf,
     /// This shard's part of `ringtail.memory.bytes`.
@@ -59,8 +77,6 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
-    pub cluster_id: String,
-    pub node_id: i32,
     pub shard: usize,
     pub shards: usize,
 }
@@ -81,6 +97,8 @@ pub enum AppendError {
     OutOfOrderSequence,
     /// An older epoch of the producer → INVALID_PRODUCER_EPOCH.
     StaleProducerEpoch,
+    /// Not one whole batch → CORRUPT_MESSAGE.
+    Invalid,
     /// Larger than a segment may be → RECORD_LIST_TOO_LARGE.
     TooLargeForSegment,
     /// The partition is being deleted or its shard is stopping → NOT_LEADER_OR_FOLLOWER.

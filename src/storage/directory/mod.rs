@@ -1,0 +1,331 @@
+//! One shard's part of one log directory: its journal, its tail memory, and the work behind the appends.
+//!
+//! Invariants
+//! 1. `settle` counts bytes as settled only after the file system was flushed behind their writes.
+//! 2. A journal file is used again only when the two newest checkpoints need none of its commits (`settle::checkpoint`).
+//! 3. After a failed write or flush nothing of the directory is acknowledged (`fence`).
+//!
+//! Not for: what a single log does (`partition`), starting up (`recovery`).
+
+mod settle;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+
+use super::health::Health;
+use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
+use super::memory::TailMemory;
+use super::partition::Partition;
+use super::segment::path_of;
+use super::{LogDirectory, StorageError, StoreOptions};
+use crate::base::buffer::{AlignedBuf, Chunk, ChunkIdentity, Pool};
+use crate::base::ids::PartitionId;
+use crate::base::sync::{Budget, Notify, OneshotSender, oneshot, race};
+use crate::io::{Env, OpenOptions, Queue};
+
+/// Bytes of segment writes in flight.
+const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
+/// Descriptors of cold segments kept open.
+const COLD_FILES_MAX: usize = 256;
+/// A read buffer of the pool.
+const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
+/// While the directory is full, free space is looked at this often.
+const FULL_CHECK_MS: u64 = 1000;
+
+/// One shard's part of one log directory.
+pub struct ShardDirectory<E: Env> {
+    env: E,
+    place: LogDirectory,
+    shard: usize,
+    start: u64,
+    health: Health,
+    reserve_bytes: u64,
+    memory: Rc<TailMemory<E>>,
+    journal: Rc<Journal<E>>,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<E>>>>,
+    evictable: RefCell<VecDeque<Weak<Partition<E>>>>,
+    writes: Rc<Budget>,
+    buffers: Pool,
+    cold_files: RefCell<VecDeque<(PathBuf, E::File)>>,
+    full: Cell<bool>,
+    appended_bytes: Cell<u64>,
+    settled: settle::Progress,
+    wake: Notify,
+    stopping: Cell<bool>,
+    running: Cell<usize>,
+    ended: Notify,
+}
+
+impl<E: Env> ShardDirectory<E> {
+    /// Opens journal and memory and starts the background work.
+    pub(super) async fn open(
+        env: E,
+        place: LogDirectory,
+        options: &StoreOptions,
+        start: u64,
+        health: Health,
+    ) -> Result<Rc<Self>, StorageError> {
+        let named = |doing: &str, e: io::Error| StorageError(format!("{}: {doing}: {e}", place.path.display()));
+        let prefix = format!("{}-{}", arena_prefix(&place.id, start), options.shard);
+        let bytes = (options.memory_bytes / 2 / options.directories.len() as u64) as usize;
+        let memory = TailMemory::open(env.clone(), options.arena_directory.clone(), prefix, bytes)
+            .await
+            .map_err(|e| named("tail memory in ringtail.arena.dir", e))?;
+        let journal_place = JournalPlace {
+            directory: place.path.clone(),
+            directory_id: place.id,
+            start,
+            shard: options.shard as u32,
+            bytes_max: options.journal_bytes,
+        };
+        let journal = Journal::open(env.clone(), journal_place, health.clone())
+            .await
+            .map_err(|e| named("journal", e))?;
+        let directory = Rc::new(Self {
+            env,
+            place,
+            shard: options.shard,
+            start,
+            health,
+            reserve_bytes: options.reserve_bytes,
+            memory,
+            journal,
+            partitions: RefCell::default(),
+            evictable: RefCell::default(),
+            writes: Budget::new(WRITE_BYTES_IN_FLIGHT_MAX),
+            buffers: Pool::new(READ_BUFFER_BYTES, 8),
+            cold_files: RefCell::default(),
+            full: Cell::new(false),
+            appended_bytes: Cell::new(0),
+            settled: settle::Progress::default(),
+            wake: Notify::default(),
+            stopping: Cell::new(false),
+            running: Cell::new(2),
+            ended: Notify::default(),
+        });
+        directory.env.spawn(Queue::Background, directory.clone().settle_loop());
+        directory.env.spawn(Queue::Background, directory.clone().watch_space());
+        Ok(directory)
+    }
+
+    /// The generation of the logs opened now: rows of earlier starts do not count.
+    pub fn generation(&self) -> u64 {
+        self.start
+    }
+
+    /// Rises at every start of the directory, so that clients can tell what a power cut took.
+    pub fn leader_epoch(&self) -> i32 {
+        i32::try_from(self.start).unwrap_or(i32::MAX)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.place.path
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub fn fence(&self, doing: &str, error: &io::Error) {
+        self.health.fence(&self.place.path.display().to_string(), doing, error);
+        for partition in self.partitions.borrow().values() {
+            partition.close(true);
+        }
+    }
+
+    pub fn journal(&self) -> &Rc<Journal<E>> {
+        &self.journal
+    }
+
+    pub fn write_budget(&self) -> &Rc<Budget> {
+        &self.writes
+    }
+
+    pub(super) fn add(&self, partition: &Rc<Partition<E>>) {
+        self.partitions.borrow_mut().insert(partition.id(), partition.clone());
+    }
+
+    pub(super) fn remove(&self, id: PartitionId) {
+        self.partitions.borrow_mut().remove(&id);
+    }
+
+    fn members(&self) -> Vec<Rc<Partition<E>>> {
+        self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Memory for the tail of a log; gives back what is stored elsewhere when none is free.
+    pub fn take_chunk(&self, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
+        loop {
+            if let Some(chunk) = self.memory.take(run, identity) {
+                return Some(chunk);
+            }
+            if !self.evict() {
+                return None;
+            }
+        }
+    }
+
+    fn evict(&self) -> bool {
+        loop {
+            let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
+                return false;
+            };
+            if let Some(partition) = oldest.upgrade()
+                && partition.evict_oldest()
+            {
+                self.evictable.borrow_mut().push_back(Rc::downgrade(&partition));
+                return true;
+            }
+        }
+    }
+
+    /// The partition may have chunks that are stored now.
+    pub fn note_evictable(&self, partition: &Rc<Partition<E>>) {
+        let mut evictable = self.evictable.borrow_mut();
+        let known = evictable
+            .back()
+            .is_some_and(|last| std::ptr::eq(last.as_ptr(), Rc::as_ptr(partition)));
+        if !known {
+            evictable.push_back(Rc::downgrade(partition));
+        }
+        drop(evictable);
+        self.memory.changed().notify();
+    }
+
+    /// Waits until tail memory may be free again: added, stored or given back.
+    pub async fn free_memory(&self) {
+        let changed = self.memory.changed().notified();
+        self.settled.urge();
+        self.wake.notify();
+        let deadline = self.env.now().plus_ms(20);
+        race(changed, self.env.sleep_until(deadline)).await;
+    }
+
+    pub fn note_appended(&self, bytes: u64) {
+        self.appended_bytes.set(self.appended_bytes.get() + bytes);
+        if self
+            .settled
+            .is_due(self.appended_bytes.get(), self.memory.bytes_max() as u64)
+        {
+            self.wake.notify();
+        }
+    }
+
+    /// Whether produce is refused for lack of space.
+    pub fn is_full(&self) -> bool {
+        self.full.get()
+    }
+
+    pub fn note_full(&self) {
+        if !self.full.replace(true) {
+            tracing::warn!(directory = %self.place.path.display(), "the disk is full: produce is refused until there is space");
+        }
+    }
+
+    /// Looks at the free space; below the reserve produce is refused, above it taken up again.
+    async fn watch_space(self: Rc<Self>) {
+        while !self.stopping.get() && !self.health.is_fenced() {
+            if let Ok(free) = self.env.free_bytes(&self.place.path).await {
+                if free < self.reserve_bytes {
+                    self.note_full();
+                } else if self.full.replace(false) {
+                    tracing::info!(directory = %self.place.path.display(), "there is space again: produce goes on");
+                }
+            }
+            let deadline = self.env.now().plus_ms(FULL_CHECK_MS);
+            race(self.ended.notified(), self.env.sleep_until(deadline)).await;
+        }
+        self.end_task();
+    }
+
+    fn end_task(&self) {
+        self.running.set(self.running.get() - 1);
+        self.ended.notify();
+    }
+
+    /// The `.log` of a closed segment, for reading.
+    pub async fn open_segment(&self, folder: &Path, base: i64) -> io::Result<E::File> {
+        let path = path_of(folder, base, "log");
+        let known = {
+            let mut files = self.cold_files.borrow_mut();
+            let index = files.iter().position(|(p, _)| *p == path);
+            index.and_then(|i| files.remove(i))
+        };
+        let file = match known {
+            Some((_, file)) => file,
+            None => self.env.open(&path, OpenOptions::READ_DIRECT).await?,
+        };
+        let mut files = self.cold_files.borrow_mut();
+        if files.len() >= COLD_FILES_MAX {
+            files.pop_front();
+        }
+        files.push_back((path, file.clone()));
+        Ok(file)
+    }
+
+    /// Closes the descriptor of a segment about to be deleted.
+    pub fn forget_segment(&self, folder: &Path, base: i64) {
+        let path = path_of(folder, base, "log");
+        self.cold_files.borrow_mut().retain(|(p, _)| *p != path);
+    }
+
+    /// A buffer for a cold read of `bytes`.
+    pub fn read_buffer(&self, bytes: usize) -> AlignedBuf {
+        if bytes <= READ_BUFFER_BYTES {
+            self.buffers.take()
+        } else {
+            AlignedBuf::new(bytes)
+        }
+    }
+
+    /// Waits until everything that was asked of the journal is durable (or the directory is out of service).
+    pub async fn journal_barrier(&self) {
+        let (sender, receiver) = oneshot();
+        self.journal.enqueue(Rc::new(Barrier(RefCell::new(Some(sender)))));
+        receiver.await;
+    }
+
+    /// Settles everything, writes a last checkpoint and stops the background work.
+    pub(super) async fn close(self: &Rc<Self>) -> Result<(), StorageError> {
+        self.stopping.set(true);
+        self.wake.notify();
+        self.ended.notify();
+        self.ended.until(|| self.running.get() == 0).await;
+        let failed = || StorageError(format!("{}: closed while out of service", self.place.path.display()));
+        if self.health.is_fenced() {
+            self.journal.stop().await;
+            return Err(failed());
+        }
+        let settled = self.settle(true).await;
+        self.members().iter().for_each(|partition| partition.close(false));
+        self.journal.stop().await;
+        settled.map_err(|()| failed())
+    }
+}
+
+/// The beginning of the names of a directory's arenas.
+pub fn arena_prefix(directory_id: &[u8; 16], start: u64) -> String {
+    let id: String = directory_id.iter().map(|b| format!("{b:02x}")).collect();
+    format!("ringtail-{id}-{start}")
+}
+
+struct Barrier(RefCell<Option<OneshotSender<()>>>);
+
+impl Member for Barrier {
+    fn collect(self: Rc<Self>, _commit: &mut CommitBuilder) -> bool {
+        true
+    }
+
+    fn committed(self: Rc<Self>) {
+        if let Some(sender) = self.0.borrow_mut().take() {
+            sender.send(());
+        }
+    }
+
+    fn failed(self: Rc<Self>) {
+        self.0.borrow_mut().take();
+    }
+}

@@ -1,0 +1,21 @@
+//! Whether a log directory is in service, told to all shards at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One directory's state; clones share it.
+#[derive(Clone, Default)]
+pub struct Health(Arc<AtomicBool>);
+
+impl Health {
+    /// Takes the directory out of service for good: after a failed write or flush nobody knows what the device holds.
+    pub fn fence(&self, directory: &str, doing: &str, error: &std::io::Error) {
+        if !self.0.swap(true, Ordering::SeqCst) {
+            tracing::error!(directory, %error, "{doing} failed: the directory is out of service until a restart");
+        }
+    }
+
+    pub fn is_fenced(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}

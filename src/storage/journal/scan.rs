@@ -1,0 +1,350 @@
+//! Reading a journal back: which commits count, and whether what stops the reading is the torn end or corruption. Pure.
+//!
+//! What stops the reading at a block, and what follows from it:
+//!
+//! | at the stop | behind it, or in a later file | verdict |
+//! |---|---|---|
+//! | zeros, old bytes, or a commit that does not verify | no valid commit of this journal | the end: that commit was in flight |
+//! | the same | a valid commit with a later sequence | corruption: the later one confirmed this one |
+//! | the last commit names a next file | that file's header is not the one named | corruption |
+
+use bytes::Bytes;
+
+use super::format::{CommitHeader, FileHeader};
+use super::rows::Row;
+use crate::base::buffer::BLOCK_BYTES;
+use crate::storage::codec::Fields;
+
+/// A journal file as read from the disk.
+pub struct JournalFile {
+    pub name: String,
+    pub content: Bytes,
+}
+
+/// A commit that counts.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub sequence: u64,
+    pub rows: Vec<Row>,
+    pub payload: Bytes,
+}
+
+/// A valid later commit proves that these bytes were once durable and valid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JournalCorruption {
+    pub file: String,
+    pub position: u64,
+    pub expected: String,
+}
+
+/// The commits of one journal in order; the last one alone may be unconfirmed.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    pub commits: Vec<Commit>,
+    pub corruption: Option<JournalCorruption>,
+}
+
+/// Reads one journal (one start, one shard), whatever the order of its files. Files that were never used are skipped; the
+/// oldest ones may have been recycled.
+pub fn scan(files: Vec<JournalFile>) -> Scanned {
+    let mut used: Vec<(FileHeader, JournalFile)> = files
+        .into_iter()
+        .filter_map(|f| FileHeader::decode(&f.content).map(|h| (h, f)))
+        .collect();
+    used.sort_by_key(|(header, _)| header.file);
+    let mut scanned = Scanned::default();
+    let mut chain: Option<Chain> = None;
+    for (i, (header, file)) in used.iter().enumerate() {
+        let mut walk = match &chain {
+            None => Chain {
+                sequence: first_sequence(header, file),
+                crc: None,
+                next: None,
+            },
+            Some(before) => match before.continues_in(header) {
+                Ok(chain) => chain,
+                Err(expected) => return scanned.corrupt(file, 0, expected),
+            },
+        };
+        let stop = walk.read(header, file, &mut scanned.commits);
+        let later = used[i + 1..]
+            .iter()
+            .any(|(h, f)| holds_commit_after(h, &f.content, BLOCK_BYTES, walk.sequence));
+        if walk.next.is_none() && (later || holds_commit_after(header, &file.content, stop, walk.sequence)) {
+            return scanned.corrupt(
+                file,
+                stop,
+                format!("commit {}, which a later one confirms", walk.sequence),
+            );
+        }
+        chain = Some(walk);
+    }
+    if let (
+        Some(Chain {
+            next: Some((number, _)),
+            ..
+        }),
+        Some((_, file)),
+    ) = (&chain, used.last())
+    {
+        return scanned.corrupt(
+            file,
+            0,
+            format!("the journal to go on in file {number}, which is missing or unreadable"),
+        );
+    }
+    scanned
+}
+
+impl Scanned {
+    fn corrupt(mut self, file: &JournalFile, position: usize, expected: String) -> Self {
+        self.corruption = Some(JournalCorruption {
+            file: file.name.clone(),
+            position: position as u64,
+            expected,
+        });
+        self
+    }
+}
+
+/// The sequence that the oldest file left begins with; 0 when its first commit is unreadable.
+fn first_sequence(header: &FileHeader, file: &JournalFile) -> u64 {
+    let first = file
+        .content
+        .get(BLOCK_BYTES..)
+        .and_then(|c| CommitHeader::decode(c, header.salt));
+    first.map_or(0, |(head, _)| head.sequence)
+}
+
+/// Where the reading of a journal stands.
+struct Chain {
+    /// The sequence of the next commit.
+    sequence: u64,
+    /// The check sum of the last commit read; `None` at the oldest file left, whose predecessor is gone.
+    crc: Option<u32>,
+    /// Number and salt of the file that the journal goes on in.
+    next: Option<(u64, u64)>,
+}
+
+impl Chain {
+    fn continues_in(&self, header: &FileHeader) -> Result<Self, String> {
+        match self.next {
+            Some((file, salt)) if file == header.file && salt == header.salt => Ok(Self {
+                sequence: self.sequence,
+                crc: self.crc,
+                next: None,
+            }),
+            Some((file, _)) => Err(format!("file {file} of the journal, as its predecessor says")),
+            // A file made ready but not yet entered: nothing of the journal can be in it.
+            None => Ok(Self {
+                sequence: self.sequence,
+                crc: self.crc,
+                next: None,
+            }),
+        }
+    }
+
+    /// Takes commits off the file as long as they continue the chain; returns the position of the stop.
+    fn read(&mut self, header: &FileHeader, file: &JournalFile, commits: &mut Vec<Commit>) -> usize {
+        let content = &file.content;
+        let mut position = BLOCK_BYTES;
+        while self.next.is_none() {
+            let Some((head, crc)) = content
+                .get(position..)
+                .and_then(|c| CommitHeader::decode(c, header.salt))
+            else {
+                break;
+            };
+            let chained = self.crc.is_none_or(|before| before == head.previous_crc);
+            if head.sequence != self.sequence || !chained || head.bytes == 0 {
+                break;
+            }
+            let Some(commit) = self.decode(&head, header.salt, content, position) else {
+                break;
+            };
+            commits.push(commit);
+            position += head.bytes as usize;
+            self.sequence += 1;
+            self.crc = Some(crc);
+        }
+        position
+    }
+
+    fn decode(&mut self, head: &CommitHeader, salt: u64, content: &Bytes, position: usize) -> Option<Commit> {
+        let commit = content.get(position..position + head.bytes as usize)?;
+        let (row_bytes, payload) = head.body(commit, salt)?;
+        let mut fields = Fields(row_bytes);
+        let mut rows = Vec::new();
+        while !fields.0.is_empty() {
+            let row = Row::decode(&mut fields)?;
+            let held = match &row {
+                Row::Append { at, payload: from, .. } => u64::from(*from) + u64::from(at.bytes) <= payload.len() as u64,
+                Row::Next { file, salt } => {
+                    self.next = Some((*file, *salt));
+                    true
+                }
+                _ => true,
+            };
+            if !held {
+                return None;
+            }
+            rows.push(row);
+        }
+        Some(Commit {
+            sequence: head.sequence,
+            rows,
+            payload: content.slice_ref(payload),
+        })
+    }
+}
+
+/// Whether a valid commit with a sequence above `sequence` begins at any block from `from` on.
+fn holds_commit_after(header: &FileHeader, content: &[u8], from: usize, sequence: u64) -> bool {
+    (from..content.len()).step_by(BLOCK_BYTES).any(|position| {
+        let bytes = &content[position..];
+        CommitHeader::decode(bytes, header.salt)
+            .is_some_and(|(head, _)| head.sequence > sequence && head.body(bytes, header.salt).is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::COMMIT_HEADER_BYTES;
+    use super::*;
+
+    struct Builder {
+        files: Vec<Vec<u8>>,
+        crc: u32,
+        sequence: u64,
+    }
+
+    fn header(file: u64) -> FileHeader {
+        let (salt, previous_salt) = (100 + file, if file == 0 { 0 } else { 99 + file });
+        FileHeader {
+            directory_id: [1; 16],
+            start: 1,
+            shard: 0,
+            file,
+            salt,
+            previous_salt,
+            file_bytes: 65536,
+        }
+    }
+
+    impl Builder {
+        fn new() -> Self {
+            Self {
+                files: vec![header(0).encode()],
+                crc: 0,
+                sequence: 1,
+            }
+        }
+
+        fn commit(&mut self, row: Row) -> usize {
+            let mut rows = Vec::new();
+            row.encode(&mut rows);
+            let mut commit = vec![0; BLOCK_BYTES];
+            commit[COMMIT_HEADER_BYTES..COMMIT_HEADER_BYTES + rows.len()].copy_from_slice(&rows);
+            let salt = 100 + self.files.len() as u64 - 1;
+            self.crc = CommitHeader::seal(&mut commit, salt, self.sequence, self.crc, rows.len(), 0);
+            self.sequence += 1;
+            let file = self.files.last_mut().expect("one at least");
+            file.extend_from_slice(&commit);
+            file.len() - BLOCK_BYTES
+        }
+
+        fn next_file(&mut self) {
+            let file = self.files.len() as u64;
+            self.commit(Row::Next { file, salt: 100 + file });
+            self.files.push(header(file).encode());
+        }
+
+        fn scan(self) -> Scanned {
+            let name = |i: usize| format!("j{i}");
+            let padded = |mut f: Vec<u8>| {
+                f.resize(65536, 0);
+                Bytes::from(f)
+            };
+            scan(
+                self.files
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, f)| JournalFile {
+                        name: name(i),
+                        content: padded(f),
+                    })
+                    .collect(),
+            )
+        }
+    }
+
+    fn row() -> Row {
+        Row::CleanStop
+    }
+
+    #[test]
+    fn commits_are_read_across_files() {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        journal.next_file();
+        journal.commit(row());
+        let scanned = journal.scan();
+        assert_eq!(
+            scanned.commits.iter().map(|c| c.sequence).collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+        assert_eq!(scanned.corruption, None);
+    }
+
+    #[test]
+    fn a_torn_last_commit_is_the_end() {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        let last = journal.commit(row());
+        journal.files[0][last + COMMIT_HEADER_BYTES] ^= 1;
+        let scanned = journal.scan();
+        assert_eq!((scanned.commits.len(), scanned.corruption), (1, None));
+    }
+
+    #[test]
+    fn a_bad_block_before_a_valid_commit_is_corruption() {
+        for flipped in [0, 4, 12, COMMIT_HEADER_BYTES] {
+            let mut journal = Builder::new();
+            journal.commit(row());
+            let middle = journal.commit(row());
+            journal.commit(row());
+            journal.files[0][middle + flipped] ^= 1;
+            let corruption = journal.scan().corruption.expect("found");
+            assert_eq!((corruption.file.as_str(), corruption.position), ("j0", middle as u64));
+        }
+    }
+
+    #[test]
+    fn a_bad_end_before_a_later_file_is_corruption() {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        let bad = journal.files[0].len() - BLOCK_BYTES;
+        journal.next_file();
+        journal.commit(row());
+        journal.files[0][bad + COMMIT_HEADER_BYTES] ^= 1;
+        assert!(journal.scan().corruption.is_some());
+    }
+
+    #[test]
+    fn an_entered_file_without_its_header_is_corruption() {
+        let mut journal = Builder::new();
+        journal.next_file();
+        journal.commit(row());
+        journal.files[1][20] ^= 1;
+        assert!(journal.scan().corruption.is_some());
+    }
+
+    #[test]
+    fn a_file_made_ready_but_not_entered_holds_nothing() {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        journal.files.push(header(1).encode());
+        let scanned = journal.scan();
+        assert_eq!((scanned.commits.len(), scanned.corruption), (1, None));
+    }
+}

@@ -1,0 +1,473 @@
+//! The journal's driver: group commit, one in flight, and the row of files it goes through.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::format::{COMMIT_HEADER_BYTES, CommitHeader, FileHeader};
+use super::rows::{ROW_BYTES_MAX, Row};
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pool, block_ceil};
+use crate::base::sync::{Notify, join_all};
+use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
+use crate::storage::health::Health;
+
+/// The largest commit.
+const COMMIT_BYTES_MAX: usize = 1 << 20;
+/// The first file is small, so that a start is quick.
+const FIRST_FILE_BYTES: u64 = 2 << 20;
+/// After this long without a commit an empty one confirms the last.
+const CONFIRM_AFTER_MS: u64 = 20;
+
+/// A future that belongs to a commit: the flush of bytes that went straight to a segment.
+pub type Beside = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
+/// Whoever has rows to commit.
+pub trait Member {
+    /// Adds what waits to the commit; `false` when the commit has no room for all of it.
+    fn collect(self: Rc<Self>, commit: &mut CommitBuilder) -> bool;
+    /// The commit that `collect` added to is durable.
+    fn committed(self: Rc<Self>);
+    /// The commit failed; the directory is out of service.
+    fn failed(self: Rc<Self>);
+}
+
+/// A commit under construction.
+pub struct CommitBuilder {
+    buffer: AlignedBuf,
+    rows: Vec<u8>,
+    beside: Vec<Beside>,
+}
+
+impl CommitBuilder {
+    fn new(mut buffer: AlignedBuf) -> Self {
+        buffer.set_len(COMMIT_HEADER_BYTES);
+        Self {
+            buffer,
+            rows: Vec::new(),
+            beside: Vec::new(),
+        }
+    }
+
+    /// Whether `payload` bytes and `rows` rows fit.
+    pub fn has_room(&self, payload: usize, rows: usize) -> bool {
+        self.buffer.len() + self.rows.len() + payload + rows * ROW_BYTES_MAX <= COMMIT_BYTES_MAX
+    }
+
+    pub fn row(&mut self, row: &Row) {
+        row.encode(&mut self.rows);
+    }
+
+    /// Copies bytes into the payload and returns where they begin in it.
+    pub fn payload(&mut self, pieces: &[&[u8]]) -> u32 {
+        let at = self.buffer.len() - COMMIT_HEADER_BYTES;
+        pieces.iter().for_each(|piece| self.buffer.extend(piece));
+        at as u32
+    }
+
+    /// The commit counts only when `future` is done too.
+    pub fn beside(&mut self, future: Beside) {
+        self.beside.push(future);
+    }
+
+    fn bytes(&self) -> u64 {
+        block_ceil((self.buffer.len() + self.rows.len()) as u64)
+    }
+}
+
+struct File<E: Env> {
+    number: u64,
+    salt: u64,
+    path: PathBuf,
+    file: E::File,
+    bytes: u64,
+}
+
+struct Used {
+    path: PathBuf,
+    bytes: u64,
+    last_sequence: u64,
+}
+
+/// What a journal needs to know of its place.
+pub struct JournalPlace {
+    pub directory: PathBuf,
+    pub directory_id: [u8; 16],
+    pub start: u64,
+    pub shard: u32,
+    /// All files together.
+    pub bytes_max: u64,
+}
+
+/// One shard's journal in one directory.
+pub struct Journal<E: Env> {
+    env: E,
+    place: JournalPlace,
+    health: Health,
+    pool: Pool,
+    current: RefCell<File<E>>,
+    ready: RefCell<Option<File<E>>>,
+    free: RefCell<Vec<Used>>,
+    used: RefCell<VecDeque<Used>>,
+    position: Cell<u64>,
+    sequence: Cell<u64>,
+    crc: Cell<u32>,
+    queue: RefCell<VecDeque<Rc<dyn Member>>>,
+    wake: Notify,
+    file_ready: Notify,
+    pressed: Notify,
+    stopping: Cell<bool>,
+    stopped: Notify,
+    is_stopped: Cell<bool>,
+    commits: Cell<u64>,
+    written: Cell<u64>,
+}
+
+impl<E: Env> Journal<E> {
+    /// Makes the first file and starts the committing task.
+    pub async fn open(env: E, place: JournalPlace, health: Health) -> io::Result<Rc<Self>> {
+        let first = Self::make(&env, &place, 0, 0, None, FIRST_FILE_BYTES).await?;
+        env.flush_directory(&place.directory).await?;
+        let journal = Rc::new(Self {
+            env: env.clone(),
+            place,
+            health,
+            pool: Pool::new(COMMIT_BYTES_MAX, 2),
+            current: RefCell::new(first),
+            ready: RefCell::default(),
+            free: RefCell::default(),
+            used: RefCell::default(),
+            position: Cell::new(BLOCK_BYTES as u64),
+            sequence: Cell::new(1),
+            crc: Cell::new(0),
+            queue: RefCell::default(),
+            wake: Notify::default(),
+            file_ready: Notify::default(),
+            pressed: Notify::default(),
+            stopping: Cell::new(false),
+            stopped: Notify::default(),
+            is_stopped: Cell::new(false),
+            commits: Cell::new(0),
+            written: Cell::new(0),
+        });
+        env.spawn(Queue::Foreground, journal.clone().run());
+        journal.prepare_next();
+        Ok(journal)
+    }
+
+    fn name(place: &JournalPlace, number: u64) -> PathBuf {
+        place
+            .directory
+            .join(format!("ringtail-journal-{}-{}-{number}", place.start, place.shard))
+    }
+
+    /// A file with zeros (or old commits under another salt) and a durable header.
+    async fn make(
+        env: &E,
+        place: &JournalPlace,
+        number: u64,
+        previous_salt: u64,
+        recycled: Option<Used>,
+        bytes: u64,
+    ) -> io::Result<File<E>> {
+        let path = Self::name(place, number);
+        let (file, bytes) = match recycled {
+            Some(old) => {
+                env.rename(&old.path, &path).await?;
+                (env.open(&path, OpenOptions::WRITE_DIRECT).await?, old.bytes)
+            }
+            None => {
+                let options = OpenOptions {
+                    exclusive: false,
+                    ..OpenOptions::CREATE_DIRECT
+                };
+                let file = env.open(&path, options).await?;
+                env.allocate(&file, 0, bytes).await?;
+                Self::fill_with_zeros(env, &file, bytes).await?;
+                (file, bytes)
+            }
+        };
+        let salt = env.random();
+        let header = FileHeader {
+            directory_id: place.directory_id,
+            start: place.start,
+            shard: place.shard,
+            file: number,
+            salt,
+            previous_salt,
+            file_bytes: bytes,
+        };
+        let block = AlignedBuf::copy_of(&header.encode()).freeze();
+        write_all_at(env, &file, block, 0, Durability::Device).await?;
+        Ok(File {
+            number,
+            salt,
+            path,
+            file,
+            bytes,
+        })
+    }
+
+    async fn fill_with_zeros(env: &E, file: &E::File, bytes: u64) -> io::Result<()> {
+        let mut zeros = AlignedBuf::new((1 << 20).min(bytes as usize));
+        zeros.set_len(zeros.capacity());
+        let zeros = zeros.freeze();
+        let mut position = 0;
+        while position < bytes {
+            let step = zeros.slice(..zeros.len().min((bytes - position) as usize));
+            position += step.len() as u64;
+            write_all_at(
+                env,
+                file,
+                step.clone(),
+                position - step.len() as u64,
+                Durability::Cached,
+            )
+            .await?;
+        }
+        env.flush(file).await
+    }
+
+    /// Asks for a commit that takes in `member`.
+    pub fn enqueue(&self, member: Rc<dyn Member>) {
+        self.queue.borrow_mut().push_back(member);
+        self.wake.notify();
+    }
+
+    /// The sequence of the next commit to be built.
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence.get()
+    }
+
+    /// Commits written, confirmations included.
+    pub fn commits(&self) -> u64 {
+        self.commits.get()
+    }
+
+    /// Bytes in files that a checkpoint could free or that are in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.used.borrow().iter().map(|u| u.bytes).sum::<u64>() + self.position.get()
+    }
+
+    /// Wakes when more than half of the journal is in use.
+    pub fn pressed(&self) -> &Notify {
+        &self.pressed
+    }
+
+    /// Bytes of all commits so far.
+    pub fn written_bytes(&self) -> u64 {
+        self.written.get()
+    }
+
+    /// What all files together may take.
+    pub fn bytes_max(&self) -> u64 {
+        self.place.bytes_max
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.used_bytes() * 2 > self.place.bytes_max
+    }
+
+    /// Files whose commits all lie below `sequence` may be used again.
+    pub fn release(self: &Rc<Self>, sequence: u64) {
+        let mut used = self.used.borrow_mut();
+        while used.front().is_some_and(|u| u.last_sequence < sequence) {
+            self.free.borrow_mut().extend(used.pop_front());
+        }
+        drop(used);
+        self.prepare_next();
+    }
+
+    fn file_bytes(&self) -> u64 {
+        (self.place.bytes_max / 8).clamp(FIRST_FILE_BYTES, 32 << 20) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64
+    }
+
+    /// Makes the next file in the background, if there is none and the bound allows it.
+    fn prepare_next(self: &Rc<Self>) {
+        let total: u64 = self.used_bytes() + self.free.borrow().iter().map(|u| u.bytes).sum::<u64>();
+        let may_make = total + self.file_bytes() <= self.place.bytes_max || self.used.borrow().is_empty();
+        if self.ready.borrow().is_some() || self.stopping.get() {
+            return;
+        }
+        let recycled = self.free.borrow_mut().pop();
+        if recycled.is_none() && !may_make {
+            return;
+        }
+        let journal = self.clone();
+        self.env.spawn(Queue::Foreground, async move {
+            if journal.ready.borrow().is_some() {
+                journal.free.borrow_mut().extend(recycled);
+                return;
+            }
+            let (number, salt) = {
+                let current = journal.current.borrow();
+                (current.number + 1, current.salt)
+            };
+            let bytes = journal.file_bytes();
+            let made = match Self::make(&journal.env, &journal.place, number, salt, recycled, bytes).await {
+                Ok(file) => journal
+                    .env
+                    .flush_directory(&journal.place.directory)
+                    .await
+                    .map(|()| file),
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(file) if file.number == journal.current.borrow().number + 1 => {
+                    *journal.ready.borrow_mut() = Some(file)
+                }
+                Ok(_) => {}
+                Err(error) => journal.fence("preparing a journal file", &error),
+            }
+            journal.file_ready.notify();
+        });
+    }
+
+    fn fence(&self, doing: &str, error: &io::Error) {
+        self.health
+            .fence(&self.place.directory.display().to_string(), doing, error);
+    }
+
+    async fn run(self: Rc<Self>) {
+        let mut confirmed = true;
+        while !self.stopping.get() || !self.queue.borrow().is_empty() {
+            if self.queue.borrow().is_empty() {
+                let woken = self.wake.notified();
+                if confirmed {
+                    woken.await;
+                    continue;
+                }
+                let deadline = self.env.now().plus_ms(CONFIRM_AFTER_MS);
+                crate::base::sync::race(woken, self.env.sleep_until(deadline)).await;
+            }
+            let (commit, members) = self.build();
+            confirmed = members.is_empty();
+            let written = self.write(commit).await;
+            for member in members {
+                match written {
+                    Ok(()) => member.committed(),
+                    Err(_) => member.failed(),
+                }
+            }
+            if let Err(error) = written {
+                self.fence("a journal commit", &error);
+                self.fail_queue();
+                break;
+            }
+        }
+        self.is_stopped.set(true);
+        self.stopped.notify();
+    }
+
+    fn fail_queue(&self) {
+        loop {
+            let Some(member) = self.queue.borrow_mut().pop_front() else {
+                return;
+            };
+            member.failed();
+        }
+    }
+
+    fn build(&self) -> (CommitBuilder, Vec<Rc<dyn Member>>) {
+        let mut commit = CommitBuilder::new(self.pool.take());
+        let mut members = Vec::new();
+        let waiting = self.queue.borrow().len();
+        for _ in 0..waiting {
+            let Some(member) = self.queue.borrow_mut().pop_front() else {
+                break;
+            };
+            let whole = member.clone().collect(&mut commit);
+            members.push(member.clone());
+            if !whole {
+                self.queue.borrow_mut().push_front(member);
+                break;
+            }
+        }
+        (commit, members)
+    }
+
+    /// Writes one commit, with what belongs beside it.
+    async fn write(self: &Rc<Self>, mut commit: CommitBuilder) -> io::Result<()> {
+        if self.health.is_fenced() {
+            return Err(io::Error::other("the directory is out of service"));
+        }
+        if self.position.get() + commit.bytes() + BLOCK_BYTES as u64 > self.current.borrow().bytes {
+            self.enter_next_file().await?;
+        }
+        let beside = std::mem::take(&mut commit.beside);
+        let write = self.submit(commit);
+        let (written, flushed) = if beside.is_empty() {
+            (write.await, Vec::new())
+        } else {
+            let mut all: Vec<Beside> = beside;
+            all.push(Box::pin(write));
+            (Ok(()), join_all(all).await)
+        };
+        flushed.into_iter().fold(written, |all, one| all.and(one))?;
+        self.commits.set(self.commits.get() + 1);
+        if self.is_pressed() {
+            self.pressed.notify();
+        }
+        Ok(())
+    }
+
+    fn submit(&self, commit: CommitBuilder) -> impl Future<Output = io::Result<()>> + 'static {
+        let CommitBuilder { mut buffer, rows, .. } = commit;
+        let payload = buffer.len() - COMMIT_HEADER_BYTES;
+        buffer.extend(&rows);
+        buffer.pad_to_block();
+        let sequence = self.sequence.get();
+        let current = self.current.borrow();
+        let crc = CommitHeader::seal(&mut buffer, current.salt, sequence, self.crc.get(), rows.len(), payload);
+        let position = self.position.get();
+        self.position.set(position + buffer.len() as u64);
+        self.written.set(self.written.get() + buffer.len() as u64);
+        self.sequence.set(sequence + 1);
+        self.crc.set(crc);
+        let (env, file, bytes): (E, E::File, Bytes) = (self.env.clone(), current.file.clone(), buffer.freeze());
+        async move { write_all_at(&env, &file, bytes, position, Durability::Device).await }
+    }
+
+    /// Names the next file in the current one, then goes on in it.
+    async fn enter_next_file(self: &Rc<Self>) -> io::Result<()> {
+        let next = loop {
+            let ready = self.file_ready.notified();
+            if let Some(next) = self.ready.borrow_mut().take() {
+                break next;
+            }
+            if self.health.is_fenced() {
+                return Err(io::Error::other("the directory is out of service"));
+            }
+            self.pressed.notify();
+            ready.await;
+        };
+        let mut farewell = CommitBuilder::new(AlignedBuf::new(BLOCK_BYTES));
+        farewell.row(&Row::Next {
+            file: next.number,
+            salt: next.salt,
+        });
+        self.submit(farewell).await?;
+        let old = self.current.replace(next);
+        let last_sequence = self.sequence.get() - 1;
+        self.used.borrow_mut().push_back(Used {
+            path: old.path,
+            bytes: old.bytes,
+            last_sequence,
+        });
+        self.position.set(BLOCK_BYTES as u64);
+        self.prepare_next();
+        Ok(())
+    }
+
+    /// Commits what is queued and ends the committing task.
+    pub async fn stop(&self) {
+        self.stopping.set(true);
+        self.wake.notify();
+        self.stopped.until(|| self.is_stopped.get()).await;
+    }
+}

@@ -1,0 +1,287 @@
+//! Appending: decide, take a place, copy once, and answer when the class's end has passed.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Partition;
+use super::log::{Ack, Log, State, Waiting};
+use crate::base::buffer::{BLOCK_BYTES, block_floor};
+use crate::base::sync::{OneshotSender, oneshot};
+use crate::io::{Env, Queue};
+use crate::storage::cursor::Cursor;
+use crate::storage::journal::rows::Row;
+use crate::storage::memory::{RUN_MAX, UNIT_BYTES};
+use crate::storage::options::{DurabilityClass, TimestampType};
+use crate::storage::producers::{Sequenced, Verdict};
+use crate::storage::tail::{ChunkPlace, TailChunk};
+use crate::storage::{AppendError, Appended};
+use crate::wire::batch::{BatchHeader, HEADER_BYTES, patch, patch_append_time};
+
+/// A segment's positions and relative offsets must fit Kafka's signed 32 bits.
+const RELATIVE_MAX: i64 = i32::MAX as i64;
+
+/// What an append lacks before it can take its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lack {
+    Segment,
+    Space,
+    Memory,
+}
+
+enum Admission {
+    Appended(Appended),
+    /// A retry of a batch that ends at this offset.
+    Duplicate(Appended, i64),
+    Refused(AppendError),
+    Lacks(Lack),
+}
+
+impl<E: Env> Partition<E> {
+    /// Appends one validated batch. The order of the calls is the order of the offsets; the future completes when the
+    /// class's end has passed the batch, and dropping it does not undo the append.
+    pub fn append(self: &Rc<Self>, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + use<E> {
+        let (answer, result) = oneshot();
+        let mut log = self.log.borrow_mut();
+        if log.waiting.is_empty() {
+            match self.admit(&mut log, &batch) {
+                Admission::Lacks(_) => log.waiting.push_back(Waiting { batch, answer }),
+                decided => self.settle_admission(&mut log, decided, answer),
+            }
+        } else {
+            log.waiting.push_back(Waiting { batch, answer });
+        }
+        let must_wait = !log.waiting.is_empty() && !std::mem::replace(&mut log.admitting, true);
+        if !must_wait && log.waiting.is_empty() {
+            log.admitting = false;
+        }
+        drop(log);
+        if must_wait {
+            self.env.spawn(Queue::Foreground, self.clone().admit_waiting());
+        }
+        self.after_append();
+        async move { result.await.unwrap_or(Err(AppendError::Closed)) }
+    }
+
+    /// Answers, or leaves an ack that will.
+    fn settle_admission(
+        &self,
+        log: &mut Log<E>,
+        admission: Admission,
+        answer: OneshotSender<Result<Appended, AppendError>>,
+    ) {
+        let (appended, end) = match admission {
+            Admission::Appended(appended) => (appended, log.appended.offset),
+            Admission::Duplicate(appended, end) => (appended, end),
+            Admission::Refused(error) => return answer.send(Err(error)),
+            Admission::Lacks(_) => unreachable!("the caller keeps what lacks something"),
+        };
+        if end <= log.visible.offset {
+            return answer.send(Ok(appended));
+        }
+        // A duplicate may wait for less than an append before it.
+        let place = log.acks.partition_point(|ack| ack.end <= end);
+        log.acks.insert(place, Ack { end, appended, answer });
+    }
+
+    fn admit(self: &Rc<Self>, log: &mut Log<E>, batch: &Bytes) -> Admission {
+        match log.state {
+            State::Serving => {}
+            State::Closed => return Admission::Refused(AppendError::Closed),
+            State::Offline | State::Damaged => return Admission::Refused(AppendError::Offline),
+        }
+        let Ok(header) = BatchHeader::parse(batch) else {
+            return Admission::Refused(AppendError::Invalid);
+        };
+        if header.total_bytes() != batch.len() {
+            return Admission::Refused(AppendError::Invalid);
+        }
+        let sequenced = sequenced(&header);
+        match sequenced.map_or(Verdict::Append, |batch| log.producers.judge(&batch)) {
+            Verdict::Append => {}
+            Verdict::Duplicate(first) => {
+                let log_start = log.ends.log_start;
+                let appended = Appended {
+                    base_offset: first.base_offset,
+                    append_time_ms: -1,
+                    log_start,
+                };
+                return Admission::Duplicate(appended, first.last_offset + 1);
+            }
+            Verdict::OutOfOrder => return Admission::Refused(AppendError::OutOfOrderSequence),
+            Verdict::StaleEpoch => return Admission::Refused(AppendError::StaleProducerEpoch),
+        }
+        if batch.len() as u64 > log.options.segment_bytes.max(BLOCK_BYTES as u64) {
+            return Admission::Refused(AppendError::TooLargeForSegment);
+        }
+        if self.directory.is_full() {
+            return Admission::Refused(AppendError::Full);
+        }
+        let now_ms = self.env.wall_ms();
+        if must_roll(log, &header, now_ms) && !self.roll(log) {
+            return Admission::Lacks(Lack::Segment);
+        }
+        let end = log.appended.position + batch.len() as u64;
+        if end > log.active().allocated {
+            return Admission::Lacks(Lack::Space);
+        }
+        if !self.make_room(log, end) {
+            return Admission::Lacks(Lack::Memory);
+        }
+        Admission::Appended(self.place(log, batch, &header, sequenced, now_ms))
+    }
+
+    /// Copies the batch to the end of the log.
+    fn place(
+        &self,
+        log: &mut Log<E>,
+        batch: &Bytes,
+        header: &BatchHeader,
+        sequenced: Option<Sequenced>,
+        now_ms: i64,
+    ) -> Appended {
+        let at = log.appended;
+        let mut head = [0; HEADER_BYTES];
+        head.copy_from_slice(&batch[..HEADER_BYTES]);
+        let mut append_time_ms = -1;
+        if log.options.timestamp_type == TimestampType::LogAppendTime {
+            patch_append_time(&mut head, now_ms);
+            append_time_ms = now_ms;
+        }
+        patch(&mut head, at.offset, log.epoch);
+        log.tail.append(at, &[&head, &batch[HEADER_BYTES..]]);
+        let next = at.offset + i64::from(header.last_offset_delta()) + 1;
+        log.appended = Cursor {
+            segment: at.segment,
+            position: at.position + batch.len() as u64,
+            offset: next,
+        };
+        log.ends.advance(|e| (e.appended, e.written) = (next, next));
+        if let Some(sequenced) = sequenced {
+            log.producers.apply(&sequenced, at.offset, next - 1, now_ms);
+        }
+        let epoch = log.epoch;
+        log.epochs.note(epoch, at.offset);
+        let active = log.active_mut();
+        if active.build.first_append_ms == 0 {
+            active.build.first_append_ms = now_ms;
+        }
+        if log.options.durability == DurabilityClass::Flushed {
+            log.journal_target = log.appended;
+        }
+        self.directory.note_appended(batch.len() as u64);
+        Appended {
+            base_offset: at.offset,
+            append_time_ms,
+            log_start: log.ends.log_start,
+        }
+    }
+
+    /// Goes on in the segment that was made ready; `false` if there is none.
+    fn roll(&self, log: &mut Log<E>) -> bool {
+        let Some(next) = log.next_segment.take() else {
+            return false;
+        };
+        let end = log.appended;
+        log.active_mut().end = Some(end);
+        log.notes.push(Row::Rolled {
+            owner: self.owner,
+            segment: end.segment,
+            bytes: end.position,
+            next_offset: end.offset,
+        });
+        log.open.push_back(self.fresh_segment(end.offset, next));
+        log.appended = Cursor::segment_start(end.offset);
+        log.run = log.run.min(4);
+        true
+    }
+
+    /// Chunks up to position `end` of the active segment; `false` if memory is short.
+    fn make_room(self: &Rc<Self>, log: &mut Log<E>, end: u64) -> bool {
+        loop {
+            let at = log.appended;
+            let start = log.tail.capacity_end(at.segment).unwrap_or(block_floor(at.position));
+            if start >= end {
+                return true;
+            }
+            assert!(
+                log.tail.capacity_end(at.segment).is_some() || start == at.position,
+                "a partial block is preloaded"
+            );
+            let wanted = ((end - start).div_ceil(UNIT_BYTES as u64) as usize).next_power_of_two();
+            let run = log.run.max(wanted).min(RUN_MAX);
+            let place = ChunkPlace {
+                owner: self.owner,
+                segment: at.segment,
+                start,
+            };
+            let Some(chunk) = self.directory.take_chunk(run, &place.encode()) else {
+                return false;
+            };
+            log.tail.push(TailChunk::new(at.segment, start, chunk), &[]);
+            log.run = (log.run * 2).min(RUN_MAX);
+        }
+    }
+
+    /// What every append is followed by, admitted at once or later.
+    pub(super) fn after_append(self: &Rc<Self>) {
+        self.publish();
+        self.ask_journal();
+        self.store_full_chunks();
+        self.extend_ahead();
+    }
+
+    /// Admits what waits, in order, getting what it lacks.
+    async fn admit_waiting(self: Rc<Self>) {
+        loop {
+            let lack = {
+                let mut log = self.log.borrow_mut();
+                let Some(first) = log.waiting.pop_front() else {
+                    log.admitting = false;
+                    return;
+                };
+                match self.admit(&mut log, &first.batch) {
+                    Admission::Lacks(lack) => {
+                        log.waiting.push_front(first);
+                        Some(lack)
+                    }
+                    decided => {
+                        self.settle_admission(&mut log, decided, first.answer);
+                        None
+                    }
+                }
+            };
+            self.after_append();
+            let Some(lack) = lack else { continue };
+            if let Err(error) = self.provide(lack).await {
+                let first = self.log.borrow_mut().waiting.pop_front();
+                if let Some(first) = first {
+                    first.answer.send(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn sequenced(header: &BatchHeader) -> Option<Sequenced> {
+    header.has_producer_id().then(|| Sequenced {
+        producer_id: header.producer_id(),
+        epoch: header.producer_epoch(),
+        first_sequence: header.base_sequence(),
+        last_sequence: header.last_sequence(),
+    })
+}
+
+fn must_roll<E: Env>(log: &Log<E>, header: &BatchHeader, now_ms: i64) -> bool {
+    let at = log.appended;
+    if at.position == 0 {
+        return false;
+    }
+    let active = log.active();
+    let end = at.position + header.total_bytes() as u64;
+    let aged = active.build.first_append_ms > 0
+        && now_ms.saturating_sub(active.build.first_append_ms) >= log.options.segment_ms;
+    let relative = at.offset + i64::from(header.last_offset_delta()) - active.base;
+    end > log.options.segment_bytes || aged || relative >= RELATIVE_MAX || end as i64 >= RELATIVE_MAX
+}

@@ -1,0 +1,142 @@
+//! A partition as a member of journal commits.
+
+use std::io;
+use std::rc::Rc;
+
+use super::Partition;
+use super::log::Log;
+use crate::base::buffer::block_floor;
+use crate::io::{Durability, Env};
+use crate::storage::cursor::Cursor;
+use crate::storage::journal::rows::{Range, Row};
+use crate::storage::journal::writer::{CommitBuilder, Member};
+
+/// From this many bytes on, what one partition adds to a commit goes straight to its segment instead of through the
+/// journal: written once. (Below it, one write for all partitions beats one for each.)
+const DIRECT_BYTES_MIN: u64 = 128 << 10;
+
+impl<E: Env> Partition<E> {
+    /// Gets into the journal's queue if there is anything to commit.
+    pub(super) fn ask_journal(self: &Rc<Self>) {
+        {
+            let mut log = self.log.borrow_mut();
+            let wanted = log.journal_target.offset > log.journaled.offset || !log.notes.is_empty();
+            if !wanted || log.in_journal_queue || log.in_commit.is_some() {
+                return;
+            }
+            log.in_journal_queue = true;
+        }
+        self.directory.journal().enqueue(self.clone());
+    }
+
+    /// One segment's part of `[journaled, target)`.
+    fn collect_segment(
+        self: &Rc<Self>,
+        log: &Log<E>,
+        from: Cursor,
+        end: u64,
+        next_offset: i64,
+        commit: &mut CommitBuilder,
+    ) -> bool {
+        let segment = from.segment;
+        let mut position = from.position;
+        if end - position >= DIRECT_BYTES_MIN {
+            let rolled = log.appended.segment != segment;
+            let direct_end = if rolled { end } else { block_floor(end) };
+            let mut crc = 0;
+            for piece in log.tail.slices(segment, position, direct_end) {
+                crc = crc32c::crc32c_append(crc, piece);
+            }
+            let bytes = (direct_end - position) as u32;
+            commit.row(&Row::Extent {
+                owner: self.owner,
+                at: Range {
+                    segment,
+                    position,
+                    bytes,
+                    next_offset,
+                },
+                crc,
+            });
+            let partition = self.clone();
+            commit.beside(Box::pin(async move {
+                let target = Cursor {
+                    segment,
+                    position: direct_end,
+                    offset: 0,
+                };
+                let stored = partition.store_to(target, Durability::Device).await;
+                stored.map_err(|()| io::Error::other("a segment write failed"))
+            }));
+            position = direct_end;
+        }
+        if end > position {
+            let bytes = (end - position) as usize;
+            if !commit.has_room(bytes, 1) {
+                return false;
+            }
+            let payload = commit.payload(&log.tail.slices(segment, position, end));
+            let at = Range {
+                segment,
+                position,
+                bytes: bytes as u32,
+                next_offset,
+            };
+            commit.row(&Row::Append {
+                owner: self.owner,
+                at,
+                payload,
+            });
+        }
+        true
+    }
+}
+
+impl<E: Env> Member for Partition<E> {
+    fn collect(self: Rc<Self>, commit: &mut CommitBuilder) -> bool {
+        let mut log = self.log.borrow_mut();
+        if !commit.has_room(2 * DIRECT_BYTES_MIN as usize, log.notes.len() + 8) {
+            return false;
+        }
+        log.in_journal_queue = false;
+        log.notes.drain(..).for_each(|note| commit.row(&note));
+        let target = log.journal_target;
+        let mut from = log.journaled;
+        while (from.segment, from.position) < (target.segment, target.position) {
+            let (end, next) = if from.segment == target.segment {
+                (target.position, target)
+            } else {
+                let rolled = log.open.iter().find(|s| s.base == from.segment).and_then(|s| s.end);
+                let end = rolled.unwrap_or(from);
+                (end.position, Cursor::segment_start(end.offset))
+            };
+            if end > from.position && !self.collect_segment(&log, from, end, next.offset, commit) {
+                break;
+            }
+            from = next;
+        }
+        let whole = from == target;
+        log.in_journal_queue = !whole;
+        log.journaled = from;
+        log.in_commit = Some(from);
+        whole
+    }
+
+    fn committed(self: Rc<Self>) {
+        {
+            let mut log = self.log.borrow_mut();
+            let Some(end) = log.in_commit.take() else { return };
+            if end.offset > log.durable.offset {
+                log.durable = end;
+                log.ends.advance(|e| e.durable = end.offset);
+            }
+        }
+        self.publish();
+        self.ask_journal();
+        self.store_full_chunks();
+    }
+
+    fn failed(self: Rc<Self>) {
+        self.close(true);
+    }
+}

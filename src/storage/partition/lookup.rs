@@ -1,0 +1,245 @@
+//! Look-ups: from an offset to a position, from a time to an offset.
+
+use std::io;
+use std::rc::Rc;
+
+use super::Partition;
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
+use crate::io::{Env, OpenOptions};
+use crate::storage::cursor::Cursor;
+use crate::storage::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry, last_where};
+use crate::storage::segment::path_of;
+use crate::storage::{ReadError, TimedOffset};
+use crate::wire::batch::{BatchHeader, DecodeLimits, max_timestamp_offset, offset_for_time};
+
+/// Bytes read at once while looking for a batch.
+const STEP_BYTES: usize = 256 << 10;
+
+impl<E: Env> Partition<E> {
+    /// A batch boundary at or before `offset`, in the segment that holds it.
+    pub(super) async fn locate_cold(&self, offset: i64) -> Result<Cursor, ReadError> {
+        let (segment, rest, stored) = {
+            let log = self.log.borrow();
+            let segment = log.segment_of(offset).ok_or(ReadError::OutOfRange)?;
+            let open = log.open.iter().find(|s| s.base == segment);
+            let rest = open.map(|s| s.build.offsets.rest().to_vec());
+            (segment, rest, open.map(|s| s.build.offsets.stored()))
+        };
+        let relative = (offset - segment) as u64;
+        let below = |entry: &OffsetEntry| u64::from(entry.relative) <= relative;
+        let mut found = rest.and_then(|rest| last_where(&rest, OFFSET_ENTRY_BYTES, OffsetEntry::decode, below));
+        if found.is_none() && stored != Some(0) {
+            found = self
+                .search_file(segment, "index", stored, OFFSET_ENTRY_BYTES, OffsetEntry::decode, below)
+                .await
+                .map_err(|error| self.read_failed(error))?;
+        }
+        let Some(entry) = found else {
+            return Ok(Cursor::segment_start(segment));
+        };
+        // An entry names the last offset of its batch; the batch's base is only known once it is read, and not needed:
+        // whoever reads from here skips by the headers.
+        Ok(Cursor {
+            segment,
+            position: u64::from(entry.position),
+            offset: segment,
+        })
+    }
+
+    /// Binary search by blocks in a companion file: the last entry for which `below` holds.
+    async fn search_file<T>(
+        &self,
+        segment: i64,
+        kind: &str,
+        bytes: Option<u64>,
+        entry_bytes: usize,
+        decode: impl Fn(&[u8]) -> Option<T> + Copy,
+        below: impl Fn(&T) -> bool + Copy,
+    ) -> io::Result<Option<T>> {
+        let file = match self
+            .env
+            .open(&path_of(&self.folder, segment, kind), OpenOptions::READ_DIRECT)
+            .await
+        {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => self.env.size(&file).await?,
+        };
+        let entries = bytes / entry_bytes as u64;
+        let per_page = (BLOCK_BYTES / entry_bytes) as u64;
+        let (mut low, mut high) = (0, entries.div_ceil(per_page));
+        let mut found = None;
+        while low < high {
+            let page = (low + high) / 2;
+            let first = page * per_page;
+            let count = per_page.min(entries - first);
+            let content = self
+                .read_entries(&file, first * entry_bytes as u64, (count as usize) * entry_bytes)
+                .await?;
+            match last_where(&content, entry_bytes, decode, below) {
+                Some(entry) => {
+                    found = Some(entry);
+                    low = page + 1;
+                }
+                None => high = page,
+            }
+        }
+        Ok(found)
+    }
+
+    async fn read_entries(&self, file: &E::File, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let start = position - position % BLOCK_BYTES as u64;
+        let skip = (position - start) as usize;
+        let (read, buffer) = self.env.read_at(file, AlignedBuf::new(skip + bytes), start).await;
+        let end = read?.min(skip + bytes);
+        Ok(buffer.get(skip..end).unwrap_or_default().to_vec())
+    }
+
+    /// The first record at or above the log start whose timestamp is at least `target_ms`, below the high watermark.
+    pub async fn offset_for_time(self: &Rc<Self>, target_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
+        let bases: Vec<i64> = {
+            let log = self.log.borrow();
+            let closed = log.closed.iter().filter(|s| {
+                s.largest_ms.is_none_or(|largest| largest >= target_ms) && s.next_offset > log.ends.log_start
+            });
+            closed.map(|s| s.base).chain(log.open.iter().map(|s| s.base)).collect()
+        };
+        for base in bases {
+            let from = self.time_entry_before(base, target_ms).await?;
+            let log_start = self.ends().log_start;
+            if let Some(found) = self.first_at_or_after(from.max(log_start), base, target_ms).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// An offset of the segment before which no record is as late as `target_ms`.
+    async fn time_entry_before(&self, segment: i64, target_ms: i64) -> Result<i64, ReadError> {
+        let (rest, stored) = {
+            let log = self.log.borrow();
+            let open = log.open.iter().find(|s| s.base == segment);
+            (
+                open.map(|s| s.build.times.rest().to_vec()),
+                open.map(|s| s.build.times.stored()),
+            )
+        };
+        let below = |entry: &TimeEntry| entry.timestamp_ms < target_ms;
+        // Entries of 12 bytes may straddle the end of what is stored: the rest may begin inside one.
+        let rest = rest.zip(stored).map(|(rest, stored)| {
+            let skip = (TIME_ENTRY_BYTES as u64 - stored % TIME_ENTRY_BYTES as u64) % TIME_ENTRY_BYTES as u64;
+            rest.get(skip as usize..).unwrap_or_default().to_vec()
+        });
+        let mut found = rest.and_then(|rest| last_where(&rest, TIME_ENTRY_BYTES, TimeEntry::decode, below));
+        if found.is_none() && stored != Some(0) {
+            found = self
+                .search_file(segment, "timeindex", stored, TIME_ENTRY_BYTES, TimeEntry::decode, below)
+                .await
+                .map_err(|error| self.read_failed(error))?;
+        }
+        Ok(found.map_or(segment, |entry| segment + i64::from(entry.relative)))
+    }
+
+    /// Walks the batches of `segment` from the one that holds `offset`.
+    async fn first_at_or_after(
+        self: &Rc<Self>,
+        mut offset: i64,
+        segment: i64,
+        target_ms: i64,
+    ) -> Result<Option<TimedOffset>, ReadError> {
+        let end = self.segment_limit(segment);
+        while offset < end {
+            let slice = self.read(offset, STEP_BYTES, true).await?;
+            if slice.bytes == 0 {
+                break;
+            }
+            let bytes = slice.pieces.concat();
+            let mut rest = &bytes[..];
+            while let Ok(header) = BatchHeader::parse(rest) {
+                let (batch, after) = rest.split_at(header.total_bytes().min(rest.len()));
+                if header.max_timestamp() >= target_ms {
+                    let limits = DecodeLimits::default();
+                    let found = offset_for_time(batch, target_ms, offset, &limits).map_err(|_| ReadError::Corrupt)?;
+                    if let Some((timestamp_ms, offset)) = found {
+                        let leader_epoch = header.partition_leader_epoch();
+                        return Ok(Some(TimedOffset {
+                            timestamp_ms,
+                            offset,
+                            leader_epoch,
+                        }));
+                    }
+                }
+                offset = header.next_offset();
+                rest = after;
+            }
+            // Other tasks of the shard wait while a long log is walked.
+            self.env.yield_now().await;
+        }
+        Ok(None)
+    }
+
+    fn segment_limit(&self, segment: i64) -> i64 {
+        let log = self.log.borrow();
+        let next = log.closed_segment(segment).map(|s| s.next_offset);
+        let next = next.or_else(|| {
+            log.open
+                .iter()
+                .find(|s| s.base == segment)
+                .and_then(|s| s.end)
+                .map(|e| e.offset)
+        });
+        next.unwrap_or(log.visible.offset).min(log.visible.offset)
+    }
+
+    /// The record with the largest timestamp (ListOffsets -3).
+    pub async fn max_timestamp(self: &Rc<Self>) -> Result<Option<TimedOffset>, ReadError> {
+        let (mut offset, end, mut largest) = {
+            let log = self.log.borrow();
+            // The closed segment with the largest timestamp is walked, and all that is not indexed yet.
+            let closed = log
+                .closed
+                .iter()
+                .filter(|s| s.next_offset > log.ends.log_start)
+                .max_by_key(|s| s.largest_ms);
+            let first_open = log.oldest_open();
+            let in_build = first_open.build.largest;
+            let from_open = if in_build.0 >= closed.and_then(|s| s.largest_ms).unwrap_or(-1) {
+                None
+            } else {
+                closed
+            };
+            let start = from_open.map_or(first_open.base, |s| s.base).max(log.ends.log_start);
+            (start, log.visible.offset, None::<TimedOffset>)
+        };
+        while offset < end {
+            let slice = self.read(offset, STEP_BYTES, true).await?;
+            if slice.bytes == 0 {
+                break;
+            }
+            let bytes = slice.pieces.concat();
+            let mut rest = &bytes[..];
+            while let Ok(header) = BatchHeader::parse(rest) {
+                let (batch, after) = rest.split_at(header.total_bytes().min(rest.len()));
+                if largest.is_none_or(|l| header.max_timestamp() > l.timestamp_ms) {
+                    let found =
+                        max_timestamp_offset(batch, &DecodeLimits::default()).map_err(|_| ReadError::Corrupt)?;
+                    if let Some((timestamp_ms, offset)) = found.filter(|f| largest.is_none_or(|l| f.0 > l.timestamp_ms))
+                    {
+                        largest = Some(TimedOffset {
+                            timestamp_ms,
+                            offset,
+                            leader_epoch: header.partition_leader_epoch(),
+                        });
+                    }
+                }
+                offset = header.next_offset();
+                rest = after;
+            }
+            self.env.yield_now().await;
+        }
+        Ok(largest)
+    }
+}

@@ -1,0 +1,262 @@
+//! One partition's driver: what its log decides, done.
+//!
+//! Invariants
+//! 1. The five ends move in one place and in order (`Ends::advance`).
+//! 2. A block of a segment is written once, whole (`store` writes from `stored`, block-aligned, which only rises); what is
+//!    behind it lies in the arena, and in the journal or a checkpoint as far as it is durable.
+//! 3. An answer leaves when the high watermark has passed its end (`Log::due_acks`), and a reader sees nothing above it.
+//! 4. One task stores at a time (`store_turn`), one admits at a time (`Log::admitting`), appends keep the order of the calls.
+//!
+//! Not for: which shard or directory a partition lives on; recovery.
+
+mod append;
+mod commit;
+mod log;
+mod lookup;
+mod read;
+mod retain;
+mod settle;
+mod store;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use log::{Log, State};
+
+use super::build::{SegmentBuild, SegmentIdentity};
+use super::cursor::{Cursor, Ends};
+use super::directory::ShardDirectory;
+use super::journal::rows::Owner;
+use super::options::LogOptions;
+use super::segment::OpenSegment;
+use super::state::PartitionState;
+use super::tail::{ChunkPlace, Tail, TailChunk};
+use super::{AppendError, StorageError};
+use crate::base::buffer::block_floor;
+use crate::base::ids::PartitionId;
+use crate::base::sync::{Budget, Notify};
+use crate::io::Env;
+use crate::storage::segment::ClosedSegment;
+use std::cell::RefCell;
+
+/// One partition's log on this shard.
+pub struct Partition<E: Env> {
+    env: E,
+    directory: Rc<ShardDirectory<E>>,
+    owner: Owner,
+    topic_name: Arc<str>,
+    folder: PathBuf,
+    log: RefCell<Log<E>>,
+    advanced: Notify,
+    store_turn: Rc<Budget>,
+}
+
+/// What opening found on the disk, beyond the state that recovery gives.
+pub(super) struct Opened<E: Env> {
+    pub folder: PathBuf,
+    pub closed: Vec<ClosedSegment>,
+    /// The active segment's file, and its size.
+    pub file: E::File,
+    pub allocated: u64,
+}
+
+impl<E: Env> Partition<E> {
+    /// Takes up a log where `state` says it ends.
+    pub(super) fn attach(
+        env: E,
+        directory: Rc<ShardDirectory<E>>,
+        topic_name: Arc<str>,
+        options: LogOptions,
+        state: PartitionState,
+        opened: Opened<E>,
+    ) -> Result<Rc<Self>, StorageError> {
+        let owner = Owner {
+            partition: state.id,
+            generation: directory.generation(),
+        };
+        let end = state.boundary;
+        let frozen = state.damaged.then(|| state.clone());
+        let mut tail = Tail::default();
+        let start = block_floor(end.position);
+        if end.position > start && frozen.is_none() {
+            let place = ChunkPlace {
+                owner,
+                segment: end.segment,
+                start,
+            };
+            let Some(chunk) = directory.take_chunk(1, &place.encode()) else {
+                return Err(StorageError(
+                    "ringtail.memory.bytes is too small for the partitions' tails".into(),
+                ));
+            };
+            tail.push(TailChunk::new(end.segment, start, chunk), &state.tail);
+        }
+        let active = OpenSegment {
+            base: end.segment,
+            file: opened.file,
+            allocated: opened.allocated,
+            end: None,
+            stored: start,
+            built: end,
+            build: state.build,
+        };
+        let log = Log {
+            state: if frozen.is_some() {
+                State::Damaged
+            } else {
+                State::Serving
+            },
+            epoch: directory.leader_epoch(),
+            ends: Ends::at(state.log_start, end.offset),
+            appended: end,
+            durable: end,
+            visible: end,
+            journaled: end,
+            journal_target: end,
+            in_journal_queue: false,
+            in_commit: None,
+            notes: Vec::new(),
+            closed: opened.closed.into(),
+            open: VecDeque::from([active]),
+            next_segment: None,
+            tail,
+            run: 1,
+            step_bytes: super::EXTEND_BYTES_MIN,
+            extending: false,
+            storing: false,
+            admitting: false,
+            waiting: VecDeque::new(),
+            acks: VecDeque::new(),
+            producers: state.producers,
+            epochs: state.epochs,
+            readers: VecDeque::new(),
+            round: settle::Round::default(),
+            frozen,
+            options,
+        };
+        let (log, advanced, store_turn) = (RefCell::new(log), Notify::default(), Budget::new(1));
+        Ok(Rc::new(Self {
+            env,
+            directory,
+            owner,
+            topic_name,
+            folder: opened.folder,
+            log,
+            advanced,
+            store_turn,
+        }))
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.owner.partition
+    }
+
+    pub(super) fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    pub fn topic_name(&self) -> &Arc<str> {
+        &self.topic_name
+    }
+
+    pub fn ends(&self) -> Ends {
+        self.log.borrow().ends
+    }
+
+    /// The end of what may be read.
+    pub fn high_watermark(&self) -> i64 {
+        self.log.borrow().visible.offset
+    }
+
+    /// The epoch that new batches are stamped with.
+    pub fn leader_epoch(&self) -> i32 {
+        self.log.borrow().epoch
+    }
+
+    /// The largest epoch not above `epoch` and its end offset (KIP-320); `None` when there is none.
+    pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
+        let log = self.log.borrow();
+        if epoch >= log.epoch && log.epochs.latest() != Some(log.epoch) {
+            return (epoch == log.epoch).then_some((epoch, log.visible.offset));
+        }
+        log.epochs.end_of(epoch, log.visible.offset)
+    }
+
+    /// Wakes when the high watermark or the log start moved, or the partition closed.
+    pub fn advanced(&self) -> &Notify {
+        &self.advanced
+    }
+
+    /// Bytes that the partition's segments hold.
+    pub fn stored_bytes(&self) -> u64 {
+        self.log.borrow().stored_bytes()
+    }
+
+    /// New options from now on.
+    pub fn set_options(self: &Rc<Self>, options: LogOptions) {
+        {
+            let mut log = self.log.borrow_mut();
+            log.options = options;
+            if log.options.durability == super::DurabilityClass::Flushed {
+                log.journal_target = log.appended;
+            }
+        }
+        self.after_append();
+    }
+
+    /// Whether reads and appends are served.
+    pub fn is_serving(&self) -> bool {
+        self.log.borrow().state == State::Serving && !self.directory.health().is_fenced()
+    }
+
+    fn fresh_segment(&self, base: i64, (file, allocated): (E::File, u64)) -> OpenSegment<E> {
+        let identity = SegmentIdentity {
+            partition: self.owner.partition,
+            base,
+            uid: self.env.random(),
+        };
+        let built = Cursor::segment_start(base);
+        OpenSegment {
+            base,
+            file,
+            allocated,
+            end: None,
+            stored: 0,
+            built,
+            build: SegmentBuild::new(identity),
+        }
+    }
+
+    /// Moves the high watermark, answers what was waiting for it and wakes readers.
+    fn publish(&self) {
+        let (moved, due) = {
+            let mut log = self.log.borrow_mut();
+            (log.advance_visible(), log.due_acks())
+        };
+        for ack in due {
+            ack.answer.send(Ok(ack.appended));
+        }
+        if moved {
+            self.advanced.notify();
+        }
+    }
+
+    /// Ends the partition: everything that waits is answered with an error.
+    pub(super) fn close(&self, offline: bool) {
+        let (acks, waiting) = {
+            let mut log = self.log.borrow_mut();
+            log.state = if offline { State::Offline } else { State::Closed };
+            (std::mem::take(&mut log.acks), std::mem::take(&mut log.waiting))
+        };
+        let error = if offline {
+            AppendError::Offline
+        } else {
+            AppendError::Closed
+        };
+        acks.into_iter().for_each(|ack| ack.answer.send(Err(error)));
+        waiting.into_iter().for_each(|waiting| waiting.answer.send(Err(error)));
+        self.advanced.notify();
+    }
+}

@@ -1,0 +1,120 @@
+//! Deletion of whole segments from the front: by age, by size, by request.
+
+use std::rc::Rc;
+
+use super::Partition;
+use super::log::{Log, State};
+use crate::io::Env;
+use crate::storage::journal::rows::Row;
+use crate::storage::segment::{ClosedSegment, unlink_segment};
+
+/// How many of the oldest segments to delete (pure): `closed` are the closed ones, oldest first, `active_bytes` what follows
+/// them; a negative limit means none.
+pub(super) fn expired(
+    closed: &[ClosedSegment],
+    active_bytes: u64,
+    now_ms: i64,
+    retention_ms: i64,
+    retention_bytes: i64,
+    log_start: i64,
+) -> usize {
+    let mut bytes = closed.iter().map(|s| s.bytes).sum::<u64>() + active_bytes;
+    let mut count = 0;
+    for segment in closed {
+        let below_start = segment.next_offset <= log_start;
+        let age = segment.largest_ms.map(|largest| now_ms.saturating_sub(largest));
+        let old = retention_ms >= 0 && age.is_some_and(|age| age > retention_ms);
+        let surplus = retention_bytes >= 0 && bytes - segment.bytes >= retention_bytes as u64;
+        if !below_start && !old && !surplus {
+            break;
+        }
+        bytes -= segment.bytes;
+        count += 1;
+    }
+    count
+}
+
+impl<E: Env> Partition<E> {
+    /// Deletes what the topic's retention lets go. The log start is durable before a file goes.
+    pub(in crate::storage) async fn retain(self: &Rc<Self>) {
+        let doomed: Vec<ClosedSegment> = {
+            let log = self.log.borrow();
+            if log.state != State::Serving || !log.options.cleanup.delete {
+                return;
+            }
+            self.doomed(&log)
+        };
+        let Some(last) = doomed.last() else { return };
+        self.advance_log_start(last.next_offset).await;
+        if self.directory.health().is_fenced() {
+            return;
+        }
+        for segment in &doomed {
+            self.directory.forget_segment(&self.folder, segment.base);
+            if let Err(error) = unlink_segment(&self.env, &self.folder, segment.base).await {
+                tracing::warn!(folder = %self.folder.display(), base = segment.base, %error, "an expired segment stays");
+                return;
+            }
+            let mut log = self.log.borrow_mut();
+            if log.closed.front().is_some_and(|s| s.base == segment.base) {
+                log.closed.pop_front();
+            }
+        }
+        tracing::info!(folder = %self.folder.display(), segments = doomed.len(), "deleted by retention");
+    }
+
+    fn doomed(&self, log: &Log<E>) -> Vec<ClosedSegment> {
+        let closed: Vec<ClosedSegment> = log.closed.iter().copied().collect();
+        let active = log.stored_bytes() - closed.iter().map(|s| s.bytes).sum::<u64>();
+        let options = &log.options;
+        let now_ms = self.env.wall_ms();
+        let (ms, bytes) = (options.retention_ms, options.retention_bytes);
+        let count = expired(&closed, active, now_ms, ms, bytes, log.ends.log_start);
+        closed[..count].to_vec()
+    }
+
+    /// Moves the log start up to `offset`, durably.
+    async fn advance_log_start(self: &Rc<Self>, offset: i64) {
+        {
+            let mut log = self.log.borrow_mut();
+            if offset > log.ends.log_start {
+                log.ends.advance(|e| e.log_start = offset);
+                log.epochs.trim(offset);
+            }
+            log.notes.push(Row::LogStart {
+                owner: self.owner,
+                offset,
+            });
+        }
+        self.ask_journal();
+        self.advanced.notify();
+        self.directory.journal_barrier().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments() -> Vec<ClosedSegment> {
+        (0..4i64)
+            .map(|i| ClosedSegment {
+                base: i * 10,
+                bytes: 100,
+                next_offset: i * 10 + 10,
+                largest_ms: Some(i * 1000),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn old_and_surplus_segments_expire_from_the_front() {
+        let all = segments();
+        assert_eq!(expired(&all, 50, 5000, -1, -1, 0), 0);
+        assert_eq!(expired(&all, 50, 5000, 3500, -1, 0), 2);
+        assert_eq!(expired(&all, 50, 5000, -1, 250, 0), 2);
+        assert_eq!(expired(&all, 50, 5000, -1, 0, 0), 4);
+        assert_eq!(expired(&all, 50, 5000, -1, 450, 0), 0);
+        assert_eq!(expired(&all, 50, 5000, -1, -1, 20), 2);
+    }
+}

@@ -1,0 +1,135 @@
+//! A partition's part in a settling round, in three steps: begin (what is the target), snapshot (what was stored), finish
+//! (the file system was flushed behind it).
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Partition;
+use super::log::{Log, State};
+use crate::io::{Durability, Env};
+use crate::storage::cursor::Cursor;
+use crate::storage::journal::rows::Row;
+use crate::storage::options::DurabilityClass;
+use crate::storage::state::PartitionState;
+
+/// A round in progress, as far as one partition goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Round {
+    /// Bytes below this are to be stored, as far as whole blocks go.
+    target: Cursor,
+    /// The boundary that was stored when the flush began, and the block-aligned end of what was.
+    boundary: Cursor,
+    stored: u64,
+}
+
+impl<E: Env> Partition<E> {
+    /// Sets the round's target; `false` if nothing is to be done. `flushed` partitions take part only with `everything`:
+    /// the journal has what they have not settled.
+    pub(in crate::storage) fn begin_settling(&self, everything: bool) -> bool {
+        let mut log = self.log.borrow_mut();
+        let target = match log.options.durability {
+            DurabilityClass::Flushed => log.durable,
+            DurabilityClass::Written => log.appended,
+        };
+        let wanted = everything || log.options.durability == DurabilityClass::Written;
+        let news = wanted && target.offset > log.round.target.offset;
+        log.round.target = target;
+        news && log.state == State::Serving
+    }
+
+    pub(in crate::storage) async fn store_for_settling(self: &Rc<Self>) -> Result<(), ()> {
+        let target = {
+            let log = self.log.borrow();
+            if log.frozen.is_some() {
+                return Ok(());
+            }
+            log.round.target
+        };
+        self.store_to(target, Durability::Cached).await
+    }
+
+    /// Notes what is stored now and, for a checkpoint, encodes the state to go into it.
+    pub(in crate::storage) fn snapshot(&self, checkpoint: Option<&mut Vec<u8>>) {
+        let mut log = self.log.borrow_mut();
+        let oldest = log.oldest_open();
+        (log.round.boundary, log.round.stored) = (oldest.built, oldest.stored);
+        if let Some(out) = checkpoint {
+            match &log.frozen {
+                Some(frozen) => frozen.encode(out),
+                None => self.state(&log).encode(out),
+            }
+        }
+    }
+
+    fn state(&self, log: &Log<E>) -> PartitionState {
+        let Round {
+            target,
+            boundary,
+            stored,
+        } = log.round;
+        // All segments below the target's were finished; the tail ends at the target, or at the boundary if storing went
+        // further since.
+        let end = if target.segment == boundary.segment {
+            target.position.max(boundary.position)
+        } else {
+            boundary.position
+        };
+        let tail = log.tail.slices(boundary.segment, stored, end.max(stored)).concat();
+        PartitionState {
+            id: self.owner.partition,
+            log_start: log.ends.log_start,
+            boundary,
+            stored,
+            tail: Bytes::from(tail),
+            reach: if target.segment == boundary.segment {
+                target.offset.max(boundary.offset)
+            } else {
+                boundary.offset
+            },
+            damaged: log.state == State::Damaged,
+            build: log.oldest_open().build.clone(),
+            epochs: log.epochs.clone(),
+            producers: log.producers.clone(),
+        }
+    }
+
+    /// What the snapshot noted is on the device: records it, and journals the partial block of a `written` log so that a
+    /// power cut takes no more than the last round.
+    pub(in crate::storage) fn finish_settling(self: &Rc<Self>) {
+        {
+            let mut log = self.log.borrow_mut();
+            if log.state != State::Serving {
+                return;
+            }
+            let Round {
+                target,
+                boundary,
+                stored,
+            } = log.round;
+            if boundary.offset > log.durable.offset {
+                log.durable = boundary;
+            }
+            let (durable, settled) = (log.durable.offset, boundary.offset.max(log.ends.settled));
+            log.ends.advance(|e| {
+                e.durable = durable;
+                e.settled = settled.min(durable);
+            });
+            log.notes.push(Row::Settled {
+                owner: self.owner,
+                to: boundary,
+            });
+            if log.options.durability == DurabilityClass::Written {
+                if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
+                    log.journaled = Cursor {
+                        segment: boundary.segment,
+                        position: stored,
+                        offset: boundary.offset,
+                    };
+                }
+                log.journal_target = target;
+            }
+        }
+        self.ask_journal();
+    }
+}

@@ -1,0 +1,361 @@
+//! From the arena to the segment: whole blocks, each once; and the space they need, ahead of them.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Partition;
+use super::append::Lack;
+use super::log::{Log, State};
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, block_ceil, block_floor};
+use crate::base::sync::join_all;
+use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
+use crate::storage::AppendError;
+use crate::storage::build::BatchFacts;
+use crate::storage::cursor::Cursor;
+use crate::storage::options::DurabilityClass;
+use crate::storage::segment::{ClosedSegment, finish_companions, path_of, store_companion};
+use crate::storage::{EXTEND_BYTES_MAX, EXTEND_BYTES_MIN};
+
+/// Segment writes of one partition in flight at once.
+const WRITES_MAX: usize = 4;
+/// The largest segment write.
+const WRITE_BYTES_MAX: u64 = 1 << 20;
+
+/// The next thing that storing does.
+enum Step {
+    /// These bytes go to these positions of the file of the oldest open segment.
+    Write {
+        segment: i64,
+        pieces: Vec<(u64, Bytes)>,
+        stored: u64,
+    },
+    /// The oldest open segment is stored whole: finish its files.
+    Finish,
+    Done,
+}
+
+impl<E: Env> Partition<E> {
+    /// How far the background may store: `flushed` bytes only once they are durable elsewhere, so that nothing is written
+    /// to the segment twice.
+    fn storable(log: &Log<E>) -> Cursor {
+        match log.options.durability {
+            DurabilityClass::Flushed => log.durable,
+            DurabilityClass::Written => log.appended,
+        }
+    }
+
+    /// Starts storing when the oldest chunk not yet stored is full.
+    pub(super) fn store_full_chunks(self: &Rc<Self>) {
+        {
+            let mut log = self.log.borrow_mut();
+            let target = Self::storable(&log);
+            let oldest = log.oldest_open();
+            let full = match oldest.end {
+                Some(_) => target.segment > oldest.base,
+                None => {
+                    let chunk_end = log.tail.chunk_end(oldest.base, oldest.stored);
+                    target.segment == oldest.base && chunk_end.is_some_and(|end| target.position >= end)
+                }
+            };
+            if !full || log.state != State::Serving || std::mem::replace(&mut log.storing, true) {
+                return;
+            }
+        }
+        let partition = self.clone();
+        self.env.spawn(Queue::Foreground, async move {
+            let target = Self::storable(&partition.log.borrow());
+            let stored = partition.store_to(target, Durability::Cached).await;
+            partition.log.borrow_mut().storing = false;
+            if stored.is_ok() {
+                partition.store_full_chunks();
+            }
+        });
+    }
+
+    /// Stores all whole blocks below `target`, and finishes the segments that end there. An error has fenced the directory.
+    pub(super) async fn store_to(self: &Rc<Self>, target: Cursor, durability: Durability) -> Result<(), ()> {
+        let _turn = self.store_turn.acquire(1).await;
+        loop {
+            let step = self.next_step(&self.log.borrow(), target);
+            let done = match step {
+                Step::Done => return Ok(()),
+                Step::Write {
+                    segment,
+                    pieces,
+                    stored,
+                } => self.write(segment, pieces, stored, durability).await,
+                Step::Finish => self.finish_segment(durability).await,
+            };
+            if let Err(error) = done {
+                self.directory.fence("a segment write", &error);
+                return Err(());
+            }
+            self.directory.note_evictable(self);
+        }
+    }
+
+    fn next_step(&self, log: &Log<E>, target: Cursor) -> Step {
+        let oldest = log.oldest_open();
+        let limit = match oldest.end {
+            Some(end) if target.segment > oldest.base || target.position >= end.position => end.position,
+            _ if target.segment == oldest.base => block_floor(target.position.min(log.segment_end(oldest.base))),
+            _ => 0,
+        };
+        if oldest.stored >= limit {
+            let over = oldest
+                .end
+                .is_some_and(|end| oldest.stored >= end.position && limit == end.position);
+            return if over { Step::Finish } else { Step::Done };
+        }
+        let whole = block_floor(limit);
+        let mut pieces = Vec::new();
+        let mut position = oldest.stored;
+        while position < whole && pieces.len() < WRITES_MAX {
+            let views = log
+                .tail
+                .views(oldest.base, position, whole.min(position + WRITE_BYTES_MAX));
+            let Some(first) = views.into_iter().next() else { break };
+            let first = first.slice(..block_floor(first.len() as u64) as usize);
+            assert!(!first.is_empty(), "chunks hold whole blocks");
+            position += first.len() as u64;
+            pieces.push((position - first.len() as u64, first));
+        }
+        if position == whole && whole < limit && pieces.len() < WRITES_MAX {
+            let mut last = AlignedBuf::new(BLOCK_BYTES);
+            log.tail
+                .slices(oldest.base, whole, limit)
+                .iter()
+                .for_each(|piece| last.extend(piece));
+            last.pad_to_block();
+            pieces.push((whole, last.freeze()));
+            position = limit;
+        }
+        Step::Write {
+            segment: oldest.base,
+            pieces,
+            stored: position,
+        }
+    }
+
+    async fn write(
+        self: &Rc<Self>,
+        segment: i64,
+        pieces: Vec<(u64, Bytes)>,
+        stored: u64,
+        durability: Durability,
+    ) -> io::Result<()> {
+        let file = self.log.borrow().oldest_open().file.clone();
+        let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
+        let turn = self.directory.write_budget().acquire(bytes as u64).await;
+        let writes = pieces
+            .into_iter()
+            .map(|(at, piece)| write_all_at(&self.env, &file, piece, at, durability));
+        for result in join_all(writes.collect()).await {
+            result?;
+        }
+        drop(turn);
+        {
+            let mut log = self.log.borrow_mut();
+            let oldest = log.open.front_mut().expect("a log has an active segment");
+            assert!(oldest.base == segment && oldest.stored < stored);
+            oldest.stored = stored;
+            Self::build_up(&mut log);
+        }
+        self.store_companions().await
+    }
+
+    /// Takes the batches that are stored whole into the segment's indexes and sums.
+    fn build_up(log: &mut Log<E>) {
+        let Log {
+            open, tail, options, ..
+        } = log;
+        let segment = open.front_mut().expect("a log has an active segment");
+        while segment.built.position < segment.stored {
+            let at = segment.built;
+            let Some(header) = tail.header_at(segment.base, at.position) else {
+                break;
+            };
+            let end = at.position + header.total_bytes() as u64;
+            if end > segment.stored {
+                break;
+            }
+            let facts = BatchFacts {
+                base_offset: at.offset,
+                last_offset: header.last_offset(),
+                max_timestamp_ms: header.max_timestamp(),
+                bytes: header.total_bytes() as u64,
+            };
+            let pieces = tail.slices(segment.base, at.position, end);
+            segment
+                .build
+                .add(at.position, &facts, &pieces, options.index_interval_bytes);
+            segment.built = Cursor {
+                segment: segment.base,
+                position: end,
+                offset: header.next_offset(),
+            };
+        }
+    }
+
+    async fn store_companions(&self) -> io::Result<()> {
+        let (base, build) = {
+            let log = self.log.borrow();
+            let oldest = log.oldest_open();
+            let build = &oldest.build;
+            let none = [&build.offsets, &build.times, &build.sums]
+                .iter()
+                .all(|g| g.full_blocks().is_empty());
+            if none {
+                return Ok(());
+            }
+            (oldest.base, build.clone())
+        };
+        let offsets = store_companion(&self.env, &self.folder, base, "index", &build.offsets, false).await?;
+        let times = store_companion(&self.env, &self.folder, base, "timeindex", &build.times, false).await?;
+        let sums = store_companion(&self.env, &self.folder, base, "sums", &build.sums, false).await?;
+        let mut log = self.log.borrow_mut();
+        let build = &mut log.open.front_mut().expect("a log has an active segment").build;
+        build.offsets.mark_stored(offsets);
+        build.times.mark_stored(times);
+        build.sums.mark_stored(sums);
+        Ok(())
+    }
+
+    /// Trims the files of the oldest open segment, which is stored whole, and counts it as closed.
+    async fn finish_segment(self: &Rc<Self>, durability: Durability) -> io::Result<()> {
+        let (file, end, build) = {
+            let mut log = self.log.borrow_mut();
+            let oldest = log.open.front_mut().expect("a log has an active segment");
+            let end = oldest.end.expect("only a segment that ended is finished");
+            assert_eq!(oldest.built, end, "a segment's last batch ends where the segment does");
+            let mut build = oldest.build.clone();
+            build.finish(end.position, end.offset);
+            (oldest.file.clone(), end, build)
+        };
+        self.env.truncate(&file, end.position).await?;
+        finish_companions(&self.env, &self.folder, &build).await?;
+        if durability == Durability::Device {
+            self.env.flush(&file).await?;
+        }
+        let epochs = {
+            let mut log = self.log.borrow_mut();
+            let segment = log.open.pop_front().expect("a log has an active segment");
+            let largest_ms = (build.largest.0 >= 0).then_some(build.largest.0);
+            let (base, bytes, next_offset) = (segment.base, end.position, end.offset);
+            log.closed.push_back(ClosedSegment {
+                base,
+                bytes,
+                next_offset,
+                largest_ms,
+            });
+            log.epochs.to_text()
+        };
+        let path = self.folder.join("leader-epoch-checkpoint");
+        crate::io::replace_file(&self.env, &path, Bytes::from(epochs)).await
+    }
+
+    /// Gets what an append lacks.
+    pub(super) async fn provide(self: &Rc<Self>, lack: Lack) -> Result<(), AppendError> {
+        let got = match lack {
+            Lack::Segment => self.make_next_segment().await,
+            Lack::Space => self.extend().await,
+            Lack::Memory => {
+                self.directory.free_memory().await;
+                Ok(())
+            }
+        };
+        got.map_err(|error| {
+            if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded {
+                self.directory.note_full();
+                AppendError::Full
+            } else {
+                self.directory.fence("making room in a segment", &error);
+                AppendError::Offline
+            }
+        })
+    }
+
+    async fn make_next_segment(&self) -> io::Result<()> {
+        let (base, bytes) = {
+            let log = self.log.borrow();
+            (
+                log.appended.offset,
+                (log.step_bytes / 2)
+                    .max(EXTEND_BYTES_MIN)
+                    .min(block_ceil(log.options.segment_bytes)),
+            )
+        };
+        let options = OpenOptions {
+            exclusive: false,
+            ..OpenOptions::CREATE_DIRECT
+        };
+        let file = self.env.open(&path_of(&self.folder, base, "log"), options).await?;
+        self.env.truncate(&file, 0).await?;
+        self.env.allocate(&file, 0, bytes).await?;
+        self.env.flush_directory(&self.folder).await?;
+        let mut log = self.log.borrow_mut();
+        log.step_bytes = bytes;
+        log.next_segment = Some((file, bytes));
+        Ok(())
+    }
+
+    /// Extends the active segment's file by its next step; the step doubles.
+    async fn extend(&self) -> io::Result<()> {
+        let (file, base, allocated, bytes) = {
+            let log = self.log.borrow();
+            let first = log.waiting.front().map_or(0, |w| w.batch.len() as u64);
+            let active = log.active();
+            let needed = (log.appended.position + first).saturating_sub(active.allocated);
+            let useful = block_ceil(log.options.segment_bytes).saturating_sub(active.allocated);
+            let bytes = block_ceil(needed)
+                .max(log.step_bytes.min(useful))
+                .max(BLOCK_BYTES as u64);
+            (active.file.clone(), active.base, active.allocated, bytes)
+        };
+        self.env.allocate(&file, allocated, bytes).await?;
+        let mut log = self.log.borrow_mut();
+        log.step_bytes = (log.step_bytes * 2).min(EXTEND_BYTES_MAX);
+        if let Some(segment) = log.open.iter_mut().find(|s| s.base == base) {
+            segment.allocated = segment.allocated.max(allocated + bytes);
+        }
+        Ok(())
+    }
+
+    /// Extends the file before appends have to wait for it.
+    pub(super) fn extend_ahead(self: &Rc<Self>) {
+        {
+            let mut log = self.log.borrow_mut();
+            let (left, step) = (
+                log.active().allocated.saturating_sub(log.appended.position),
+                log.step_bytes,
+            );
+            let more = log.active().allocated < log.options.segment_bytes;
+            let quiet = log.admitting || log.extending || log.appended.position == 0;
+            if quiet || !more || left >= step / 2 || log.state != State::Serving {
+                return;
+            }
+            log.extending = true;
+        }
+        let partition = self.clone();
+        self.env.spawn(Queue::Foreground, async move {
+            // A failure shows when an append lacks the space.
+            let _ = partition.extend().await;
+            partition.log.borrow_mut().extending = false;
+        });
+    }
+
+    /// Gives the memory of the oldest chunk back, if its batches are all stored and indexed.
+    pub(in crate::storage) fn evict_oldest(&self) -> bool {
+        let mut log = self.log.borrow_mut();
+        let (segment, built) = (log.oldest_open().base, log.oldest_open().built);
+        let evictable = log.tail.front().is_some_and(|chunk| {
+            chunk.segment < segment
+                || (chunk.segment == segment
+                    && chunk.capacity_end() <= built.position
+                    && chunk.end() == chunk.capacity_end())
+        });
+        evictable && log.tail.pop_front().is_some()
+    }
+}

@@ -1,0 +1,261 @@
+//! Everything outside the segments that tells where logs end: checkpoints, journals, arenas.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::base::buffer::AlignedBuf;
+use crate::base::buffer::Arena;
+use crate::base::ids::PartitionId;
+use crate::io::{Env, OpenOptions, read_file};
+use crate::storage::journal::rows::{Owner, Row};
+use crate::storage::journal::scan::{Commit, JournalFile, scan};
+use crate::storage::state::{Checkpoint, OwnFile, PartitionState, base_name, shard_name};
+use crate::storage::tail::ChunkPlace;
+
+/// No checkpoint is larger.
+const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
+/// No arena file is larger.
+const ARENA_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes that belong at a position of a segment.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    pub segment: i64,
+    pub position: u64,
+    pub bytes: Bytes,
+}
+
+impl Piece {
+    pub fn end(&self) -> u64 {
+        self.position + self.bytes.len() as u64
+    }
+}
+
+/// What is known of one partition.
+#[derive(Clone, Debug)]
+pub struct PartitionEvidence {
+    pub id: PartitionId,
+    pub state: Option<PartitionState>,
+    pub pieces: Vec<Piece>,
+    /// Segments known to have ended: base → next offset.
+    pub rolled: BTreeMap<i64, i64>,
+    pub log_start: i64,
+    /// Offsets below this were durable.
+    pub reach: i64,
+}
+
+impl PartitionEvidence {
+    fn none(id: PartitionId) -> Self {
+        Self {
+            id,
+            state: None,
+            pieces: Vec::new(),
+            rolled: BTreeMap::new(),
+            log_start: 0,
+            reach: 0,
+        }
+    }
+}
+
+/// All that is known.
+#[derive(Default)]
+pub struct Evidence {
+    governing: u64,
+    partitions: BTreeMap<PartitionId, PartitionEvidence>,
+}
+
+fn corrupt(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+impl Evidence {
+    fn entry(&mut self, id: PartitionId) -> &mut PartitionEvidence {
+        self.partitions.entry(id).or_insert_with(|| PartitionEvidence::none(id))
+    }
+
+    /// What is known of a partition, moved out.
+    pub fn of(&mut self, id: PartitionId) -> PartitionEvidence {
+        self.partitions
+            .remove(&id)
+            .unwrap_or_else(|| PartitionEvidence::none(id))
+    }
+
+    fn add_state(&mut self, state: PartitionState) {
+        let entry = self.entry(state.id);
+        entry.reach = entry.reach.max(state.reach);
+        entry.log_start = entry.log_start.max(state.log_start);
+        entry.state = Some(state);
+    }
+
+    pub async fn read_base<E: Env>(&mut self, env: &E, path: &Path, start: u64, id: &[u8; 16]) -> io::Result<()> {
+        self.governing = start;
+        let file = path.join(base_name(start));
+        let content = read_file(env, &file, CHECKPOINT_BYTES_MAX).await?;
+        let base =
+            Checkpoint::decode(&content).ok_or_else(|| corrupt(format!("{} does not verify", file.display())))?;
+        if base.directory_id != *id || base.start != start {
+            return Err(corrupt(format!(
+                "{} belongs to another directory or start",
+                file.display()
+            )));
+        }
+        base.partitions.into_values().for_each(|state| self.add_state(state));
+        Ok(())
+    }
+
+    /// Reads the newest good checkpoint of each shard of the governing start, and its journal.
+    pub async fn read_shards<E: Env>(
+        &mut self,
+        env: &E,
+        path: &Path,
+        start: u64,
+        own: &[(String, OwnFile)],
+    ) -> io::Result<()> {
+        let mut checkpoints: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut journals: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for (name, file) in own.iter().filter(|(_, file)| file.start() == start) {
+            match *file {
+                OwnFile::Shard { shard, number, .. } => checkpoints.entry(shard).or_default().push(number),
+                OwnFile::Journal { shard, .. } => journals.entry(shard).or_default().push(name.clone()),
+                OwnFile::Base { .. } => {}
+            }
+        }
+        for (shard, mut numbers) in checkpoints {
+            numbers.sort_unstable();
+            self.read_checkpoint(env, path, start, shard, &numbers).await?;
+        }
+        for names in journals.into_values() {
+            self.read_journal(env, path, names).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_checkpoint<E: Env>(
+        &mut self,
+        env: &E,
+        path: &Path,
+        start: u64,
+        shard: u64,
+        numbers: &[u64],
+    ) -> io::Result<()> {
+        for &number in numbers.iter().rev() {
+            let file = path.join(shard_name(start, shard as usize, number));
+            let content = read_file(env, &file, CHECKPOINT_BYTES_MAX).await?;
+            if let Some(checkpoint) = Checkpoint::decode(&content).filter(|c| c.start == start) {
+                checkpoint
+                    .partitions
+                    .into_values()
+                    .for_each(|state| self.add_state(state));
+                return Ok(());
+            }
+            tracing::error!(file = %file.display(), "a checkpoint does not verify: the one before it is used");
+        }
+        Err(corrupt(format!(
+            "{}: no checkpoint of shard {shard} verifies",
+            path.display()
+        )))
+    }
+
+    async fn read_journal<E: Env>(&mut self, env: &E, path: &Path, names: Vec<String>) -> io::Result<()> {
+        let mut files = Vec::new();
+        for name in names {
+            let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
+            let size = env.size(&file).await? as usize;
+            let (read, buffer) = env.read_at(&file, AlignedBuf::new(size), 0).await;
+            let content = buffer.freeze();
+            files.push(JournalFile {
+                name,
+                content: content.slice(..read?.min(content.len())),
+            });
+        }
+        let scanned = scan(files);
+        if let Some(damage) = scanned.corruption {
+            let (file, at) = (path.join(&damage.file), damage.position);
+            return Err(corrupt(format!(
+                "{} is corrupt at byte {at}: expected {}; restore the file, or move it away to lose what it holds",
+                file.display(),
+                damage.expected
+            )));
+        }
+        let last = scanned.commits.len();
+        for (i, commit) in scanned.commits.into_iter().enumerate() {
+            self.add_commit(commit, i + 1 < last);
+        }
+        Ok(())
+    }
+
+    fn add_commit(&mut self, commit: Commit, confirmed: bool) {
+        let governing = self.governing;
+        let current = |owner: &Owner| owner.generation == governing;
+        for row in commit.rows {
+            match row {
+                Row::Append { owner, at, payload } if current(&owner) => {
+                    let payload = payload as usize;
+                    let bytes = commit.payload.slice(payload..payload + at.bytes as usize);
+                    let entry = self.entry(owner.partition);
+                    entry.pieces.push(Piece {
+                        segment: at.segment,
+                        position: at.position,
+                        bytes,
+                    });
+                    if confirmed {
+                        entry.reach = entry.reach.max(at.next_offset);
+                    }
+                }
+                Row::Extent { owner, at, .. } if current(&owner) && confirmed => {
+                    let entry = self.entry(owner.partition);
+                    entry.reach = entry.reach.max(at.next_offset);
+                }
+                Row::Settled { owner, to } if current(&owner) => {
+                    let entry = self.entry(owner.partition);
+                    entry.reach = entry.reach.max(to.offset);
+                }
+                Row::Rolled {
+                    owner,
+                    segment,
+                    next_offset,
+                    ..
+                } if current(&owner) => {
+                    self.entry(owner.partition).rolled.insert(segment, next_offset);
+                }
+                Row::LogStart { owner, offset } if current(&owner) => {
+                    let entry = self.entry(owner.partition);
+                    entry.log_start = entry.log_start.max(offset);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads the chunks that a killed process left in memory.
+    pub async fn read_arenas<E: Env>(&mut self, env: &E, arenas: &Path, prefix: &str) -> io::Result<()> {
+        for entry in env.list(arenas).await? {
+            let ours = entry
+                .name
+                .strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with('-'));
+            if !ours || entry.bytes == 0 || entry.bytes > ARENA_BYTES_MAX {
+                continue;
+            }
+            let region = env.map(&arenas.join(&entry.name), entry.bytes as usize).await?;
+            for chunk in Arena::recover(&region) {
+                let Some(place) = ChunkPlace::decode(&chunk.identity) else {
+                    continue;
+                };
+                if place.owner.generation != self.governing {
+                    continue;
+                }
+                let piece = Piece {
+                    segment: place.segment,
+                    position: place.start,
+                    bytes: Bytes::copy_from_slice(chunk.bytes),
+                };
+                self.entry(place.owner.partition).pieces.push(piece);
+            }
+        }
+        Ok(())
+    }
+}

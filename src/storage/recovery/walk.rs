@@ -1,0 +1,364 @@
+//! One partition's recovery: from its checkpoint over what journal, arena and segments hold to its end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::evidence::{PartitionEvidence, Piece};
+use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
+use crate::io::{Durability, Env, OpenOptions, write_all_at};
+use crate::storage::EXTEND_BYTES_MIN;
+use crate::storage::build::{BatchFacts, SegmentBuild, SegmentIdentity};
+use crate::storage::cursor::Cursor;
+use crate::storage::epochs::Epochs;
+use crate::storage::producers::{Producers, Sequenced};
+use crate::storage::segment::{base_of, finish_companions, path_of, unlink_segment};
+use crate::storage::state::PartitionState;
+use crate::wire::batch::{BatchHeader, ScanOptions, StopReason, scan};
+
+/// Bytes looked at at once.
+const WINDOW_BYTES: u64 = 1 << 20;
+/// No batch is larger.
+const BATCH_BYTES_MAX: usize = 256 << 20;
+
+/// The walk over one partition.
+struct Walk<'a, E: Env> {
+    env: &'a E,
+    folder: PathBuf,
+    bases: Vec<i64>,
+    pieces: Vec<Piece>,
+    at: Cursor,
+    build: SegmentBuild,
+    epochs: Epochs,
+    producers: Producers,
+    /// The accepted bytes behind the last whole block.
+    tail: Bytes,
+}
+
+/// Finds a partition's end and makes every accepted whole block part of its segments (not yet flushed).
+pub async fn recover_partition<E: Env>(
+    env: &E,
+    folder: PathBuf,
+    evidence: PartitionEvidence,
+) -> io::Result<PartitionState> {
+    let mut bases: Vec<i64> = env
+        .list(&folder)
+        .await?
+        .iter()
+        .filter_map(|e| base_of(&e.name))
+        .collect();
+    bases.sort_unstable();
+    let first = bases.first().copied().unwrap_or(0);
+    let original = evidence.state.clone().unwrap_or_else(|| fresh(env, &evidence, first));
+    if original.damaged {
+        return Ok(original);
+    }
+    let mut pieces = evidence.pieces;
+    if !original.tail.is_empty() {
+        let (segment, position) = (original.boundary.segment, original.stored);
+        pieces.push(Piece {
+            segment,
+            position,
+            bytes: original.tail.clone(),
+        });
+    }
+    let state = original.clone();
+    let mut walk = Walk {
+        env,
+        folder,
+        bases,
+        pieces,
+        at: state.boundary,
+        build: state.build,
+        epochs: state.epochs,
+        producers: state.producers,
+        tail: Bytes::new(),
+    };
+    while walk.segment().await? {
+        walk.enter_next().await?;
+    }
+    let end = walk.at;
+    if end.offset < evidence.reach {
+        let (folder, segment, position) = (walk.folder.display().to_string(), end.segment, end.position);
+        tracing::error!(
+            folder,
+            segment,
+            position,
+            end = end.offset,
+            durable = evidence.reach,
+            "durable batches are missing or wrong: the partition is not served and nothing of it is changed"
+        );
+        return Ok(PartitionState {
+            damaged: true,
+            reach: evidence.reach,
+            ..original
+        });
+    }
+    walk.finish(evidence.log_start).await
+}
+
+/// A partition that no checkpoint knows: made during the start that ended, or put there by somebody.
+fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> PartitionState {
+    let identity = SegmentIdentity {
+        partition: evidence.id,
+        base: first,
+        uid: env.random(),
+    };
+    PartitionState {
+        id: evidence.id,
+        log_start: first,
+        boundary: Cursor::segment_start(first),
+        stored: 0,
+        tail: Bytes::new(),
+        reach: 0,
+        damaged: false,
+        build: SegmentBuild::new(identity),
+        epochs: Epochs::default(),
+        producers: Producers::default(),
+    }
+}
+
+impl<E: Env> Walk<'_, E> {
+    fn pieces_end(&self) -> u64 {
+        self.pieces
+            .iter()
+            .filter(|p| p.segment == self.at.segment)
+            .map(Piece::end)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Accepts batches of the current segment until one is missing or wrong; `true` if the log goes on in another segment.
+    async fn segment(&mut self) -> io::Result<bool> {
+        let path = path_of(&self.folder, self.at.segment, "log");
+        let file = match self.env.open(&path, OpenOptions::WRITE_DIRECT).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            file => Some(file?),
+        };
+        let size = match &file {
+            Some(file) => self.env.size(file).await?,
+            None => 0,
+        };
+        let available = size.max(self.pieces_end());
+        let mut window = WINDOW_BYTES;
+        loop {
+            let start = block_floor(self.at.position);
+            let end = available.min(start + window);
+            let (bytes, overlaid) = self.gather(file.as_ref(), size, start, end).await?;
+            let before = self.at;
+            let stop = self.accept(&bytes, start);
+            if self.at.position > before.position {
+                self.keep(&path, &bytes, start, overlaid).await?;
+                window = WINDOW_BYTES;
+                if end < available {
+                    continue;
+                }
+            } else if let Some(StopReason::Incomplete { bytes_needed }) = stop
+                && end < available
+            {
+                window = (self.at.position - start) + (bytes_needed as u64).max(window);
+                continue;
+            } else if self.at.position > start && self.tail.is_empty() {
+                // Nothing new: the boundary itself lies inside a block.
+                self.tail = bytes.slice(..(self.at.position - start) as usize);
+            }
+            return Ok(self.goes_on());
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        let next = self.at.offset;
+        let known = self.bases.contains(&next) || self.pieces.iter().any(|p| p.segment == next);
+        self.at.position > 0 && next > self.at.segment && known
+    }
+
+    /// Bytes `[start, end)` of the current segment: the file's, with the pieces laid over them; whether any piece was.
+    async fn gather(&self, file: Option<&E::File>, size: u64, start: u64, end: u64) -> io::Result<(Bytes, bool)> {
+        let mut buffer = AlignedBuf::new((block_ceil(end) - start) as usize);
+        if let Some(file) = file.filter(|_| start < size) {
+            let result;
+            (result, buffer) = self.env.read_at(file, buffer, start).await;
+            result?;
+        }
+        let read = buffer.len();
+        buffer.set_len((end - start) as usize);
+        if read < buffer.len() {
+            buffer[read..].fill(0);
+        }
+        let mut overlaid = false;
+        for piece in self
+            .pieces
+            .iter()
+            .filter(|p| p.segment == self.at.segment && p.position < end && p.end() > start)
+        {
+            let (from, to) = (piece.position.max(start), piece.end().min(end));
+            let source = &piece.bytes[(from - piece.position) as usize..(to - piece.position) as usize];
+            buffer[(from - start) as usize..(to - start) as usize].copy_from_slice(source);
+            overlaid = true;
+        }
+        Ok((buffer.freeze(), overlaid))
+    }
+
+    /// Takes in the good batches that continue the log.
+    fn accept(&mut self, bytes: &Bytes, start: u64) -> Option<StopReason> {
+        let skip = (self.at.position - start) as usize;
+        let options = ScanOptions {
+            crc_check: true,
+            batch_bytes_max: BATCH_BYTES_MAX,
+        };
+        for batch in scan(bytes.get(skip..)?, options) {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(stop) => return Some(stop.reason),
+            };
+            if batch.header.base_offset() != self.at.offset {
+                return None;
+            }
+            self.take_in(&batch.header, batch.bytes);
+        }
+        None
+    }
+
+    fn take_in(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        let facts = BatchFacts {
+            base_offset: self.at.offset,
+            last_offset: header.last_offset(),
+            max_timestamp_ms: header.max_timestamp(),
+            bytes: bytes.len() as u64,
+        };
+        self.build.add(self.at.position, &facts, &[bytes], 0);
+        if header.has_producer_id() {
+            let sequenced = Sequenced {
+                producer_id: header.producer_id(),
+                epoch: header.producer_epoch(),
+                first_sequence: header.base_sequence(),
+                last_sequence: header.last_sequence(),
+            };
+            self.producers.apply(
+                &sequenced,
+                self.at.offset,
+                header.last_offset(),
+                header.max_timestamp().max(0),
+            );
+        }
+        self.epochs.note(header.partition_leader_epoch(), self.at.offset);
+        self.at.position += bytes.len() as u64;
+        self.at.offset = header.next_offset();
+    }
+
+    /// Writes the accepted whole blocks of a window that are not (known to be) in the file; remembers what follows them.
+    async fn keep(&mut self, path: &Path, bytes: &Bytes, start: u64, overlaid: bool) -> io::Result<()> {
+        let whole = block_floor(self.at.position);
+        self.tail = bytes.slice((whole - start) as usize..(self.at.position - start) as usize);
+        if overlaid && whole > start {
+            let file = self.file_of(path, whole).await?;
+            let blocks = bytes.slice(..(whole - start) as usize);
+            write_all_at(self.env, &file, blocks, start, Durability::Cached).await?;
+        }
+        Ok(())
+    }
+
+    async fn file_of(&self, path: &Path, bytes: u64) -> io::Result<E::File> {
+        let options = OpenOptions {
+            exclusive: false,
+            ..OpenOptions::CREATE_DIRECT
+        };
+        let file = self.env.open(path, options).await?;
+        if self.env.size(&file).await? < bytes {
+            self.env
+                .allocate(&file, 0, bytes.next_multiple_of(EXTEND_BYTES_MIN))
+                .await?;
+        }
+        Ok(file)
+    }
+
+    /// Finishes the current segment's files and goes to the one that begins where it ends.
+    async fn enter_next(&mut self) -> io::Result<()> {
+        self.store_rest().await?;
+        self.build.finish(self.at.position, self.at.offset);
+        let path = path_of(&self.folder, self.at.segment, "log");
+        let file = self.file_of(&path, self.at.position).await?;
+        self.env.truncate(&file, self.at.position).await?;
+        finish_companions(self.env, &self.folder, &self.build).await?;
+        self.begin_segment(self.at.offset);
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, base: i64) {
+        let partition = self.build.identity.partition;
+        self.build = SegmentBuild::new(SegmentIdentity {
+            partition,
+            base,
+            uid: self.env.random(),
+        });
+        self.at = Cursor::segment_start(base);
+        self.tail = Bytes::new();
+    }
+
+    /// Writes the last, partial block of a segment that is over.
+    async fn store_rest(&self) -> io::Result<()> {
+        if self.tail.is_empty() {
+            return Ok(());
+        }
+        let path = path_of(&self.folder, self.at.segment, "log");
+        let start = block_floor(self.at.position);
+        let file = self.file_of(&path, block_ceil(self.at.position)).await?;
+        let mut block = AlignedBuf::copy_of(&self.tail);
+        block.pad_to_block();
+        write_all_at(self.env, &file, block.freeze(), start, Durability::Cached).await
+    }
+
+    /// The state at the end.
+    async fn finish(mut self, log_start: i64) -> io::Result<PartitionState> {
+        if log_start > self.at.offset {
+            self.begin_segment(log_start);
+        }
+        let path = path_of(&self.folder, self.at.segment, "log");
+        self.file_of(&path, EXTEND_BYTES_MIN).await?;
+        self.producers.truncate(self.at.offset);
+        self.epochs.truncate(self.at.offset);
+        Ok(PartitionState {
+            id: self.build.identity.partition,
+            log_start,
+            boundary: self.at,
+            stored: block_floor(self.at.position),
+            tail: self.tail,
+            reach: self.at.offset,
+            damaged: false,
+            build: self.build,
+            epochs: self.epochs,
+            producers: self.producers,
+        })
+    }
+}
+
+/// Makes everything behind a partition's end read as zeros, and removes segments that begin behind it or end below its
+/// start.
+pub async fn erase_behind<E: Env>(env: &E, folder: Option<PathBuf>, state: &PartitionState) -> io::Result<()> {
+    let Some(folder) = folder else { return Ok(()) };
+    let mut bases: Vec<i64> = env
+        .list(&folder)
+        .await?
+        .iter()
+        .filter_map(|e| base_of(&e.name))
+        .collect();
+    bases.sort_unstable();
+    for (i, &base) in bases.iter().enumerate() {
+        let ends_below = bases.get(i + 1).is_some_and(|&next| next <= state.log_start) && base < state.boundary.segment;
+        if base > state.boundary.segment || ends_below {
+            unlink_segment(env, &folder, base).await?;
+        }
+    }
+    let file = env
+        .open(
+            &path_of(&folder, state.boundary.segment, "log"),
+            OpenOptions::WRITE_DIRECT,
+        )
+        .await?;
+    let size = env.size(&file).await?;
+    if size > state.stored {
+        env.zero(&file, state.stored, block_ceil(size) - state.stored).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! All logs of one shard.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::build::{SegmentBuild, SegmentIdentity};
+use super::cursor::Cursor;
+use super::directory::ShardDirectory;
+use super::epochs::Epochs;
+use super::partition::{Opened, Partition};
+use super::producers::Producers;
+use super::recovery::{Recovered, RecoveredDirectory};
+use super::segment::{ClosedSegment, base_of, path_of};
+use super::state::PartitionState;
+use super::{DELETED_SUFFIX, EXTEND_BYTES_MIN, PartitionSpec, StorageError, StoreOptions};
+use crate::base::ids::PartitionId;
+use crate::io::{Env, OpenOptions, replace_file};
+
+/// All logs of one shard.
+pub struct Store<E: Env> {
+    env: E,
+    directories: Vec<(Arc<RecoveredDirectory>, Rc<ShardDirectory<E>>)>,
+    partitions: RefCell<BTreeMap<PartitionId, (usize, Rc<Partition<E>>)>>,
+}
+
+impl<E: Env> Store<E> {
+    /// Opens this shard's part of the recovered directories. Every shard of a process opens its own store.
+    pub async fn open(env: E, options: StoreOptions, recovered: Arc<Recovered>) -> Result<Rc<Self>, StorageError> {
+        let mut directories = Vec::new();
+        for found in &recovered.directories {
+            let (place, health) = (found.place.clone(), found.health.clone());
+            let directory = ShardDirectory::open(env.clone(), place, &options, found.start, health).await?;
+            directories.push((found.clone(), directory));
+        }
+        Ok(Rc::new(Self {
+            env,
+            directories,
+            partitions: RefCell::default(),
+        }))
+    }
+
+    /// Makes the partition if it is new, attaches to what recovery found if it is not. Durable before it returns.
+    pub async fn open_partition(&self, spec: PartitionSpec) -> Result<Rc<Partition<E>>, StorageError> {
+        let Some((found, directory)) = self.directories.get(spec.directory) else {
+            return Err(StorageError(format!("log.dirs has no entry number {}", spec.directory)));
+        };
+        let folder = directory.path().join(format!("{}-{}", spec.topic_name, spec.id.index));
+        let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
+        let state = match found.take(spec.id) {
+            Some(state) => state,
+            None => self.create(&folder, spec.id).await.map_err(named)?,
+        };
+        let opened = self.open_files(&folder, &state).await.map_err(named)?;
+        let (env, shared) = (self.env.clone(), directory.clone());
+        let partition = Partition::attach(env, shared, spec.topic_name, spec.options, state, opened)?;
+        directory.add(&partition);
+        self.partitions
+            .borrow_mut()
+            .insert(spec.id, (spec.directory, partition.clone()));
+        Ok(partition)
+    }
+
+    /// A new partition's folder and files, durable.
+    async fn create(&self, folder: &Path, id: PartitionId) -> io::Result<PartitionState> {
+        match self.env.create_directory(folder).await {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let options = OpenOptions {
+            exclusive: false,
+            ..OpenOptions::CREATE_DIRECT
+        };
+        let file = self.env.open(&path_of(folder, 0, "log"), options).await?;
+        self.env.truncate(&file, 0).await?;
+        self.env.allocate(&file, 0, EXTEND_BYTES_MIN).await?;
+        self.env.flush(&file).await?;
+        let metadata = format!("version: 0\ntopic_id: {}\n", id.topic);
+        replace_file(&self.env, &folder.join("partition.metadata"), Bytes::from(metadata)).await?;
+        self.env
+            .flush_directory(folder.parent().unwrap_or(Path::new(".")))
+            .await?;
+        let identity = SegmentIdentity {
+            partition: id,
+            base: 0,
+            uid: self.env.random(),
+        };
+        Ok(PartitionState {
+            id,
+            log_start: 0,
+            boundary: Cursor::default(),
+            stored: 0,
+            tail: Bytes::new(),
+            reach: 0,
+            damaged: false,
+            build: SegmentBuild::new(identity),
+            epochs: Epochs::default(),
+            producers: Producers::default(),
+        })
+    }
+
+    async fn open_files(&self, folder: &Path, state: &PartitionState) -> io::Result<Opened<E>> {
+        let mut segments: Vec<(i64, u64)> = Vec::new();
+        for entry in self.env.list(folder).await? {
+            if let Some(base) = base_of(&entry.name) {
+                segments.push((base, entry.bytes));
+            }
+        }
+        segments.sort_unstable();
+        let active = state.boundary.segment;
+        let mut closed = Vec::new();
+        for (i, &(base, bytes)) in segments.iter().enumerate().filter(|(_, (base, _))| *base < active) {
+            let next_offset = segments.get(i + 1).map_or(active, |&(next, _)| next);
+            closed.push(ClosedSegment {
+                base,
+                bytes,
+                next_offset,
+                largest_ms: None,
+            });
+        }
+        let file = self
+            .env
+            .open(&path_of(folder, active, "log"), OpenOptions::WRITE_DIRECT)
+            .await?;
+        let allocated = self.env.size(&file).await?;
+        Ok(Opened {
+            folder: folder.to_owned(),
+            closed,
+            file,
+            allocated,
+        })
+    }
+
+    /// Closes the partition and removes its files; done when the name can be used again.
+    pub async fn delete_partition(&self, id: PartitionId) -> Result<(), StorageError> {
+        let Some((index, partition)) = self.partitions.borrow_mut().remove(&id) else {
+            return Ok(());
+        };
+        let directory = &self.directories[index].1;
+        partition.close(false);
+        directory.remove(id);
+        let folder = partition.folder().to_owned();
+        let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
+        let mut doomed = folder.as_os_str().to_owned();
+        doomed.push(format!(".{}{DELETED_SUFFIX}", id.topic));
+        let doomed = std::path::PathBuf::from(doomed);
+        self.env.rename(&folder, &doomed).await.map_err(named)?;
+        self.env.flush_directory(directory.path()).await.map_err(named)?;
+        remove_folder(&self.env, &doomed).await.map_err(named)
+    }
+
+    pub fn partition(&self, id: PartitionId) -> Option<Rc<Partition<E>>> {
+        self.partitions
+            .borrow()
+            .get(&id)
+            .map(|(_, partition)| partition.clone())
+    }
+
+    /// Deletes what the topics' retention lets go.
+    pub async fn retain(&self) {
+        let all: Vec<_> = self
+            .partitions
+            .borrow()
+            .values()
+            .map(|(_, partition)| partition.clone())
+            .collect();
+        for partition in all {
+            partition.retain().await;
+            self.env.yield_now().await;
+        }
+    }
+
+    /// Whether the directory at this place of `log.dirs` is in service.
+    pub fn is_in_service(&self, directory: usize) -> bool {
+        self.directories
+            .get(directory)
+            .is_some_and(|(_, directory)| !directory.health().is_fenced())
+    }
+
+    /// Settles everything, writes a last checkpoint and stops the store's tasks.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        let mut result = Ok(());
+        for (_, directory) in &self.directories {
+            result = result.and(directory.close().await);
+        }
+        result
+    }
+}
+
+/// Removes a partition's folder with the files in it.
+pub async fn remove_folder<E: Env>(env: &E, folder: &Path) -> io::Result<()> {
+    for entry in env.list(folder).await? {
+        if !entry.is_directory {
+            env.unlink(&folder.join(entry.name)).await?;
+        }
+    }
+    env.remove_directory(folder).await
+}

@@ -1,0 +1,296 @@
+//! The end of a partition's log, in arena chunks: what is not in its segment yet, and as much behind that as memory allows.
+//!
+//! Chunks are consecutive within a segment; each begins at a block boundary. Bytes are addressed by (segment, position).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::codec::{Fields, PutFields};
+use super::cursor::Cursor;
+use super::journal::rows::Owner;
+use crate::base::buffer::{BLOCK_BYTES, Chunk, ChunkIdentity};
+use crate::wire::batch::{BatchHeader, HEADER_BYTES};
+
+/// Marks are at least this many bytes apart: a look-up walks no further.
+const MARK_BYTES: u64 = 4096;
+
+/// The place of a batch's beginning.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    offset: i64,
+    position: u64,
+}
+
+/// One chunk and the part of the log it holds.
+pub struct TailChunk {
+    pub segment: i64,
+    /// Position of the chunk's first byte, a multiple of the block size.
+    pub start: u64,
+    chunk: Chunk,
+    marks: Vec<Mark>,
+}
+
+impl TailChunk {
+    pub fn new(segment: i64, start: u64, chunk: Chunk) -> Self {
+        assert!(start.is_multiple_of(BLOCK_BYTES as u64));
+        Self {
+            segment,
+            start,
+            chunk,
+            marks: Vec::new(),
+        }
+    }
+
+    /// Position behind the last filled byte.
+    pub fn end(&self) -> u64 {
+        self.start + self.chunk.filled() as u64
+    }
+
+    pub fn capacity_end(&self) -> u64 {
+        self.start + self.chunk.capacity() as u64
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.chunk.capacity()
+    }
+
+    /// Bytes `[from, to)` of the segment.
+    fn view(&self, from: u64, to: u64) -> Bytes {
+        self.chunk
+            .view((from - self.start) as usize, (to - self.start) as usize)
+    }
+
+    fn slice(&self, from: u64, to: u64) -> &[u8] {
+        &self.chunk.as_slice()[(from - self.start) as usize..(to - self.start) as usize]
+    }
+}
+
+/// What a chunk's header in the arena says: whose bytes, and where they belong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChunkPlace {
+    pub owner: Owner,
+    pub segment: i64,
+    pub start: u64,
+}
+
+impl ChunkPlace {
+    pub fn encode(&self) -> ChunkIdentity {
+        let mut out = Vec::with_capacity(80);
+        out.put_partition(self.owner.partition);
+        out.put_u64(self.owner.generation);
+        out.put_i64(self.segment);
+        out.put_u64(self.start);
+        out.resize(80, 0);
+        out.try_into().expect("80 bytes by construction")
+    }
+
+    pub fn decode(identity: &ChunkIdentity) -> Option<Self> {
+        let mut fields = Fields(identity);
+        let owner = Owner {
+            partition: fields.partition()?,
+            generation: fields.u64()?,
+        };
+        let place = Self {
+            owner,
+            segment: fields.i64()?,
+            start: fields.u64()?,
+        };
+        place.start.is_multiple_of(BLOCK_BYTES as u64).then_some(place)
+    }
+}
+
+/// The chunks of one partition, oldest first.
+#[derive(Default)]
+pub struct Tail {
+    chunks: VecDeque<TailChunk>,
+}
+
+impl Tail {
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.chunks.iter().map(TailChunk::memory_bytes).sum()
+    }
+
+    /// Where the next chunk of `segment` begins, if one of it is here.
+    pub fn capacity_end(&self, segment: i64) -> Option<u64> {
+        self.chunks
+            .back()
+            .filter(|c| c.segment == segment)
+            .map(TailChunk::capacity_end)
+    }
+
+    /// Adds an empty chunk behind the others; `preload` is what its first block already holds.
+    pub fn push(&mut self, mut chunk: TailChunk, preload: &[u8]) {
+        if let Some(last) = self.chunks.back() {
+            let consecutive = last.segment == chunk.segment && last.capacity_end() == chunk.start;
+            assert!(consecutive || (last.segment < chunk.segment && chunk.start == 0));
+        }
+        chunk.chunk.append(preload);
+        self.chunks.push_back(chunk);
+    }
+
+    /// Appends a batch given in pieces at `at`, which must be the end; the chunks have room. The bytes outlive the process
+    /// when this returns.
+    pub fn append(&mut self, at: Cursor, pieces: &[&[u8]]) {
+        let first = self
+            .chunks
+            .iter()
+            .rposition(|c| c.segment == at.segment && c.start <= at.position);
+        let mut index = first.expect("the chunk that holds the end was pushed");
+        if self.chunks[index].chunk.room() == 0 {
+            index += 1;
+        }
+        let start = index;
+        assert_eq!(
+            (self.chunks[index].segment, self.chunks[index].end()),
+            (at.segment, at.position)
+        );
+        self.mark(index, at);
+        for piece in pieces {
+            let mut piece = *piece;
+            while !piece.is_empty() {
+                if self.chunks[index].chunk.room() == 0 {
+                    index += 1;
+                }
+                let chunk = &mut self.chunks[index].chunk;
+                let (now, later) = piece.split_at(piece.len().min(chunk.room()));
+                chunk.append(now);
+                piece = later;
+            }
+        }
+        for chunk in self.chunks.range(start..=index) {
+            chunk.chunk.publish();
+        }
+    }
+
+    fn mark(&mut self, index: usize, at: Cursor) {
+        let marks = &mut self.chunks[index].marks;
+        if marks.last().is_none_or(|m| at.position - m.position >= MARK_BYTES) {
+            marks.push(Mark {
+                offset: at.offset,
+                position: at.position,
+            });
+        }
+    }
+
+    /// The oldest chunk's memory goes back when its last view is gone.
+    pub fn pop_front(&mut self) -> Option<TailChunk> {
+        let chunk = self.chunks.pop_front()?;
+        chunk.chunk.retire();
+        Some(chunk)
+    }
+
+    pub fn front(&self) -> Option<&TailChunk> {
+        self.chunks.front()
+    }
+
+    /// Chunks that hold bytes of `[from, to)` of the segment.
+    fn overlapping(&self, segment: i64, from: u64, to: u64) -> impl Iterator<Item = &TailChunk> {
+        let first = self.chunks.partition_point(|c| (c.segment, c.end()) <= (segment, from));
+        self.chunks
+            .range(first..)
+            .take_while(move |c| c.segment == segment && c.start < to && from < to)
+    }
+
+    /// Where the chunk that holds byte `position` of the segment ends when it is full.
+    pub fn chunk_end(&self, segment: i64, position: u64) -> Option<u64> {
+        let mut chunks = self.chunks.iter().filter(|c| c.segment == segment);
+        chunks
+            .find(|c| c.start <= position && position < c.capacity_end())
+            .map(TailChunk::capacity_end)
+    }
+
+    /// Whether byte `position` of the segment, or its end there, is here.
+    pub fn holds(&self, segment: i64, position: u64) -> bool {
+        let first = self.chunks.iter().find(|c| c.segment == segment);
+        first.is_some_and(|c| c.start <= position)
+    }
+
+    /// Shared bytes `[from, to)`, which must be here.
+    pub fn views(&self, segment: i64, from: u64, to: u64) -> Vec<Bytes> {
+        self.overlapping(segment, from, to)
+            .map(|c| c.view(from.max(c.start), to.min(c.end())))
+            .collect()
+    }
+
+    /// Borrowed bytes `[from, to)`, which must be here.
+    pub fn slices(&self, segment: i64, from: u64, to: u64) -> Vec<&[u8]> {
+        self.overlapping(segment, from, to)
+            .map(|c| c.slice(from.max(c.start), to.min(c.end())))
+            .collect()
+    }
+
+    /// The header of the batch that begins at `position`, if it is here whole.
+    pub fn header_at(&self, segment: i64, position: u64) -> Option<BatchHeader> {
+        let mut bytes = [0; HEADER_BYTES];
+        let mut filled = 0;
+        for chunk in self.overlapping(segment, position, position + HEADER_BYTES as u64) {
+            let from = position.max(chunk.start);
+            let piece = chunk.slice(from, chunk.end().min(position + HEADER_BYTES as u64));
+            bytes[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+        }
+        if filled < HEADER_BYTES {
+            None
+        } else {
+            BatchHeader::parse(&bytes).ok()
+        }
+    }
+
+    /// The beginning of the batch that holds `offset`, if it is here. `offset` is below the end of the log.
+    pub fn locate(&self, offset: i64) -> Option<Cursor> {
+        let chunk = self
+            .chunks
+            .iter()
+            .rev()
+            .find(|c| c.marks.first().is_some_and(|m| m.offset <= offset))?;
+        let mark = chunk.marks[chunk.marks.partition_point(|m| m.offset <= offset) - 1];
+        let mut at = Cursor {
+            segment: chunk.segment,
+            position: mark.position,
+            offset: mark.offset,
+        };
+        loop {
+            let header = self.header_at(at.segment, at.position)?;
+            if header.next_offset() > offset {
+                return Some(at);
+            }
+            at.position += header.total_bytes() as u64;
+            at.offset = header.next_offset();
+        }
+    }
+
+    /// The end of the whole batches from `from` (a boundary) that fit `bytes_max` below `limit` (a boundary of the same
+    /// segment); with `whole_first` at least one.
+    pub fn batches_end(&self, from: Cursor, limit: u64, bytes_max: usize, whole_first: bool) -> u64 {
+        if limit - from.position <= bytes_max as u64 {
+            return limit;
+        }
+        // The last mark within the bounds is a boundary; what is left is a walk of less than two marks.
+        let bound = from.position + bytes_max as u64;
+        let mut position = self
+            .boundary_at_or_below(from.segment, bound)
+            .unwrap_or(0)
+            .max(from.position);
+        while let Some(header) = self.header_at(from.segment, position) {
+            let next = position + header.total_bytes() as u64;
+            let fits = next <= bound || (whole_first && position == from.position);
+            if !fits || next > limit {
+                break;
+            }
+            position = next;
+        }
+        position
+    }
+
+    fn boundary_at_or_below(&self, segment: i64, position: u64) -> Option<u64> {
+        let here = self.chunks.iter().rev().filter(|c| c.segment == segment);
+        here.filter_map(|c| c.marks.iter().rev().find(|m| m.position <= position))
+            .map(|m| m.position)
+            .next()
+    }
+}
