@@ -6,7 +6,7 @@
 
 use super::codec::{Fields, PutFields};
 use super::growing::Growing;
-use super::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
+use super::index::{OffsetEntry, TimeEntry};
 use crate::base::ids::PartitionId;
 
 /// Bytes of the head of a `.sums` file.

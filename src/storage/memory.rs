@@ -12,8 +12,9 @@ use crate::io::{Env, Queue};
 pub const UNIT_BYTES: usize = 16 << 10;
 /// The largest chunk, in units.
 pub const RUN_MAX: usize = 64;
-/// The memory that is added at once.
-const STEP_BYTES: usize = 8 << 20;
+/// The memory that is added at once: a quarter of all there may be, within these bounds.
+const STEP_BYTES_MIN: usize = 1 << 20;
+const STEP_BYTES_MAX: usize = 8 << 20;
 
 /// Tail memory that outlives the process.
 pub struct TailMemory<E: Env> {
@@ -22,6 +23,7 @@ pub struct TailMemory<E: Env> {
     /// File names are `<prefix>-<n>`.
     prefix: String,
     bytes_max: usize,
+    step_bytes: usize,
     arenas: RefCell<Vec<Arena>>,
     growing: Cell<bool>,
     changed: Notify,
@@ -34,7 +36,8 @@ impl<E: Env> TailMemory<E> {
             env,
             directory,
             prefix,
-            bytes_max: bytes_max.max(STEP_BYTES),
+            bytes_max: bytes_max.max(STEP_BYTES_MIN),
+            step_bytes: (bytes_max / 4).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX),
             arenas: RefCell::default(),
             growing: Cell::new(false),
             changed: Notify::default(),
@@ -47,14 +50,14 @@ impl<E: Env> TailMemory<E> {
         let path = self
             .directory
             .join(format!("{}-{}", self.prefix, self.arenas.borrow().len()));
-        let region = self.env.map(&path, STEP_BYTES).await?;
+        let region = self.env.map(&path, self.step_bytes).await?;
         self.arenas.borrow_mut().push(Arena::format(region, UNIT_BYTES));
         self.changed.notify();
         Ok(())
     }
 
     fn may_grow(&self) -> bool {
-        (self.arenas.borrow().len() + 1) * STEP_BYTES <= self.bytes_max
+        (self.arenas.borrow().len() + 1) * self.step_bytes <= self.bytes_max
     }
 
     /// A chunk of up to `run` units, smaller when no such run is free.
@@ -67,7 +70,7 @@ impl<E: Env> TailMemory<E> {
             }
             run /= 2;
         };
-        if self.free_bytes() < STEP_BYTES / 2 {
+        if self.free_bytes() < self.step_bytes / 2 {
             self.grow();
         }
         chunk
@@ -97,7 +100,7 @@ impl<E: Env> TailMemory<E> {
 
     /// Bytes of memory mapped now.
     pub fn mapped_bytes(&self) -> usize {
-        self.arenas.borrow().len() * STEP_BYTES
+        self.arenas.borrow().len() * self.step_bytes
     }
 
     pub fn bytes_max(&self) -> usize {

@@ -17,10 +17,13 @@ use crate::base::sync::{Notify, join_all};
 use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::health::Health;
 
-/// The largest commit.
-const COMMIT_BYTES_MAX: usize = 1 << 20;
+/// The largest commit (half a file, if that is less).
+const COMMIT_BYTES_MAX: u64 = 1 << 20;
 /// The first file is small, so that a start is quick.
 const FIRST_FILE_BYTES: u64 = 2 << 20;
+/// Files are an eighth of the journal, within these bounds.
+const FILE_BYTES_MIN: u64 = 512 << 10;
+const FILE_BYTES_MAX: u64 = 32 << 20;
 /// After this long without a commit an empty one confirms the last.
 const CONFIRM_AFTER_MS: u64 = 20;
 
@@ -42,21 +45,23 @@ pub struct CommitBuilder {
     buffer: AlignedBuf,
     rows: Vec<u8>,
     beside: Vec<Beside>,
+    bytes_max: usize,
 }
 
 impl CommitBuilder {
-    fn new(mut buffer: AlignedBuf) -> Self {
+    fn new(mut buffer: AlignedBuf, bytes_max: usize) -> Self {
         buffer.set_len(COMMIT_HEADER_BYTES);
         Self {
             buffer,
             rows: Vec::new(),
             beside: Vec::new(),
+            bytes_max,
         }
     }
 
     /// Whether `payload` bytes and `rows` rows fit.
     pub fn has_room(&self, payload: usize, rows: usize) -> bool {
-        self.buffer.len() + self.rows.len() + payload + rows * ROW_BYTES_MAX <= COMMIT_BYTES_MAX
+        self.buffer.len() + self.rows.len() + payload + rows * ROW_BYTES_MAX <= self.bytes_max
     }
 
     pub fn row(&mut self, row: &Row) {
@@ -104,6 +109,16 @@ pub struct JournalPlace {
     pub bytes_max: u64,
 }
 
+impl JournalPlace {
+    fn file_bytes(&self) -> u64 {
+        block_ceil((self.bytes_max / 8).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX))
+    }
+
+    fn commit_bytes_max(&self) -> usize {
+        COMMIT_BYTES_MAX.min(self.file_bytes() / 2) as usize
+    }
+}
+
 /// One shard's journal in one directory.
 pub struct Journal<E: Env> {
     env: E,
@@ -131,13 +146,14 @@ pub struct Journal<E: Env> {
 impl<E: Env> Journal<E> {
     /// Makes the first file and starts the committing task.
     pub async fn open(env: E, place: JournalPlace, health: Health) -> io::Result<Rc<Self>> {
-        let first = Self::make(&env, &place, 0, 0, None, FIRST_FILE_BYTES).await?;
+        let first = Self::make(&env, &place, 0, 0, None, FIRST_FILE_BYTES.min(place.file_bytes())).await?;
         env.flush_directory(&place.directory).await?;
+        let pool = Pool::new(place.commit_bytes_max(), 2);
         let journal = Rc::new(Self {
             env: env.clone(),
             place,
             health,
-            pool: Pool::new(COMMIT_BYTES_MAX, 2),
+            pool,
             current: RefCell::new(first),
             ready: RefCell::default(),
             free: RefCell::default(),
@@ -284,7 +300,7 @@ impl<E: Env> Journal<E> {
     }
 
     fn file_bytes(&self) -> u64 {
-        (self.place.bytes_max / 8).clamp(FIRST_FILE_BYTES, 32 << 20) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64
+        self.place.file_bytes()
     }
 
     /// Makes the next file in the background, if there is none and the bound allows it.
@@ -374,7 +390,7 @@ impl<E: Env> Journal<E> {
     }
 
     fn build(&self) -> (CommitBuilder, Vec<Rc<dyn Member>>) {
-        let mut commit = CommitBuilder::new(self.pool.take());
+        let mut commit = CommitBuilder::new(self.pool.take(), self.place.commit_bytes_max());
         let mut members = Vec::new();
         let waiting = self.queue.borrow().len();
         for _ in 0..waiting {
@@ -446,7 +462,7 @@ impl<E: Env> Journal<E> {
             self.pressed.notify();
             ready.await;
         };
-        let mut farewell = CommitBuilder::new(AlignedBuf::new(BLOCK_BYTES));
+        let mut farewell = CommitBuilder::new(AlignedBuf::new(BLOCK_BYTES), BLOCK_BYTES);
         farewell.row(&Row::Next {
             file: next.number,
             salt: next.salt,

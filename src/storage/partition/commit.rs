@@ -39,63 +39,53 @@ impl<E: Env> Partition<E> {
         commit: &mut CommitBuilder,
     ) -> bool {
         let segment = from.segment;
-        let mut position = from.position;
-        if end - position >= DIRECT_BYTES_MIN {
-            let rolled = log.appended.segment != segment;
-            let direct_end = if rolled { end } else { block_floor(end) };
-            let mut crc = 0;
-            for piece in log.tail.slices(segment, position, direct_end) {
-                crc = crc32c::crc32c_append(crc, piece);
-            }
-            let bytes = (direct_end - position) as u32;
-            commit.row(&Row::Extent {
-                owner: self.owner,
-                at: Range {
-                    segment,
-                    position,
-                    bytes,
-                    next_offset,
-                },
-                crc,
-            });
-            let partition = self.clone();
-            commit.beside(Box::pin(async move {
-                let target = Cursor {
-                    segment,
-                    position: direct_end,
-                    offset: 0,
-                };
-                let stored = partition.store_to(target, Durability::Device).await;
-                stored.map_err(|()| io::Error::other("a segment write failed"))
-            }));
-            position = direct_end;
+        let rolled = log.appended.segment != segment;
+        let direct_end = match end - from.position >= DIRECT_BYTES_MIN {
+            true if rolled => end,
+            true => block_floor(end),
+            false => from.position,
+        };
+        if !commit.has_room((end - direct_end) as usize, 2) {
+            return false;
         }
-        if end > position {
-            let bytes = (end - position) as usize;
-            if !commit.has_room(bytes, 1) {
-                return false;
-            }
-            let payload = commit.payload(&log.tail.slices(segment, position, end));
-            let at = Range {
-                segment,
-                position,
-                bytes: bytes as u32,
-                next_offset,
-            };
-            commit.row(&Row::Append {
-                owner: self.owner,
-                at,
-                payload,
-            });
+        if direct_end > from.position {
+            self.collect_direct(log, from, direct_end, next_offset, commit);
+        }
+        if end > direct_end {
+            let payload = commit.payload(&log.tail.slices(segment, direct_end, end));
+            let at = Range { segment, position: direct_end, bytes: (end - direct_end) as u32, next_offset };
+            commit.row(&Row::Append { owner: self.owner, at, payload });
         }
         true
+    }
+
+    /// Bytes that go to the segment beside the commit.
+    fn collect_direct(
+        self: &Rc<Self>,
+        log: &Log<E>,
+        from: Cursor,
+        end: u64,
+        next_offset: i64,
+        commit: &mut CommitBuilder,
+    ) {
+        let Cursor { segment, position, .. } = from;
+        let slices = log.tail.slices(segment, position, end);
+        let crc = slices.iter().fold(0, |crc, piece| crc32c::crc32c_append(crc, piece));
+        let at = Range { segment, position, bytes: (end - position) as u32, next_offset };
+        commit.row(&Row::Extent { owner: self.owner, at, crc });
+        let partition = self.clone();
+        commit.beside(Box::pin(async move {
+            let target = Cursor { segment, position: end, offset: 0 };
+            let stored = partition.store_to(target, Durability::Device).await;
+            stored.map_err(|()| io::Error::other("a segment write failed"))
+        }));
     }
 }
 
 impl<E: Env> Member for Partition<E> {
     fn collect(self: Rc<Self>, commit: &mut CommitBuilder) -> bool {
         let mut log = self.log.borrow_mut();
-        if !commit.has_room(2 * DIRECT_BYTES_MIN as usize, log.notes.len() + 8) {
+        if !commit.has_room(0, log.notes.len() + 2) {
             return false;
         }
         log.in_journal_queue = false;

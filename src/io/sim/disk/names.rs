@@ -247,7 +247,8 @@ impl State {
             }
             self.unlinked.remove(&inode);
             if let Some(Node::File(file)) = self.nodes.remove(&inode) {
-                self.allocated_blocks -= file.current.allocated_blocks();
+                // Mapped pages are memory: they were never reserved on the device.
+                self.allocated_blocks = self.allocated_blocks.saturating_sub(file.current.allocated_blocks());
             }
         }
     }

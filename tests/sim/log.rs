@@ -1,0 +1,188 @@
+//! The log alone: appends, restarts, and crashes at every I/O completion.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use ringtail::io::Env;
+use ringtail::io::sim::{DiskImage, LossMode, Options, SimEnv, World};
+use ringtail::storage::{DurabilityClass, LogOptions, Partition, Store};
+
+use crate::model::{Histories, History, batch, check, log_options, open, payload, read_all, spec};
+
+fn options() -> Options {
+    Options { hosts: 1, ..Options::default() }
+}
+
+#[test]
+fn batches_are_read_back_and_outlive_a_clean_restart() {
+    for durability in [DurabilityClass::Flushed, DurabilityClass::Written] {
+        let world = World::new(1, options());
+        let history = world.block_on(0, move |env| async move {
+            let store = open(&env).await;
+            let partition = store.open_partition(spec(0, log_options(durability, 100_000))).await.expect("opens");
+            let mut history = History::default();
+            for sequence in 0..200 {
+                let bytes = batch(1, sequence, &payload(0, sequence, 10 + (sequence as usize * 37) % 3000));
+                history.sent.insert(sequence, bytes.clone());
+                let appended = partition.append(bytes).await.expect("appended");
+                assert_eq!(appended.base_offset, i64::from(sequence));
+                history.acked.insert(sequence, appended.base_offset);
+            }
+            check(0, &history, &partition).await;
+            store.close().await.expect("closes");
+            history
+        });
+        world.block_on(0, move |env| async move {
+            let store = open(&env).await;
+            let partition = store.open_partition(spec(0, log_options(durability, 100_000))).await.expect("opens");
+            assert_eq!(partition.high_watermark(), 200);
+            check(0, &history, &partition).await;
+            let again = partition.append(history.sent[&199].clone()).await.expect("a duplicate is answered");
+            assert_eq!(again.base_offset, 199);
+            let next = partition.append(batch(1, 200, b"next")).await.expect("appended");
+            assert_eq!(next.base_offset, 200);
+            store.close().await.expect("closes");
+        });
+    }
+}
+
+/// The mixed workload of the crash tests.
+struct Workload {
+    partitions: i32,
+    rounds: i32,
+}
+
+fn class_of(index: i32) -> LogOptions {
+    let durability = if index % 4 == 3 { DurabilityClass::Written } else { DurabilityClass::Flushed };
+    log_options(durability, 600_000)
+}
+
+fn size_of(index: i32, sequence: i32) -> usize {
+    match (index * 7 + sequence) % 23 {
+        0 => 150_000,
+        1..=4 => 9_000,
+        5 => 40_000,
+        _ => 50 + (sequence as usize * 131) % 900,
+    }
+}
+
+async fn produce(env: SimEnv, partition: Rc<Partition<SimEnv>>, index: i32, from: i32, rounds: i32, histories: Histories) {
+    let mut pending = Vec::new();
+    for sequence in from..from + rounds {
+        let bytes = batch(i64::from(index), sequence, &payload(index, sequence, size_of(index, sequence)));
+        histories.borrow_mut().entry(index).or_default().sent.insert(sequence, bytes.clone());
+        let (partition, histories) = (partition.clone(), histories.clone());
+        pending.push(async move {
+            let Ok(appended) = partition.append(bytes).await else { return };
+            histories.borrow_mut().entry(index).or_default().acked.insert(sequence, appended.base_offset);
+        });
+        if pending.len() == 4 {
+            ringtail::base::sync::join_all(std::mem::take(&mut pending)).await;
+            env.sleep_until(env.now().plus_ms(env.random() % 3)).await;
+        }
+    }
+    ringtail::base::sync::join_all(pending).await;
+}
+
+impl Workload {
+    async fn run(&self, env: SimEnv, store: Rc<Store<SimEnv>>, from: i32, histories: Histories) {
+        let mut producers = Vec::new();
+        for index in 0..self.partitions {
+            let partition = store.open_partition(spec(index, class_of(index))).await.expect("opens");
+            producers.push(produce(env.clone(), partition, index, from, self.rounds, histories.clone()));
+        }
+        ringtail::base::sync::join_all(producers).await;
+    }
+}
+
+/// A disk at a completion, with what had been acknowledged by then.
+struct Moment {
+    index: u64,
+    image: DiskImage,
+    histories: BTreeMap<i32, History>,
+}
+
+/// Runs the workload and keeps the disk at every `stride`-th completion.
+fn moments(seed: u64, workload: Workload, stride: u64, histories: Histories, start: Option<&DiskImage>) -> (Vec<Moment>, u64) {
+    let mut world = World::new(seed, options());
+    if let Some(image) = start {
+        world = world.with_disk(0, image);
+    }
+    let kept: Rc<RefCell<Vec<Moment>>> = Rc::default();
+    let (keep, seen) = (kept.clone(), histories.clone());
+    world.on_each_completion(move |world, index| {
+        if index % stride == seed % stride {
+            let histories = seen.borrow().clone();
+            keep.borrow_mut().push(Moment { index, image: world.disk_image(0), histories });
+        }
+    });
+    world.block_on(0, move |env| async move {
+        let store = open(&env).await;
+        workload.run(env.clone(), store.clone(), 0, histories).await;
+        store.close().await.expect("closes");
+    });
+    let count = world.completions();
+    drop(world);
+    let moments = Rc::try_unwrap(kept).map_err(|_| "the world is gone").expect("only holder").into_inner();
+    (moments, count)
+}
+
+/// Recovers from `image`, checks every partition, and appends on top.
+fn recover_and_check(seed: u64, image: &DiskImage, histories: &BTreeMap<i32, History>, lossy: bool) {
+    let world = World::new(seed, options()).with_disk(0, image);
+    let histories = histories.clone();
+    world.block_on(0, move |env| async move {
+        let store = open(&env).await;
+        for (index, history) in &histories {
+            let options = class_of(*index);
+            let volatile = options.durability == DurabilityClass::Written && lossy;
+            let partition = store.open_partition(spec(*index, options)).await.expect("opens");
+            let mut history = history.clone();
+            if volatile {
+                history.acked.clear();
+            }
+            check(*index, &history, &partition).await;
+            if let Some((sequence, offset)) = history.acked.last_key_value() {
+                let again = partition.append(history.sent[sequence].clone()).await.expect("a duplicate is answered");
+                assert_eq!(again.base_offset, *offset);
+            }
+            let end = partition.high_watermark();
+            let next = partition.append(batch(1000, 0, b"after the crash")).await.expect("appended");
+            assert_eq!(next.base_offset, end);
+            assert_eq!(read_all(&partition).await.last().map(|(offset, _)| *offset), Some(end));
+        }
+    });
+}
+
+fn crash_everywhere(seed: u64, partitions: i32, rounds: i32, stride: u64) -> u64 {
+    let histories = Histories::default();
+    let (moments, count) = moments(seed, Workload { partitions, rounds }, stride, histories, None);
+    for moment in &moments {
+        let modes = [
+            LossMode::LoseAll,
+            LossMode::KeepAll,
+            LossMode::Random,
+            LossMode::Torn { sector_bytes: 512 },
+            LossMode::Torn { sector_bytes: 4096 },
+        ];
+        for (i, mode) in modes.into_iter().enumerate() {
+            if i as u64 != moment.index % 5 && mode != LossMode::LoseAll {
+                continue;
+            }
+            eprintln!("seed {seed} index {} {mode:?}", moment.index);
+            let image = moment.image.after_power_cut(mode, seed ^ moment.index);
+            recover_and_check(seed, &image, &moment.histories, true);
+        }
+        eprintln!("seed {seed} index {} kill", moment.index);
+        recover_and_check(seed, &moment.image.after_kill(seed ^ moment.index), &moment.histories, false);
+    }
+    count
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_crash_at_any_completion() {
+    let count = crash_everywhere(7, 4, 60, std::env::var("STRIDE").ok().and_then(|s| s.parse().ok()).unwrap_or(40));
+    eprintln!("completions {count}");
+    assert!(count > 200, "{count} completions");
+}
