@@ -50,6 +50,15 @@ impl Shared {
     }
 }
 
+/// How a process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Its roots returned: destructors run while its memory and sockets are still its own.
+    Exit,
+    Kill,
+    Power,
+}
+
 type OnceHook = Box<dyn FnOnce(&World)>;
 type EachHook = Box<dyn FnMut(&World, u64)>;
 
@@ -87,8 +96,13 @@ impl World {
         }
     }
 
-    /// Begins with `image` as the disk of `host`.
+    /// Begins with `image` as the disk of `host`: one that a crash left, or of an idle world.
     pub fn with_disk(self, host: usize, image: &DiskImage) -> Self {
+        assert_eq!(
+            image.in_flight(),
+            0,
+            "what is in flight ends with `after_kill` or `after_power_cut`"
+        );
         self.shared.disks.borrow_mut()[host].restore(image);
         self
     }
@@ -154,7 +168,7 @@ impl World {
 
     /// kill -9: the tasks are dropped, sockets end or reset, writes in flight land later or never, mapped memory stays.
     pub fn kill(&self, process: ProcessId) {
-        self.end(process.0, false);
+        self.end(process.0, End::Kill);
     }
 
     /// The power of a host goes: all its processes end at once, peers hear nothing, and of the disk stays what
@@ -170,13 +184,13 @@ impl World {
         };
         self.shared.network.borrow_mut().set_dark(host, true);
         for process in processes {
-            self.end(process, true);
+            self.end(process, End::Power);
         }
         let image = image.after_power_cut(mode, self.shared.core.disk.next());
         self.shared.disks.borrow_mut()[host].restore(&image);
     }
 
-    fn end(&self, process: usize, silent: bool) {
+    fn end(&self, process: usize, how: End) {
         let host = {
             let mut processes = self.shared.processes.borrow_mut();
             let entry = &mut processes[process];
@@ -187,8 +201,17 @@ impl World {
         };
         let core = &self.shared.core;
         core.trace(5, process as u64);
+        if how == End::Exit {
+            self.drop_tasks(process);
+        }
+        // Mapped memory is copied before the tasks go: their destructors would clear it, which a kill does not.
         self.shared.disks.borrow_mut()[host].orphan(core, process);
+        let silent = how == End::Power;
         self.shared.network.borrow_mut().remove_process(core, process, silent);
+        self.drop_tasks(process);
+    }
+
+    fn drop_tasks(&self, process: usize) {
         let tasks = self.shared.executor.take_tasks(process);
         drop(tasks);
         self.drain_closed();
@@ -280,7 +303,7 @@ impl World {
             processes[process].roots
         };
         if left == 0 {
-            self.end(process, false);
+            self.end(process, End::Exit);
         }
     }
 
@@ -454,6 +477,6 @@ impl Drop for World {
         self.hooks.take();
         self.each.take();
         let processes = self.shared.processes.borrow().len();
-        (0..processes).for_each(|process| self.end(process, true));
+        (0..processes).for_each(|process| self.end(process, End::Kill));
     }
 }

@@ -1,5 +1,8 @@
 //! The simulator's own tests: what it must never do by itself, what it must do to a careless program.
 
+mod crash;
+mod disk;
+mod faults;
 mod network;
 mod process;
 
