@@ -52,7 +52,7 @@ case "${1:-}" in
     export RINGTAIL_TEST_BIN=$PWD/target/release/ringtail
     step "real clients" cargo test --test integration -- --test-threads=2
     if [ -x tests/fuzz/run.sh ]; then
-        step "a minute of fuzzing" tests/fuzz/run.sh
+        step "a minute of fuzzing" tests/fuzz/run.sh 30s
     fi
     ;;
 *)

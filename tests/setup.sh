@@ -55,6 +55,18 @@ fi
 command -v cargo >/dev/null || fail "cargo is not installed" "install Rust (the version in Cargo.toml's rust-version or newer)"
 [ "${1:-}" != --quick ] || exit 0
 
+if [ -x tests/fuzz/run.sh ]; then
+    if ! cargo +nightly --version >/dev/null 2>&1; then
+        say "a nightly Rust, for the fuzzer"
+        quietly rustup toolchain install nightly --profile minimal ||
+            fail "there is no nightly Rust" "run 'rustup toolchain install nightly' and read what it says"
+    fi
+    if ! cargo fuzz --version >/dev/null 2>&1; then
+        say "cargo-fuzz"
+        quietly cargo install --locked cargo-fuzz || fail "cargo-fuzz cannot be built" "run 'cargo install cargo-fuzz'"
+    fi
+fi
+
 # venv NAME IMPORT-CHECK PACKAGE…: an environment of its own under tests/.deps, made once.
 venv() {
     local dir=$deps/$1 check=$2

@@ -40,9 +40,22 @@ struct Recorder {
     acked_count: AtomicU64,
     stop_sending: AtomicBool,
     stop_reading: AtomicBool,
+    /// What clients reported that no client should: it ends the test, but only after the history is judged, which tells more.
+    troubles: Mutex<Vec<String>>,
 }
 
 impl Recorder {
+    fn trouble(&self, trouble: String) {
+        self.troubles
+            .lock()
+            .expect("no thread panics with the lock")
+            .push(trouble);
+    }
+
+    fn has_trouble(&self) -> bool {
+        !self.troubles.lock().expect("no thread panics with the lock").is_empty()
+    }
+
     fn push(&self, event: Event) {
         let mut history = self.history.lock().expect("no thread panics with the lock");
         history.push(self.begin.elapsed(), event);
@@ -123,7 +136,13 @@ fn produce(config: ClientConfig, producer: Producer, recorder: Arc<Recorder>) {
             .partition(partition as i32)
             .payload(&payload);
         while let Err((error, back)) = client.send(queued) {
-            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                let reason = client.client().fatal_error();
+                recorder.trouble(format!("{producer:?} cannot go on: {error}, {reason:?}"));
+                recorder.push(Event::Indeterminate { record });
+                client.poll(Duration::from_secs(1));
+                return;
+            }
             client.poll(Duration::from_millis(5));
             queued = back;
         }
@@ -198,7 +217,11 @@ fn read(consumer: BaseConsumer, reader: Reader, recorder: Arc<Recorder>) {
                 offset: message.offset() as u64,
                 content: content(message.payload().unwrap_or_default()),
             }),
-            Some(Err(error)) => assert!(is_absence(&error), "{reader:?}: {error}"),
+            Some(Err(error)) if is_absence(&error) => {}
+            Some(Err(error)) => {
+                recorder.trouble(format!("{reader:?} cannot go on: {error}"));
+                return;
+            }
         }
         if asked.elapsed() > Duration::from_millis(100) {
             asked = Instant::now();
@@ -291,8 +314,12 @@ fn kill_and_start(broker: &mut Broker, random: &mut Random, recorder: &Recorder,
     for kill in 0..kill_count {
         let enough = recorder.acked_count.load(Ordering::Relaxed) + random.between(1, 4000);
         wait_for("acknowledgements", || {
-            (recorder.acked_count.load(Ordering::Relaxed) >= enough).then_some(())
+            let go_on = recorder.acked_count.load(Ordering::Relaxed) >= enough || recorder.has_trouble();
+            go_on.then_some(())
         });
+        if recorder.has_trouble() {
+            return;
+        }
         thread::sleep(Duration::from_micros(random.between(0, 20_000)));
         broker.assert_alive();
         broker.kill();
@@ -323,6 +350,7 @@ fn survives_kills(test: &str, durability: Durability) {
         acked_count: AtomicU64::new(0),
         stop_sending: AtomicBool::new(false),
         stop_reading: AtomicBool::new(false),
+        troubles: Mutex::new(Vec::new()),
     });
     thread::scope(|scope| {
         let producers: Vec<_> = (0..PRODUCER_COUNT)
@@ -348,6 +376,8 @@ fn survives_kills(test: &str, durability: Durability) {
     let history = recorder.history.lock().expect("no thread panics with the lock");
     let report = check(&history);
     println!("{test}: {report}");
+    let troubles = recorder.troubles.lock().expect("no thread panics with the lock");
+    assert!(troubles.is_empty(), "{troubles:?}\n{report}");
     report.assert_clean(test);
     // A history in which nothing happened proves nothing.
     assert!(report.acked_count > 100 * kill_count(), "{report}");
