@@ -6,11 +6,60 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// "Something changed, look again": wakes every waiter that registered before the call.
+/// "Something changed, look again": wakes every waiter that registered before the call. A waiter that is dropped leaves
+/// nothing behind.
 #[derive(Default)]
 pub struct Notify {
     generation: Cell<u64>,
-    waiters: RefCell<Vec<Waker>>,
+    waiters: RefCell<Waiters>,
+}
+
+/// The wakers of one generation, by slot.
+#[derive(Default)]
+struct Waiters {
+    slots: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+/// Completes at the first `notify` after it was made.
+pub struct Notified<'a> {
+    notify: &'a Notify,
+    seen: u64,
+    /// Valid while the generation is `seen`.
+    slot: Option<usize>,
+}
+
+impl Future for Notified<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.notify.generation.get() != self.seen {
+            return Poll::Ready(());
+        }
+        let mut waiters = self.notify.waiters.borrow_mut();
+        let slot = *self.slot.get_or_insert_with(|| {
+            waiters.free.pop().unwrap_or_else(|| {
+                waiters.slots.push(None);
+                waiters.slots.len() - 1
+            })
+        });
+        match &mut waiters.slots[slot] {
+            Some(waker) => waker.clone_from(cx.waker()),
+            empty => *empty = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Notified<'_> {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot else { return };
+        if self.notify.generation.get() == self.seen {
+            let mut waiters = self.notify.waiters.borrow_mut();
+            waiters.slots[slot] = None;
+            waiters.free.push(slot);
+        }
+    }
 }
 
 impl Notify {
@@ -18,22 +67,16 @@ impl Notify {
     pub fn notify(&self) {
         self.generation.set(self.generation.get() + 1);
         let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
-        waiters.into_iter().for_each(Waker::wake);
+        waiters.slots.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Completes at the first `notify` after this call (not after the first poll: no wake-up is missed in between).
-    pub fn notified(&self) -> impl Future<Output = ()> + '_ {
-        let seen = self.generation.get();
-        poll_fn(move |cx| {
-            if self.generation.get() != seen {
-                return Poll::Ready(());
-            }
-            let mut waiters = self.waiters.borrow_mut();
-            if !waiters.iter().any(|w| w.will_wake(cx.waker())) {
-                waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
+    pub fn notified(&self) -> Notified<'_> {
+        Notified {
+            notify: self,
+            seen: self.generation.get(),
+            slot: None,
+        }
     }
 
     /// Waits until `condition` holds, looking again at every `notify`.
@@ -45,6 +88,29 @@ impl Notify {
             }
             changed.await;
         }
+    }
+}
+
+/// A flag that is raised once and stays up.
+#[derive(Default)]
+pub struct Signal {
+    raised: Cell<bool>,
+    changed: Notify,
+}
+
+impl Signal {
+    pub fn raise(&self) {
+        self.raised.set(true);
+        self.changed.notify();
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.raised.get()
+    }
+
+    /// Completes when the flag is up.
+    pub async fn raised(&self) {
+        self.changed.until(|| self.raised.get()).await;
     }
 }
 
@@ -203,4 +269,27 @@ pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     })
     .await;
     results.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+
+    #[test]
+    fn a_waiter_given_up_leaves_no_waker_behind() {
+        let notify = Notify::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..100 {
+            assert!(pin!(notify.notified()).poll(&mut cx).is_pending());
+        }
+        assert_eq!(notify.waiters.borrow().slots.len(), 1);
+        let mut before = pin!(notify.notified());
+        assert!(before.as_mut().poll(&mut cx).is_pending());
+        notify.notify();
+        let mut after = pin!(notify.notified());
+        assert!(after.as_mut().poll(&mut cx).is_pending());
+        assert!(before.poll(&mut cx).is_ready());
+        assert_eq!(notify.waiters.borrow().slots.iter().flatten().count(), 1);
+    }
 }

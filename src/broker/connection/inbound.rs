@@ -1,0 +1,156 @@
+//! What arrived on a connection and is not yet a request. Pure: the connection's task does the receiving.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::wire::kafka::{FrameError, Framing, LENGTH_BYTES, next_frame};
+
+/// Spare room offered to a receive on a quiet connection.
+pub const STEP_BYTES_MIN: usize = 4 << 10;
+/// Spare room offered to a receive on a busy connection, however long the frame it announced.
+pub const STEP_BYTES_MAX: usize = 256 << 10;
+
+/// The receive buffer of one connection: grows with the bytes that arrived, never with the length a frame declares, and
+/// gives whole frames off without copying them.
+pub struct Inbound {
+    buffer: BytesMut,
+    payload_bytes_max: usize,
+    step_bytes: usize,
+}
+
+/// What the buffer holds now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The payload of a whole frame.
+    Frame(Bytes),
+    /// So many bytes more until there is a frame, at least.
+    Needs(usize),
+}
+
+impl Inbound {
+    /// `payload_bytes_max` is `socket.request.max.bytes`.
+    pub fn new(payload_bytes_max: usize) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            payload_bytes_max,
+            step_bytes: STEP_BYTES_MIN,
+        }
+    }
+
+    pub fn next(&mut self) -> Result<Next, FrameError> {
+        Ok(match next_frame(&self.buffer, self.payload_bytes_max)? {
+            Framing::NeedsMore(bytes) => Next::Needs(bytes),
+            Framing::Frame { end } => {
+                let mut frame = self.buffer.split_to(end);
+                Next::Frame(frame.split_off(LENGTH_BYTES).freeze())
+            }
+        })
+    }
+
+    /// Bytes of the frame that is still arriving.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The bytes that `lend` would have to make room for, beyond what is allocated.
+    pub fn growth_bytes(&self, needs: usize) -> usize {
+        let wanted = self.wanted_bytes(needs);
+        let spare = self.buffer.capacity() - self.buffer.len();
+        if spare >= needs.min(wanted) { 0 } else { wanted }
+    }
+
+    /// Lends the buffer to a receive: with room for `needs` bytes, but at most one step or as much again as has arrived.
+    pub fn lend(&mut self, needs: usize) -> BytesMut {
+        let growth = self.growth_bytes(needs);
+        if growth > 0 {
+            self.buffer.reserve(growth);
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Takes the buffer back from a receive of `received_bytes`.
+    pub fn restore(&mut self, buffer: BytesMut, received_bytes: usize) {
+        if buffer.len() == buffer.capacity() {
+            self.step_bytes = (self.step_bytes * 2).min(STEP_BYTES_MAX);
+        } else if received_bytes < self.step_bytes / 4 {
+            self.step_bytes = (self.step_bytes / 2).max(STEP_BYTES_MIN);
+        }
+        self.buffer = buffer;
+    }
+
+    fn wanted_bytes(&self, needs: usize) -> usize {
+        needs.clamp(self.step_bytes, self.step_bytes.max(self.buffer.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+
+    fn arrive(inbound: &mut Inbound, bytes: &[u8]) -> usize {
+        let Next::Needs(needs) = inbound.next().expect("the length is allowed") else {
+            panic!("a frame is waiting");
+        };
+        let mut buffer = inbound.lend(needs);
+        let taken = bytes.len().min(buffer.capacity() - buffer.len());
+        buffer.put_slice(&bytes[..taken]);
+        inbound.restore(buffer, taken);
+        taken
+    }
+
+    #[test]
+    fn frames_come_out_as_they_went_in_however_they_are_cut() {
+        let mut stream = Vec::new();
+        let payloads: Vec<Vec<u8>> = (0..40usize).map(|i| vec![i as u8; i * i * 37]).collect();
+        for payload in &payloads {
+            stream.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+            stream.extend_from_slice(payload);
+        }
+        for cut in [1usize, 3, 1000, 70_000] {
+            let mut inbound = Inbound::new(1 << 20);
+            let mut position = 0;
+            let mut seen = 0;
+            while seen < payloads.len() {
+                match inbound.next().expect("all lengths are allowed") {
+                    Next::Frame(frame) => {
+                        assert_eq!(frame, payloads[seen]);
+                        seen += 1;
+                    }
+                    Next::Needs(_) => {
+                        let end = stream.len().min(position + cut);
+                        position += arrive(&mut inbound, &stream[position..end]);
+                    }
+                }
+            }
+            assert_eq!(inbound.buffered_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_declared_length_allocates_nothing_until_its_bytes_arrive() {
+        let mut inbound = Inbound::new(100 << 20);
+        arrive(&mut inbound, &(90u32 << 20).to_be_bytes());
+        let mut arrived = 4;
+        while arrived < 8 << 20 {
+            let Ok(Next::Needs(needs)) = inbound.next() else { panic!("not whole yet") };
+            let buffer = inbound.lend(needs);
+            assert!(
+                buffer.capacity() <= 2 * arrived + STEP_BYTES_MAX,
+                "{} for {arrived}",
+                buffer.capacity()
+            );
+            inbound.restore(buffer, 0);
+            arrived += arrive(&mut inbound, &[7; 50_000]);
+        }
+    }
+
+    #[test]
+    fn a_frame_above_the_limit_or_of_negative_length_is_refused() {
+        for (limit, length) in [(1000usize, 1001i32), (1000, -1), (1000, i32::MAX), (1000, i32::MIN)] {
+            let mut inbound = Inbound::new(limit);
+            arrive(&mut inbound, &length.to_be_bytes());
+            assert!(inbound.next().is_err(), "{length}");
+        }
+    }
+}

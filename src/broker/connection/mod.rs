@@ -1,0 +1,232 @@
+//! One client's connection: bytes in, frames off, requests dispatched in order, answers out in the order of the requests.
+//!
+//! One task per connection runs a reader and a writer side by side. The reader splits frames off the receive buffer
+//! (`inbound`) and dispatches each once there is room for it; the writer polls the answers (`replies`) and sends them.
+//! Produce requests overlap; any other request is answered before a later one begins, as Kafka's clients expect.
+//!
+//! Invariants
+//! 1. Answers leave in the order of the requests (`replies::Replies` is the only queue; tested there).
+//! 2. What is in flight is bounded per connection (`Replies::room`) and per shard (`Memory::request`): past a bound the
+//!    reader stops receiving, so TCP stops the client.
+//! 3. Bytes of an incomplete frame are at most twice what arrived plus one step (`Inbound::lend`; tested there).
+//! 4. Nothing waits for a peer for ever: `vitals` ends what is overdue.
+//!
+//! Not for: what a request means (`dispatch`), which shard serves the connection (`shard`).
+
+mod inbound;
+mod replies;
+mod vitals;
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::{Buf, Bytes};
+
+use self::inbound::{Inbound, Next};
+pub use self::replies::{Bounds, Reply, ReplyFuture};
+use self::replies::{Batch, Replies};
+pub use self::vitals::{Patience, Registry};
+use self::vitals::Vitals;
+use super::dispatch::{self, Dispatched};
+use super::{Broker, Memory};
+use crate::base::sync::{Permit, race};
+use crate::io::Env;
+
+/// Pieces handed to one send: below the kernel's limit for a gathering write.
+const SEND_PIECES: usize = 512;
+
+/// Who is on the other side.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// Index into the configured listeners: decides which endpoints the client is told.
+    pub listener: usize,
+}
+
+struct Connection<E: Env> {
+    broker: Rc<Broker<E>>,
+    stream: E::Stream,
+    peer: Peer,
+    replies: Replies,
+    vitals: Rc<Vitals>,
+}
+
+/// Why a connection's reader came to its end.
+enum End {
+    /// The peer closed its side or the socket failed: nobody is left to answer.
+    Gone,
+    /// The shard stops: what is in flight is still answered.
+    Stopping,
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer) {
+    let vitals = Rc::new(Vitals::default());
+    vitals.request(broker.env.now());
+    let _registration = broker.connections.register(stream.clone(), vitals.clone());
+    let connection = Connection {
+        replies: Replies::new(broker.bounds),
+        broker,
+        stream,
+        peer,
+        vitals,
+    };
+    connection.broker.metrics.connections_opened.add(1);
+    let outcome = race(connection.read_until_stopped(), connection.write()).await;
+    if let Err(error) = outcome {
+        tracing::debug!(peer = %connection.peer.address, %error, "connection failed");
+    }
+    connection.broker.env.shutdown(&connection.stream);
+    connection.broker.metrics.connections_closed.add(1);
+}
+
+impl<E: Env> Connection<E> {
+    async fn read_until_stopped(&self) -> io::Result<()> {
+        match self.read().await? {
+            End::Gone => Ok(()),
+            End::Stopping => {
+                self.replies.drained().await;
+                // The writer ends the connection when the last answers are sent.
+                self.owe_close();
+                pending().await
+            }
+        }
+    }
+
+    async fn read(&self) -> io::Result<End> {
+        let mut inbound = Inbound::new(self.broker.frame_bytes_max);
+        let mut held = Vec::new();
+        loop {
+            match inbound.next() {
+                Err(error) => {
+                    tracing::debug!(peer = %self.peer.address, %error, "bad frame");
+                    self.owe_close();
+                    return pending().await;
+                }
+                Ok(Next::Frame(frame)) => {
+                    self.vitals.request(self.broker.env.now());
+                    if !self.take(frame, std::mem::take(&mut held)).await {
+                        return pending().await;
+                    }
+                }
+                Ok(Next::Needs(needs)) => {
+                    if let Some(end) = self.receive(&mut inbound, needs, &mut held).await? {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Dispatches one request when there is room for it; `false` when no further one is to be read.
+    async fn take(&self, frame: Bytes, mut held: Vec<Permit>) -> bool {
+        let bytes = frame.len();
+        let covered: u64 = held.iter().map(Permit::units).sum();
+        if let Some(missing) = (bytes as u64).checked_sub(covered).filter(|missing| *missing > 0) {
+            held.push(self.broker.memory.request(missing).await);
+        }
+        self.replies.room(bytes).await;
+        let Dispatched { reply, alone, last } = dispatch::begin(&self.broker, &self.peer, frame).await;
+        self.replies.push(reply, held, bytes, alone);
+        self.vitals.set_in_flight(self.replies.len());
+        !last
+    }
+
+    /// Receives once. `held` pays for what a large frame makes the buffer grow by.
+    async fn receive(&self, inbound: &mut Inbound, needs: usize, held: &mut Vec<Permit>) -> io::Result<Option<End>> {
+        let broker = &self.broker;
+        if inbound.buffered_bytes() > Memory::UNCOUNTED_BYTES {
+            let growth = inbound.growth_bytes(needs) as u64;
+            if growth > 0 {
+                self.vitals.reading_paused();
+                held.push(broker.memory.request(growth).await);
+            }
+        }
+        if inbound.buffered_bytes() > 0 {
+            self.vitals.partial_frame(broker.env.now());
+        }
+        let receive = broker.env.receive(&self.stream, inbound.lend(needs));
+        let received = race(async { Some(receive.await) }, async {
+            broker.stopping.raised().await;
+            None
+        });
+        let Some((received, buffer)) = received.await else {
+            return Ok(Some(End::Stopping));
+        };
+        let received = received?;
+        inbound.restore(buffer, received);
+        broker.metrics.received_bytes.add(received as u64);
+        Ok((received == 0).then_some(End::Gone))
+    }
+
+    fn owe_close(&self) {
+        self.replies.push(Box::pin(async { Reply::Close }), Vec::new(), 0, false);
+    }
+
+    async fn write(&self) -> io::Result<()> {
+        loop {
+            let Batch { pieces, bytes, held, close } = self.replies.next().await;
+            self.vitals.set_in_flight(self.replies.len());
+            self.send(pieces).await?;
+            self.broker.metrics.sent_bytes.add(bytes as u64);
+            drop(held);
+            if close {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends all of `pieces`; each operation that makes progress renews the peer's time.
+    async fn send(&self, mut pieces: Vec<Bytes>) -> io::Result<()> {
+        while !pieces.is_empty() {
+            let later = pieces.split_off(pieces.len().min(SEND_PIECES));
+            while !pieces.is_empty() {
+                self.vitals.send_begins(self.broker.env.now());
+                let (sent, mut back) = self.broker.env.send(&self.stream, pieces).await;
+                let sent = sent?;
+                if sent == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                skip(&mut back, sent);
+                pieces = back;
+            }
+            pieces = later;
+        }
+        self.vitals.send_ends(self.broker.env.now());
+        Ok(())
+    }
+}
+
+/// Drops the first `bytes` of `pieces`, and with them the buffers that are done.
+fn skip(pieces: &mut Vec<Bytes>, mut bytes: usize) {
+    let mut done = 0;
+    for piece in pieces.iter_mut() {
+        let step = bytes.min(piece.len());
+        piece.advance(step);
+        bytes -= step;
+        if !piece.is_empty() {
+            break;
+        }
+        done += 1;
+    }
+    assert_eq!(bytes, 0, "more sent than asked");
+    pieces.drain(..done);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_send_goes_on_where_it_ended() {
+        let mut pieces: Vec<Bytes> = ["abc", "", "de", "fgh"].map(|s| Bytes::from_static(s.as_bytes())).into();
+        skip(&mut pieces, 4);
+        assert_eq!(pieces.concat(), b"efgh");
+        skip(&mut pieces, 1);
+        assert_eq!(pieces.len(), 1);
+        skip(&mut pieces, 3);
+        assert!(pieces.is_empty());
+    }
+}

@@ -1,0 +1,196 @@
+//! The deadlines of a shard's connections: each connection notes what it waits for, one sweep a second ends those that
+//! waited too long. So a request costs two stores, not two timers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::io::{Env, Monotonic};
+
+/// How long a connection may take, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// `connections.max.idle.ms`: nothing asked, nothing owed.
+    pub idle_ms: u64,
+    /// From the first byte of a frame to its last.
+    pub frame_ms: u64,
+    /// A send that makes no progress.
+    pub send_ms: u64,
+}
+
+/// What one connection is waiting for.
+#[derive(Default)]
+pub struct Vitals {
+    last_request: Cell<Monotonic>,
+    frame_began: Cell<Option<Monotonic>>,
+    send_began: Cell<Option<Monotonic>>,
+    in_flight: Cell<usize>,
+}
+
+/// Why a connection was given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Overdue {
+    Idle,
+    Frame,
+    Send,
+}
+
+impl Vitals {
+    /// A whole request arrived.
+    pub fn request(&self, now: Monotonic) {
+        self.last_request.set(now);
+        self.frame_began.set(None);
+    }
+
+    /// Some bytes of a request are there, but not all.
+    pub fn partial_frame(&self, now: Monotonic) {
+        if self.frame_began.get().is_none() {
+            self.frame_began.set(Some(now));
+        }
+    }
+
+    /// The reader has stopped receiving on its own account: a frame's time does not run meanwhile.
+    pub fn reading_paused(&self) {
+        self.frame_began.set(None);
+    }
+
+    pub fn send_begins(&self, now: Monotonic) {
+        self.send_began.set(Some(now));
+    }
+
+    pub fn send_ends(&self, now: Monotonic) {
+        self.send_began.set(None);
+        self.last_request.set(now);
+    }
+
+    /// Requests dispatched and not yet answered.
+    pub fn set_in_flight(&self, count: usize) {
+        self.in_flight.set(count);
+    }
+
+    pub fn overdue(&self, now: Monotonic, patience: &Patience) -> Option<Overdue> {
+        let waited = |since: Option<Monotonic>, ms: u64| since.is_some_and(|since| now.ms_since(since) >= ms);
+        if waited(self.send_began.get(), patience.send_ms) {
+            return Some(Overdue::Send);
+        }
+        if waited(self.frame_began.get(), patience.frame_ms) {
+            return Some(Overdue::Frame);
+        }
+        let idle = self.in_flight.get() == 0 && self.frame_began.get().is_none() && self.send_began.get().is_none();
+        (idle && now.ms_since(self.last_request.get()) >= patience.idle_ms).then_some(Overdue::Idle)
+    }
+}
+
+/// The open connections of one shard.
+pub struct Registry<E: Env> {
+    next: Cell<u64>,
+    open: RefCell<BTreeMap<u64, (E::Stream, Rc<Vitals>)>>,
+    emptied: crate::base::sync::Notify,
+}
+
+/// A connection's entry; leaves on drop.
+pub struct Registration<E: Env> {
+    registry: Rc<Registry<E>>,
+    key: u64,
+}
+
+impl<E: Env> Default for Registry<E> {
+    fn default() -> Self {
+        Self {
+            next: Cell::new(0),
+            open: RefCell::default(),
+            emptied: Default::default(),
+        }
+    }
+}
+
+impl<E: Env> Registry<E> {
+    pub fn register(self: &Rc<Self>, stream: E::Stream, vitals: Rc<Vitals>) -> Registration<E> {
+        let key = self.next.get();
+        self.next.set(key + 1);
+        self.open.borrow_mut().insert(key, (stream, vitals));
+        Registration {
+            registry: self.clone(),
+            key,
+        }
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Completes when no connection is open.
+    pub async fn empty(&self) {
+        self.emptied.until(|| self.open.borrow().is_empty()).await;
+    }
+
+    /// Ends the connections that are overdue; their tasks see the end and leave.
+    pub fn sweep(&self, env: &E, patience: &Patience) {
+        let now = env.now();
+        for (key, (stream, vitals)) in self.open.borrow().iter() {
+            if let Some(why) = vitals.overdue(now, patience) {
+                tracing::debug!(connection = key, ?why, "connection given up");
+                env.shutdown(stream);
+            }
+        }
+    }
+
+    /// Ends all connections.
+    pub fn shutdown_all(&self, env: &E) {
+        self.open.borrow().values().for_each(|(stream, _)| env.shutdown(stream));
+    }
+}
+
+impl<E: Env> Drop for Registration<E> {
+    fn drop(&mut self) {
+        self.registry.open.borrow_mut().remove(&self.key);
+        if self.registry.open_count() == 0 {
+            self.registry.emptied.notify();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        idle_ms: 1000,
+        frame_ms: 100,
+        send_ms: 50,
+    };
+
+    fn at(ms: u64) -> Monotonic {
+        Monotonic(0).plus_ms(ms)
+    }
+
+    #[test]
+    fn a_slow_frame_is_overdue_even_while_bytes_trickle_in() {
+        let vitals = Vitals::default();
+        vitals.partial_frame(at(10));
+        vitals.partial_frame(at(90));
+        assert_eq!(vitals.overdue(at(109), &PATIENCE), None);
+        assert_eq!(vitals.overdue(at(110), &PATIENCE), Some(Overdue::Frame));
+        vitals.request(at(110));
+        assert_eq!(vitals.overdue(at(300), &PATIENCE), None);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_overdue_after_the_last_progress() {
+        let vitals = Vitals::default();
+        vitals.send_begins(at(0));
+        vitals.send_begins(at(40));
+        assert_eq!(vitals.overdue(at(89), &PATIENCE), None);
+        assert_eq!(vitals.overdue(at(90), &PATIENCE), Some(Overdue::Send));
+    }
+
+    #[test]
+    fn a_connection_that_is_owed_an_answer_is_not_idle() {
+        let vitals = Vitals::default();
+        vitals.request(at(0));
+        vitals.set_in_flight(1);
+        assert_eq!(vitals.overdue(at(5000), &PATIENCE), None);
+        vitals.set_in_flight(0);
+        assert_eq!(vitals.overdue(at(5000), &PATIENCE), Some(Overdue::Idle));
+    }
+}

@@ -1,0 +1,285 @@
+//! Work on the partitions of this shard.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::*;
+use crate::base::sync::{Notify, join_all};
+use crate::storage::{Partition, Store};
+
+/// Tells a waiting read to answer with what there is.
+#[derive(Default)]
+pub struct Cancel {
+    cancelled: Cell<bool>,
+    changed: Notify,
+}
+
+impl Cancel {
+    pub fn cancel(&self) {
+        self.cancelled.set(true);
+        self.changed.notify();
+    }
+}
+
+/// The partitions of one shard.
+pub struct Local<E: Env> {
+    env: E,
+    store: Rc<Store<E>>,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
+
+impl<E: Env> Local<E> {
+    pub fn new(env: E, store: Rc<Store<E>>) -> Self {
+        Self { env, store }
+    }
+
+    pub fn store(&self) -> &Rc<Store<E>> {
+        &self.store
+    }
+
+    fn partition(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
+        let partition = self.store.partition(id).ok_or(PartitionError::NotHere)?;
+        match leader_epoch {
+            epoch if epoch < 0 || epoch == partition.leader_epoch() => Ok(partition),
+            epoch if epoch < partition.leader_epoch() => Err(PartitionError::LeaderEpochFenced),
+            _ => Err(PartitionError::LeaderEpochUnknown),
+        }
+    }
+
+    /// Appends in the order of `items`, now; the future waits for the acknowledgements.
+    pub fn append(&self, items: Vec<Append>) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
+        let appends: Vec<_> = items
+            .into_iter()
+            .map(|item| self.partition(item.id, -1).map(|partition| partition.append(item.batch)))
+            .collect();
+        join_all(
+            appends
+                .into_iter()
+                .map(|append| async move { append?.await.map_err(PartitionError::Append) })
+                .collect(),
+        )
+    }
+
+    pub fn read(&self, request: ReadRequest, cancel: Rc<Cancel>) -> impl Future<Output = Vec<ReadOutcome>> + use<E> {
+        let env = self.env.clone();
+        let places: Vec<_> = request.items.iter().map(|item| self.place(item)).collect();
+        async move {
+            if places.iter().all(Result::is_ok) {
+                wait_for_bytes(&env, &places, &request, &cancel).await;
+            }
+            read_places(places, request.bytes_max).await
+        }
+    }
+
+    fn place(&self, item: &ReadItem) -> Result<Place<E>, ReadOutcome> {
+        let partition = self
+            .partition(item.id, item.epochs.leader)
+            .map_err(ReadOutcome::failed)?;
+        let diverging = match item.epochs.last_fetched {
+            epoch if epoch < 0 => None,
+            epoch => match partition.epoch_end(epoch) {
+                Some((found, end)) if found == epoch && end >= item.offset => None,
+                Some((epoch, end_offset)) => Some(EpochEnd { epoch, end_offset }),
+                None => return Err(partition_outcome(&partition, Err(ReadError::OutOfRange), None)),
+            },
+        };
+        if diverging.is_some() {
+            return Err(partition_outcome(&partition, Ok(LogSlice::default()), diverging));
+        }
+        if item.offset < partition.ends().log_start || item.offset > partition.high_watermark() {
+            return Err(partition_outcome(&partition, Err(ReadError::OutOfRange), None));
+        }
+        Ok(Place {
+            partition,
+            offset: item.offset,
+            bytes_max: item.bytes_max,
+        })
+    }
+
+    pub fn offsets(
+        &self,
+        queries: Vec<OffsetQuery>,
+    ) -> impl Future<Output = Vec<Result<TimedOffset, PartitionError>>> + use<E> {
+        let found: Vec<_> = queries
+            .into_iter()
+            .map(|query| (query.at, self.partition(query.id, query.leader_epoch)))
+            .collect();
+        join_all(found.into_iter().map(|(at, partition)| offset_at(partition, at)).collect())
+    }
+
+    pub fn epochs(&self, queries: Vec<EpochQuery>) -> Vec<Result<EpochEnd, PartitionError>> {
+        let none = EpochEnd {
+            epoch: -1,
+            end_offset: -1,
+        };
+        queries
+            .into_iter()
+            .map(|query| {
+                let partition = self.partition(query.id, query.leader_epoch)?;
+                let found = partition.epoch_end(query.epoch);
+                Ok(found.map_or(none, |(epoch, end_offset)| EpochEnd { epoch, end_offset }))
+            })
+            .collect()
+    }
+
+    /// Starts a request of another shard: appends are in place when this returns, the future brings the answer. `None` for
+    /// what is not about partitions.
+    pub fn execute(&self, request: Request, cancel: Rc<Cancel>) -> Result<Boxed<Reply>, Request> {
+        Ok(match request {
+            Request::Append(items) => {
+                let appends = self.append(items);
+                Box::pin(async { Reply::Append(appends.await) })
+            }
+            Request::Read(request) => {
+                let read = self.read(request, cancel);
+                Box::pin(async { Reply::Read(read.await) })
+            }
+            Request::Offsets(queries) => {
+                let offsets = self.offsets(queries);
+                Box::pin(async { Reply::Offsets(offsets.await) })
+            }
+            Request::Epochs(queries) => {
+                let epochs = self.epochs(queries);
+                Box::pin(async { Reply::Epochs(epochs) })
+            }
+            other @ (Request::Command(_) | Request::Apply(_)) => return Err(other),
+        })
+    }
+}
+
+struct Place<E: Env> {
+    partition: Rc<Partition<E>>,
+    offset: i64,
+    bytes_max: usize,
+}
+
+impl<E: Env> Place<E> {
+    fn readable_bytes(&self, enough: usize) -> usize {
+        self.partition.readable_bytes(self.offset, enough.min(self.bytes_max))
+    }
+}
+
+fn partition_outcome<E: Env>(
+    partition: &Partition<E>,
+    result: Result<LogSlice, ReadError>,
+    diverging: Option<EpochEnd>,
+) -> ReadOutcome {
+    ReadOutcome {
+        result: result.map_err(PartitionError::Read),
+        high_watermark: partition.high_watermark(),
+        log_start: partition.ends().log_start,
+        diverging,
+    }
+}
+
+/// Waits until the places together have `bytes_min` to read, the time is over, or the asker has enough.
+async fn wait_for_bytes<E: Env>(
+    env: &E,
+    places: &[Result<Place<E>, ReadOutcome>],
+    request: &ReadRequest,
+    cancel: &Cancel,
+) {
+    let mut time_over = (request.wait_ms > 0).then(|| Box::pin(env.sleep_until(env.now().plus_ms(request.wait_ms))));
+    let places: Vec<&Place<E>> = places.iter().flatten().collect();
+    loop {
+        let mut changes: Vec<_> = places.iter().map(|place| place.partition.advanced().notified()).collect();
+        let mut cancelled = cancel.changed.notified();
+        let mut readable = 0;
+        for place in &places {
+            readable += place.readable_bytes(request.bytes_min);
+        }
+        let Some(sleep) = &mut time_over else { return };
+        if readable >= request.bytes_min || cancel.cancelled.get() {
+            return;
+        }
+        let over = poll_fn(|cx| {
+            if Pin::new(&mut cancelled).poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            let changed = changes.iter_mut().any(|change| Pin::new(change).poll(cx).is_ready());
+            if changed { Poll::Ready(false) } else { Poll::Pending }
+        });
+        if over.await {
+            return;
+        }
+    }
+}
+
+/// Reads all places side by side within `bytes_max`; the first that has anything gives its first batch whole.
+async fn read_places<E: Env>(places: Vec<Result<Place<E>, ReadOutcome>>, bytes_max: usize) -> Vec<ReadOutcome> {
+    let mut left = bytes_max;
+    let mut first = true;
+    let mut reads = Vec::with_capacity(places.len());
+    for place in places {
+        reads.push(place.map(|place| {
+            let readable = place.readable_bytes(left.max(1));
+            let read = (readable > 0 && (first || left > 0)).then(|| {
+                let bytes = place.bytes_max.min(left);
+                let whole_first = std::mem::replace(&mut first, false);
+                left = left.saturating_sub(readable);
+                (bytes, whole_first)
+            });
+            (place, read)
+        }));
+    }
+    join_all(reads.into_iter().map(read_place).collect()).await
+}
+
+async fn read_place<E: Env>(read: Result<(Place<E>, Option<(usize, bool)>), ReadOutcome>) -> ReadOutcome {
+    match read {
+        Err(outcome) => outcome,
+        Ok((place, None)) => partition_outcome(&place.partition, Ok(LogSlice::default()), None),
+        Ok((place, Some((bytes_max, whole_first)))) => {
+            let result = place.partition.read(place.offset, bytes_max, whole_first).await;
+            partition_outcome(&place.partition, result, None)
+        }
+    }
+}
+
+async fn offset_at<E: Env>(
+    partition: Result<Rc<Partition<E>>, PartitionError>,
+    at: OffsetAt,
+) -> Result<TimedOffset, PartitionError> {
+    let partition = partition?;
+    let here = |offset| TimedOffset {
+        timestamp_ms: -1,
+        offset,
+        leader_epoch: partition.leader_epoch(),
+    };
+    let found = match at {
+        OffsetAt::Latest => Some(here(partition.high_watermark())),
+        OffsetAt::Earliest => {
+            let log_start = partition.ends().log_start;
+            let epoch = first_epoch(&partition, log_start);
+            Some(TimedOffset {
+                leader_epoch: epoch,
+                ..here(log_start)
+            })
+        }
+        OffsetAt::Tiered => None,
+        OffsetAt::MaxTimestamp => partition.max_timestamp().await.map_err(PartitionError::Read)?,
+        OffsetAt::Time(target_ms) => {
+            let found = partition.offset_for_time(target_ms).await;
+            found.map_err(PartitionError::Read)?
+        }
+    };
+    Ok(found.unwrap_or(NO_OFFSET))
+}
+
+/// The epoch that holds `offset`: the first one that ends behind it.
+fn first_epoch<E: Env>(partition: &Partition<E>, offset: i64) -> i32 {
+    let current = partition.leader_epoch();
+    let mut epoch = current;
+    // Epochs rise by one at each start of the broker; the walk ends at the first that lies before `offset`.
+    while let Some((found, end)) = partition.epoch_end(epoch - 1) {
+        if end <= offset || found >= epoch {
+            break;
+        }
+        epoch = found;
+    }
+    epoch
+}

@@ -1,0 +1,212 @@
+//! How a request reaches the partitions it names, on whichever shard they live.
+//!
+//! A handler asks the [`Router`] with a list of items, one per partition. The router splits the list by owning shard, runs
+//! the local part at once, sends the others through the shards' bounded inboxes, and puts the outcomes back in order.
+//! `local` is the part that runs on the owning shard.
+//!
+//! Invariants
+//! 1. Appends of one connection reach each partition in the order of its requests: an append takes its place when
+//!    `Local::execute` is called, inboxes keep order, and the connection's reader waits until all parts are handed over.
+//! 2. A shard's inbox is always drained: the receiving task never waits for another inbox (`shard::inbox`).
+//! 3. Every call that is given up is taken back (`router::Call` removes its entry and cancels the wait on drop).
+//!
+//! Not for: opening and deleting partitions (`shard`), the wire protocol.
+
+mod local;
+mod router;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use self::local::{Cancel, Local};
+pub use self::router::Router;
+use crate::base::ids::PartitionId;
+use crate::cluster::{Change, Command, CommandResult};
+use crate::io::Env;
+use crate::storage::{AppendError, Appended, LogSlice, ReadError, TimedOffset};
+
+/// The shard that owns a partition: partitions of one topic go round, beginning anywhere.
+pub fn owner(id: PartitionId, shards: usize) -> usize {
+    // FNV-1a: stable between starts is not needed, even spread is.
+    let hash = id.topic.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let first = (hash ^ hash >> 32) % shards as u64;
+    ((first + u64::from(id.index.unsigned_abs())) % shards as u64) as usize
+}
+
+/// What lies in a shard's inbox.
+pub enum Envelope<E: Env> {
+    Request {
+        from: usize,
+        id: u64,
+        request: Request,
+    },
+    Reply {
+        id: u64,
+        reply: Reply,
+    },
+    /// The asker of a waiting `Read` wants what there is now.
+    Cancel {
+        from: usize,
+        id: u64,
+    },
+    /// A connection to serve.
+    Adopt {
+        stream: E::Detached,
+        address: SocketAddr,
+        listener: usize,
+    },
+    /// A shard has no connections left and sends no more requests.
+    Quiet,
+}
+
+/// Work for the shard that owns the named partitions, or for the controller's.
+pub enum Request {
+    Append(Vec<Append>),
+    Read(ReadRequest),
+    Offsets(Vec<OffsetQuery>),
+    Epochs(Vec<EpochQuery>),
+    /// To the controller's shard.
+    Command(Command),
+    /// From the controller's shard: the image goes on, partitions open and close.
+    Apply(Arc<Vec<Change>>),
+}
+
+pub enum Reply {
+    Append(Vec<Result<Appended, PartitionError>>),
+    Read(Vec<ReadOutcome>),
+    Offsets(Vec<Result<TimedOffset, PartitionError>>),
+    Epochs(Vec<Result<EpochEnd, PartitionError>>),
+    Command(CommandResult),
+    Applied,
+}
+
+/// One validated batch for one partition.
+pub struct Append {
+    pub id: PartitionId,
+    pub batch: Bytes,
+}
+
+/// Batches of several partitions, when there are enough of them.
+pub struct ReadRequest {
+    pub items: Vec<ReadItem>,
+    /// In total; the first batch found comes whole (KIP-74).
+    pub bytes_max: usize,
+    /// Wait until so many bytes can be read, an item fails, or `wait_ms` have passed.
+    pub bytes_min: usize,
+    pub wait_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ReadItem {
+    pub id: PartitionId,
+    pub offset: i64,
+    pub bytes_max: usize,
+    pub epochs: Epochs,
+}
+
+/// What the client believes of a partition's epochs (KIP-320, KIP-595); negative: nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Epochs {
+    pub leader: i32,
+    pub last_fetched: i32,
+}
+
+#[derive(Debug)]
+pub struct ReadOutcome {
+    pub result: Result<LogSlice, PartitionError>,
+    /// -1 where the partition could not be asked.
+    pub high_watermark: i64,
+    pub log_start: i64,
+    /// The client's log parts from ours here.
+    pub diverging: Option<EpochEnd>,
+}
+
+impl ReadOutcome {
+    pub fn failed(error: PartitionError) -> Self {
+        Self {
+            result: Err(error),
+            high_watermark: -1,
+            log_start: -1,
+            diverging: None,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.result.as_ref().map_or(0, |slice| slice.bytes)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct OffsetQuery {
+    pub id: PartitionId,
+    pub leader_epoch: i32,
+    pub at: OffsetAt,
+}
+
+/// Which offset of a log is asked for (ListOffsets).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OffsetAt {
+    Latest,
+    Earliest,
+    MaxTimestamp,
+    /// Nothing is tiered here: there is no such offset.
+    Tiered,
+    Time(i64),
+}
+
+/// `offset` -1: there is none.
+pub const NO_OFFSET: TimedOffset = TimedOffset {
+    timestamp_ms: -1,
+    offset: -1,
+    leader_epoch: -1,
+};
+
+#[derive(Clone, Copy, Debug)]
+pub struct EpochQuery {
+    pub id: PartitionId,
+    pub leader_epoch: i32,
+    pub epoch: i32,
+}
+
+/// An epoch and the end of its offsets; both -1 when there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EpochEnd {
+    pub epoch: i32,
+    pub end_offset: i64,
+}
+
+/// Why a partition gave no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PartitionError {
+    /// Not open on its shard: it is being made, deleted, or its shard stops.
+    NotHere,
+    LeaderEpochFenced,
+    LeaderEpochUnknown,
+    Append(AppendError),
+    Read(ReadError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::TopicId;
+
+    #[test]
+    fn partitions_of_one_topic_spread_evenly() {
+        for seed in 0..20u8 {
+            let mut counts = [0; 3];
+            for index in 0..9 {
+                counts[owner(PartitionId { topic: TopicId([seed; 16]), index }, 3)] += 1;
+            }
+            assert_eq!(counts, [3, 3, 3]);
+        }
+        let firsts: std::collections::BTreeSet<_> = (0..20u8)
+            .map(|seed| owner(PartitionId { topic: TopicId([seed; 16]), index: 0 }, 3))
+            .collect();
+        assert_eq!(firsts.len(), 3, "topics begin on different shards");
+    }
+}

@@ -1,0 +1,320 @@
+//! Splits work by owning shard and brings the answers together.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::*;
+use crate::base::mailbox::Sender;
+use crate::base::sync::{OneshotReceiver, OneshotSender, join_all, oneshot};
+use crate::cluster::CommandError;
+
+/// One shard's view of all shards.
+pub struct Router<E: Env> {
+    shard: usize,
+    /// The inbox of every shard, its own included.
+    inboxes: Vec<Sender<Envelope<E>>>,
+    local: Local<E>,
+    next_id: Cell<u64>,
+    waiting: RefCell<BTreeMap<u64, OneshotSender<Reply>>>,
+}
+
+/// The shard that runs the metadata controller.
+pub const CONTROLLER_SHARD: usize = 0;
+
+/// Items of one owning shard, and where they stood in the whole list.
+struct Part<T> {
+    shard: usize,
+    places: Vec<usize>,
+    items: Vec<T>,
+}
+
+/// A call to another shard. Dropping it takes it back.
+struct Call<E: Env> {
+    router: Rc<Router<E>>,
+    shard: usize,
+    id: u64,
+    reply: OneshotReceiver<Reply>,
+    done: bool,
+}
+
+impl<E: Env> Future for Call<E> {
+    type Output = Option<Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Reply>> {
+        let polled = Pin::new(&mut self.reply).poll(cx);
+        self.done |= polled.is_ready();
+        polled
+    }
+}
+
+impl<E: Env> Call<E> {
+    /// Asks for an answer with what there is now. A full inbox is no loss: the answer comes at the call's own time.
+    fn hurry(&self) {
+        let cancel = Envelope::Cancel {
+            from: self.router.shard,
+            id: self.id,
+        };
+        let _ = self.router.inboxes[self.shard].try_send(cancel);
+    }
+}
+
+impl<E: Env> Drop for Call<E> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.router.waiting.borrow_mut().remove(&self.id);
+            self.hurry();
+        }
+    }
+}
+
+impl<E: Env> Router<E> {
+    pub fn new(shard: usize, inboxes: Vec<Sender<Envelope<E>>>, local: Local<E>) -> Rc<Self> {
+        Rc::new(Self {
+            shard,
+            inboxes,
+            local,
+            next_id: Cell::new(0),
+            waiting: RefCell::default(),
+        })
+    }
+
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    pub fn shards(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    pub fn local(&self) -> &Local<E> {
+        &self.local
+    }
+
+    pub fn inbox(&self, shard: usize) -> &Sender<Envelope<E>> {
+        &self.inboxes[shard]
+    }
+
+    /// Gives a reply that arrived in the inbox to whoever waits for it still.
+    pub fn replied(&self, id: u64, reply: Reply) {
+        let waiting = self.waiting.borrow_mut().remove(&id);
+        if let Some(waiting) = waiting {
+            waiting.send(reply);
+        }
+    }
+
+    /// Hands `request` over to `shard`; completes when it lies in the inbox.
+    async fn call(self: &Rc<Self>, shard: usize, request: Request) -> Call<E> {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let (sender, reply) = oneshot();
+        self.waiting.borrow_mut().insert(id, sender);
+        let call = Call {
+            router: self.clone(),
+            shard,
+            id,
+            reply,
+            done: false,
+        };
+        let envelope = Envelope::Request {
+            from: self.shard,
+            id,
+            request,
+        };
+        if self.inboxes[shard].send(envelope).await.is_err() {
+            // The shard is gone: dropping the sender answers the call with `None`.
+            self.waiting.borrow_mut().remove(&id);
+        }
+        call
+    }
+
+    fn split<T>(&self, items: Vec<T>, id: impl Fn(&T) -> PartitionId) -> Vec<Part<T>> {
+        let mut parts: Vec<Part<T>> = Vec::new();
+        for (place, item) in items.into_iter().enumerate() {
+            let shard = owner(id(&item), self.shards());
+            let index = parts.iter().position(|part| part.shard == shard).unwrap_or_else(|| {
+                parts.push(Part {
+                    shard,
+                    places: Vec::new(),
+                    items: Vec::new(),
+                });
+                parts.len() - 1
+            });
+            parts[index].places.push(place);
+            parts[index].items.push(item);
+        }
+        parts
+    }
+
+    /// Appends. The first future completes when every batch has its place behind the earlier ones of this connection, the
+    /// second brings the acknowledgements, in the order of `items`.
+    pub async fn append(
+        self: &Rc<Self>,
+        items: Vec<Append>,
+    ) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
+        let count = items.len();
+        let mut answers: Vec<(Vec<usize>, Pin<Box<dyn Future<Output = Vec<_>>>>)> = Vec::new();
+        for part in self.split(items, |item| item.id) {
+            let expected = part.items.len();
+            if part.shard == self.shard {
+                answers.push((part.places, Box::pin(self.local.append(part.items))));
+            } else {
+                let call = self.call(part.shard, Request::Append(part.items)).await;
+                let answer = async move {
+                    match call.await {
+                        Some(Reply::Append(results)) => results,
+                        _ => not_here(expected),
+                    }
+                };
+                answers.push((part.places, Box::pin(answer)));
+            }
+        }
+        async move { in_order(count, answers, || Err(PartitionError::NotHere)).await }
+    }
+
+    pub async fn offsets(
+        self: &Rc<Self>,
+        queries: Vec<OffsetQuery>,
+    ) -> Vec<Result<TimedOffset, PartitionError>> {
+        let count = queries.len();
+        let answers = self.split(queries, |query| query.id).into_iter().map(|part| {
+            let router = self.clone();
+            let answer = async move {
+                if part.shard == router.shard {
+                    return router.local.offsets(part.items).await;
+                }
+                let expected = part.items.len();
+                match router.call(part.shard, Request::Offsets(part.items)).await.await {
+                    Some(Reply::Offsets(results)) => results,
+                    _ => not_here(expected),
+                }
+            };
+            (part.places, answer)
+        });
+        in_order(count, answers.collect(), || Err(PartitionError::NotHere)).await
+    }
+
+    pub async fn epochs(self: &Rc<Self>, queries: Vec<EpochQuery>) -> Vec<Result<EpochEnd, PartitionError>> {
+        let count = queries.len();
+        let answers = self.split(queries, |query| query.id).into_iter().map(|part| {
+            let router = self.clone();
+            let answer = async move {
+                if part.shard == router.shard {
+                    return router.local.epochs(part.items);
+                }
+                let expected = part.items.len();
+                match router.call(part.shard, Request::Epochs(part.items)).await.await {
+                    Some(Reply::Epochs(results)) => results,
+                    _ => not_here(expected),
+                }
+            };
+            (part.places, answer)
+        });
+        in_order(count, answers.collect(), || Err(PartitionError::NotHere)).await
+    }
+
+    /// Reads. Each shard waits for its own part; the first that has an answer ends the others' wait.
+    pub async fn read(self: &Rc<Self>, request: ReadRequest) -> Vec<ReadOutcome> {
+        let ReadRequest {
+            items,
+            bytes_max,
+            bytes_min,
+            wait_ms,
+        } = request;
+        let count = items.len();
+        let parts = self.split(items, |item| item.id);
+        let bytes_min = bytes_min.div_ceil(parts.len().max(1));
+        let cancel = Rc::new(Cancel::default());
+        let mut local = Vec::new();
+        let mut calls = Vec::new();
+        for part in parts {
+            let request = ReadRequest {
+                items: part.items,
+                bytes_max,
+                bytes_min,
+                wait_ms,
+            };
+            if part.shard == self.shard {
+                local.push((part.places, Box::pin(self.local.read(request, cancel.clone()))));
+            } else {
+                calls.push((part.places, self.call(part.shard, Request::Read(request)).await));
+            }
+        }
+        let mut outcomes: Vec<_> = (0..count).map(|_| None).collect();
+        let mut hurried = local.len() + calls.len() <= 1;
+        poll_fn(|cx| {
+            let before = local.len() + calls.len();
+            loop {
+                let open = local.len() + calls.len();
+                local.retain_mut(|(places, read)| match read.as_mut().poll(cx) {
+                    Poll::Ready(found) => place_all(&mut outcomes, places, found),
+                    Poll::Pending => true,
+                });
+                calls.retain_mut(|(places, call)| match Pin::new(call).poll(cx) {
+                    Poll::Ready(Some(Reply::Read(found))) => place_all(&mut outcomes, places, found),
+                    Poll::Ready(_) => false,
+                    Poll::Pending => true,
+                });
+                let left = local.len() + calls.len();
+                if left == 0 {
+                    return Poll::Ready(());
+                }
+                if left < before && !hurried {
+                    hurried = true;
+                    cancel.cancel();
+                    calls.iter().for_each(|(_, call)| call.hurry());
+                } else if left == open {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        let failed = || ReadOutcome::failed(PartitionError::NotHere);
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(failed)).collect()
+    }
+
+    /// Has the controller carry out `command`; when it succeeds every shard knows the outcome already.
+    pub async fn command(self: &Rc<Self>, command: Command) -> CommandResult {
+        match self.call(CONTROLLER_SHARD, Request::Command(command)).await.await {
+            Some(Reply::Command(result)) => result,
+            _ => Err(CommandError::Unavailable),
+        }
+    }
+
+    /// Brings `changes` to every shard but the controller's own; completes when all have applied them.
+    pub async fn broadcast(self: &Rc<Self>, changes: Arc<Vec<Change>>) {
+        let mut calls = Vec::new();
+        for shard in (0..self.shards()).filter(|shard| *shard != self.shard) {
+            calls.push(self.call(shard, Request::Apply(changes.clone())).await);
+        }
+        join_all(calls).await;
+    }
+}
+
+fn not_here<T>(count: usize) -> Vec<Result<T, PartitionError>> {
+    (0..count).map(|_| Err(PartitionError::NotHere)).collect()
+}
+
+fn place_all<T>(outcomes: &mut [Option<T>], places: &[usize], found: Vec<T>) -> bool {
+    for (place, outcome) in places.iter().zip(found) {
+        outcomes[*place] = Some(outcome);
+    }
+    false
+}
+
+/// Awaits the parts side by side and puts their outcomes in the order of the whole list.
+async fn in_order<T, F: Future<Output = Vec<T>>>(
+    count: usize,
+    answers: Vec<(Vec<usize>, F)>,
+    missing: impl Fn() -> T,
+) -> Vec<T> {
+    let (places, futures): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+    let mut outcomes: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    for (places, found) in places.into_iter().zip(join_all(futures).await) {
+        place_all(&mut outcomes, &places, found);
+    }
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(&missing)).collect()
+}
