@@ -1,1 +1,107 @@
-//! (being built)
+//! Everything between a socket and the log: connections, the dispatch of requests, one handler per API.
+//!
+//! A `Broker` is one shard's part. `connection` turns bytes into requests and answers into bytes, `dispatch` finds the
+//! handler, `handlers` mean what Kafka means, `route` reaches the partitions wherever they live, `catalog` knows the topics.
+//!
+//! Invariants
+//! 1. No input from the network panics: requests are decoded by `wire`, and a handler indexes nothing by what they say.
+//! 2. An answer's error codes are made in `handlers::errors` alone.
+//! 3. Memory that requests and answers take is counted in [`Memory`] before they are served (`connection::take`,
+//!    `route::Local::read`).
+//!
+//! Not for: listening, starting, stopping (`shard`); how bytes become durable (`storage`).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub mod catalog;
+pub mod connection;
+pub mod control;
+mod dispatch;
+mod fetch;
+mod handlers;
+pub mod limits;
+mod memory;
+pub mod route;
+
+pub use self::memory::Memory;
+
+use self::catalog::Catalog;
+use self::connection::{Bounds, Registry};
+use self::control::ProducerIds;
+use self::fetch::session::{CacheBounds, Sessions};
+use self::limits::Limits;
+use self::route::Router;
+use crate::base::sync::Signal;
+use crate::io::Env;
+use crate::metrics::Metrics;
+
+/// One shard's broker.
+pub struct Broker<E: Env> {
+    pub env: E,
+    identity: RefCell<Arc<Identity>>,
+    pub limits: Arc<Limits>,
+    bounds: Bounds,
+    pub catalog: RefCell<Catalog>,
+    pub router: Rc<Router<E>>,
+    pub connections: Rc<Registry<E>>,
+    pub memory: Memory,
+    pub metrics: Metrics,
+    /// Raised when the shard stops: no further request is begun.
+    pub stopping: Rc<Signal>,
+    sessions: RefCell<Sessions>,
+    producer_ids: ProducerIds,
+}
+
+/// What the broker says of itself.
+#[derive(Clone, Default, Debug)]
+pub struct Identity {
+    pub cluster_id: String,
+    pub node_id: i32,
+    pub rack: Option<String>,
+    /// Where clients of each listener are told to connect to, in the order of the listeners.
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+/// Sessions of all clients together never hold more partitions than this on one shard.
+const SESSION_PARTITIONS_MAX: usize = 500_000;
+
+impl<E: Env> Broker<E> {
+    pub fn new(env: E, limits: Arc<Limits>, memory: Memory, router: Rc<Router<E>>) -> Rc<Self> {
+        let sessions = CacheBounds {
+            sessions_max: limits.fetch_sessions_max.div_ceil(router.shards()),
+            partitions_max: SESSION_PARTITIONS_MAX,
+            idle_ms: limits.fetch_session_idle_ms,
+        };
+        Rc::new(Self {
+            env,
+            identity: RefCell::default(),
+            bounds: limits.connection_bounds(),
+            limits,
+            catalog: RefCell::default(),
+            connections: Rc::default(),
+            memory,
+            metrics: Metrics::default(),
+            stopping: router.local().stopping().clone(),
+            router,
+            sessions: RefCell::new(Sessions::new(sessions)),
+            producer_ids: ProducerIds::new(),
+        })
+    }
+
+    /// What the broker says of itself; known before the first connection is served.
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.borrow().clone()
+    }
+
+    pub fn set_identity(&self, identity: Arc<Identity>) {
+        self.identity.replace(identity);
+    }
+}

@@ -9,7 +9,8 @@
 //! 2. What is in flight is bounded per connection (`Replies::room`) and per shard (`Memory::request`): past a bound the
 //!    reader stops receiving, so TCP stops the client.
 //! 3. Bytes of an incomplete frame are at most twice what arrived plus one step (`Inbound::lend`; tested there).
-//! 4. Nothing waits for a peer for ever: `vitals` ends what is overdue.
+//! 4. A stop begins no further request and ends a connection when its last answer is sent (`write`).
+//! 5. Nothing waits for a peer for ever: `vitals` ends what is overdue.
 //!
 //! Not for: what a request means (`dispatch`), which shard serves the connection (`shard`).
 
@@ -53,14 +54,6 @@ struct Connection<E: Env> {
     vitals: Rc<Vitals>,
 }
 
-/// Why a connection's reader came to its end.
-enum End {
-    /// The peer closed its side or the socket failed: nobody is left to answer.
-    Gone,
-    /// The shard stops: what is in flight is still answered.
-    Stopping,
-}
-
 /// Serves a connection until either side ends it.
 pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer) {
     let vitals = Rc::new(Vitals::default());
@@ -74,7 +67,7 @@ pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer)
         vitals,
     };
     connection.broker.metrics.connections_opened.add(1);
-    let outcome = race(connection.read_until_stopped(), connection.write()).await;
+    let outcome = race(connection.read(), connection.write()).await;
     if let Err(error) = outcome {
         tracing::debug!(peer = %connection.peer.address, %error, "connection failed");
     }
@@ -83,22 +76,12 @@ pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer)
 }
 
 impl<E: Env> Connection<E> {
-    async fn read_until_stopped(&self) -> io::Result<()> {
-        match self.read().await? {
-            End::Gone => Ok(()),
-            End::Stopping => {
-                self.replies.drained().await;
-                // The writer ends the connection when the last answers are sent.
-                self.owe_close();
-                pending().await
-            }
-        }
-    }
-
-    async fn read(&self) -> io::Result<End> {
-        let mut inbound = Inbound::new(self.broker.frame_bytes_max);
+    /// Reads and dispatches until the peer ends its side. Completes with the connection; what is to end it later is left to
+    /// the writer.
+    async fn read(&self) -> io::Result<()> {
+        let mut inbound = Inbound::new(self.broker.limits.frame_bytes_max);
         let mut held = Vec::new();
-        loop {
+        while !self.broker.stopping.is_raised() {
             match inbound.next() {
                 Err(error) => {
                     tracing::debug!(peer = %self.peer.address, %error, "bad frame");
@@ -112,12 +95,14 @@ impl<E: Env> Connection<E> {
                     }
                 }
                 Ok(Next::Needs(needs)) => {
-                    if let Some(end) = self.receive(&mut inbound, needs, &mut held).await? {
-                        return Ok(end);
+                    if self.receive(&mut inbound, needs, &mut held).await? == 0 {
+                        return Ok(());
                     }
                 }
             }
         }
+        self.owe_close();
+        pending().await
     }
 
     /// Dispatches one request when there is room for it; `false` when no further one is to be read.
@@ -134,8 +119,8 @@ impl<E: Env> Connection<E> {
         !last
     }
 
-    /// Receives once. `held` pays for what a large frame makes the buffer grow by.
-    async fn receive(&self, inbound: &mut Inbound, needs: usize, held: &mut Vec<Permit>) -> io::Result<Option<End>> {
+    /// Receives once: how many bytes, 0 when the peer ended its side. `held` pays for what a large frame makes the buffer grow by.
+    async fn receive(&self, inbound: &mut Inbound, needs: usize, held: &mut Vec<Permit>) -> io::Result<usize> {
         let broker = &self.broker;
         if inbound.buffered_bytes() > Memory::UNCOUNTED_BYTES {
             let growth = inbound.growth_bytes(needs) as u64;
@@ -147,18 +132,11 @@ impl<E: Env> Connection<E> {
         if inbound.buffered_bytes() > 0 {
             self.vitals.partial_frame(broker.env.now());
         }
-        let receive = broker.env.receive(&self.stream, inbound.lend(needs));
-        let received = race(async { Some(receive.await) }, async {
-            broker.stopping.raised().await;
-            None
-        });
-        let Some((received, buffer)) = received.await else {
-            return Ok(Some(End::Stopping));
-        };
+        let (received, buffer) = broker.env.receive(&self.stream, inbound.lend(needs)).await;
         let received = received?;
         inbound.restore(buffer, received);
         broker.metrics.received_bytes.add(received as u64);
-        Ok((received == 0).then_some(End::Gone))
+        Ok(received)
     }
 
     fn owe_close(&self) {
@@ -172,7 +150,8 @@ impl<E: Env> Connection<E> {
             self.send(pieces).await?;
             self.broker.metrics.sent_bytes.add(bytes as u64);
             drop(held);
-            if close {
+            let stopped = self.broker.stopping.is_raised() && self.replies.is_empty();
+            if close || stopped {
                 return Ok(());
             }
         }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::base::sync::Notify;
 use crate::io::{Env, Monotonic};
 
 /// How long a connection may take, in milliseconds.
@@ -85,7 +86,7 @@ impl Vitals {
 pub struct Registry<E: Env> {
     next: Cell<u64>,
     open: RefCell<BTreeMap<u64, (E::Stream, Rc<Vitals>)>>,
-    emptied: crate::base::sync::Notify,
+    emptied: Notify,
 }
 
 /// A connection's entry; leaves on drop.
@@ -133,6 +134,13 @@ impl<E: Env> Registry<E> {
                 env.shutdown(stream);
             }
         }
+    }
+
+    /// Ends the connections that are owed nothing.
+    pub fn shutdown_idle(&self, env: &E) {
+        let idle = |vitals: &Vitals| vitals.in_flight.get() == 0 && vitals.send_began.get().is_none();
+        let open = self.open.borrow();
+        open.values().filter(|(_, vitals)| idle(vitals)).for_each(|(stream, _)| env.shutdown(stream));
     }
 
     /// Ends all connections.

@@ -1,40 +1,43 @@
 //! Work on the partitions of this shard.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use super::*;
-use crate::base::sync::{Notify, join_all};
+use crate::base::sync::{Budget, Permit, Signal, join_all, race};
 use crate::storage::{Partition, Store};
-
-/// Tells a waiting read to answer with what there is.
-#[derive(Default)]
-pub struct Cancel {
-    cancelled: Cell<bool>,
-    changed: Notify,
-}
-
-impl Cancel {
-    pub fn cancel(&self) {
-        self.cancelled.set(true);
-        self.changed.notify();
-    }
-}
 
 /// The partitions of one shard.
 pub struct Local<E: Env> {
     env: E,
     store: Rc<Store<E>>,
+    /// What reads hold of the shard's memory.
+    reads: Rc<Budget>,
+    /// Raised when the shard stops: waiting reads answer with what there is.
+    stopping: Rc<Signal>,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl<E: Env> Local<E> {
-    pub fn new(env: E, store: Rc<Store<E>>) -> Self {
-        Self { env, store }
+    pub fn new(env: E, store: Rc<Store<E>>, reads: Rc<Budget>) -> Self {
+        Self {
+            env,
+            store,
+            reads,
+            stopping: Rc::default(),
+        }
+    }
+
+    /// The budget of what is read and not yet sent.
+    pub fn memory(&self) -> &Rc<Budget> {
+        &self.reads
+    }
+
+    pub fn stopping(&self) -> &Rc<Signal> {
+        &self.stopping
     }
 
     pub fn store(&self) -> &Rc<Store<E>> {
@@ -64,14 +67,23 @@ impl<E: Env> Local<E> {
         )
     }
 
-    pub fn read(&self, request: ReadRequest, cancel: Rc<Cancel>) -> impl Future<Output = Vec<ReadOutcome>> + use<E> {
-        let env = self.env.clone();
+    /// The outcomes in the order of the items, and what they hold of the shard's memory.
+    pub fn read(
+        &self,
+        request: ReadRequest,
+        cancel: Rc<Signal>,
+    ) -> impl Future<Output = (Vec<ReadOutcome>, Permit)> + use<E> {
+        let (env, stopping) = (self.env.clone(), self.stopping.clone());
+        let budget = self.reads.clone();
         let places: Vec<_> = request.items.iter().map(|item| self.place(item)).collect();
         async move {
             if places.iter().all(Result::is_ok) {
-                wait_for_bytes(&env, &places, &request, &cancel).await;
+                let ended = [&*cancel, &*stopping];
+                wait_for_bytes(&env, &places, &request, ended).await;
             }
-            read_places(places, request.bytes_max).await
+            let (planned_bytes, reads) = plan_reads(places, request.bytes_max);
+            let held = budget.acquire(planned_bytes).await;
+            (join_all(reads.into_iter().map(read_place).collect()).await, held)
         }
     }
 
@@ -128,7 +140,7 @@ impl<E: Env> Local<E> {
 
     /// Starts a request of another shard: appends are in place when this returns, the future brings the answer. `None` for
     /// what is not about partitions.
-    pub fn execute(&self, request: Request, cancel: Rc<Cancel>) -> Result<Boxed<Reply>, Request> {
+    pub fn execute(&self, request: Request, cancel: Rc<Signal>) -> Result<Boxed<Reply>, Request> {
         Ok(match request {
             Request::Append(items) => {
                 let appends = self.append(items);
@@ -136,7 +148,8 @@ impl<E: Env> Local<E> {
             }
             Request::Read(request) => {
                 let read = self.read(request, cancel);
-                Box::pin(async { Reply::Read(read.await) })
+                // What was read is the asking shard's to count from here on.
+                Box::pin(async { Reply::Read(read.await.0) })
             }
             Request::Offsets(queries) => {
                 let offsets = self.offsets(queries);
@@ -181,23 +194,23 @@ async fn wait_for_bytes<E: Env>(
     env: &E,
     places: &[Result<Place<E>, ReadOutcome>],
     request: &ReadRequest,
-    cancel: &Cancel,
+    ended: [&Signal; 2],
 ) {
     let mut time_over = (request.wait_ms > 0).then(|| Box::pin(env.sleep_until(env.now().plus_ms(request.wait_ms))));
     let places: Vec<&Place<E>> = places.iter().flatten().collect();
     loop {
         let mut changes: Vec<_> = places.iter().map(|place| place.partition.advanced().notified()).collect();
-        let mut cancelled = cancel.changed.notified();
+        let mut cancelled = pin!(race(ended[0].raised(), ended[1].raised()));
         let mut readable = 0;
         for place in &places {
             readable += place.readable_bytes(request.bytes_min);
         }
         let Some(sleep) = &mut time_over else { return };
-        if readable >= request.bytes_min || cancel.cancelled.get() {
+        if readable >= request.bytes_min || ended.iter().any(|signal| signal.is_raised()) {
             return;
         }
         let over = poll_fn(|cx| {
-            if Pin::new(&mut cancelled).poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
+            if cancelled.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
             let changed = changes.iter_mut().any(|change| Pin::new(change).poll(cx).is_ready());
@@ -209,27 +222,31 @@ async fn wait_for_bytes<E: Env>(
     }
 }
 
-/// Reads all places side by side within `bytes_max`; the first that has anything gives its first batch whole.
-async fn read_places<E: Env>(places: Vec<Result<Place<E>, ReadOutcome>>, bytes_max: usize) -> Vec<ReadOutcome> {
+/// A place and how much to read from it: bytes, and whether the first batch comes whole.
+type PlannedRead<E> = Result<(Place<E>, Option<(usize, bool)>), ReadOutcome>;
+
+/// Divides `bytes_max` among the places in their order; the first that has anything gives its first batch whole (KIP-74).
+/// Also the bytes that will come of it.
+fn plan_reads<E: Env>(places: Vec<Result<Place<E>, ReadOutcome>>, bytes_max: usize) -> (u64, Vec<PlannedRead<E>>) {
     let mut left = bytes_max;
-    let mut first = true;
+    let mut planned = 0;
     let mut reads = Vec::with_capacity(places.len());
     for place in places {
         reads.push(place.map(|place| {
             let readable = place.readable_bytes(left.max(1));
-            let read = (readable > 0 && (first || left > 0)).then(|| {
-                let bytes = place.bytes_max.min(left);
-                let whole_first = std::mem::replace(&mut first, false);
-                left = left.saturating_sub(readable);
-                (bytes, whole_first)
-            });
-            (place, read)
+            if readable == 0 || (left == 0 && planned > 0) {
+                return (place, None);
+            }
+            let read = (place.bytes_max.min(left), planned == 0);
+            left = left.saturating_sub(readable);
+            planned += readable as u64;
+            (place, Some(read))
         }));
     }
-    join_all(reads.into_iter().map(read_place).collect()).await
+    (planned, reads)
 }
 
-async fn read_place<E: Env>(read: Result<(Place<E>, Option<(usize, bool)>), ReadOutcome>) -> ReadOutcome {
+async fn read_place<E: Env>(read: PlannedRead<E>) -> ReadOutcome {
     match read {
         Err(outcome) => outcome,
         Ok((place, None)) => partition_outcome(&place.partition, Ok(LogSlice::default()), None),

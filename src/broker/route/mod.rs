@@ -20,10 +20,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use self::local::{Cancel, Local};
-pub use self::router::Router;
+pub use self::local::Local;
+pub use self::router::{CONTROLLER_SHARD, Router};
+use super::limits::Counted;
 use crate::base::ids::PartitionId;
-use crate::cluster::{Change, Command, CommandResult};
+use super::Identity;
+use super::connection::Peer;
+use super::control::{Change, Command, CommandResult};
 use crate::io::Env;
 use crate::storage::{AppendError, Appended, LogSlice, ReadError, TimedOffset};
 
@@ -56,8 +59,18 @@ pub enum Envelope<E: Env> {
     /// A connection to serve.
     Adopt {
         stream: E::Detached,
-        address: SocketAddr,
-        listener: usize,
+        peer: Peer,
+        counted: Counted,
+    },
+    /// The controller's shard knows the cluster: open the store.
+    Begin {
+        cluster_id: Arc<str>,
+    },
+    /// Every shard has its partitions open: listen.
+    Serve {
+        identity: Arc<Identity>,
+        /// By listener.
+        addresses: Vec<(usize, SocketAddr)>,
     },
     /// A shard has no connections left and sends no more requests.
     Quiet,

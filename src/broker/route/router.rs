@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::*;
 use crate::base::mailbox::Sender;
-use crate::base::sync::{OneshotReceiver, OneshotSender, join_all, oneshot};
-use crate::cluster::CommandError;
+use crate::base::sync::{OneshotReceiver, OneshotSender, Permit, Signal, join_all, oneshot};
+use crate::broker::control::CommandError;
 
 /// One shard's view of all shards.
 pub struct Router<E: Env> {
@@ -44,7 +44,7 @@ struct Call<E: Env> {
 impl<E: Env> Future for Call<E> {
     type Output = Option<Reply>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Reply>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
         let polled = Pin::new(&mut self.reply).poll(cx);
         self.done |= polled.is_ready();
         polled
@@ -68,6 +68,64 @@ impl<E: Env> Drop for Call<E> {
             self.router.waiting.borrow_mut().remove(&self.id);
             self.hurry();
         }
+    }
+}
+
+/// The parts of one read that are under way, and what came of the others.
+struct Gathering<E: Env> {
+    cancel: Rc<Signal>,
+    hurried: bool,
+    local: Option<(Vec<usize>, LocalRead)>,
+    calls: Vec<(Vec<usize>, Call<E>)>,
+    /// Place, outcome, and whether this shard read it.
+    outcomes: Vec<(usize, ReadOutcome, bool)>,
+    held: Vec<Permit>,
+}
+
+type LocalRead = Pin<Box<dyn Future<Output = (Vec<ReadOutcome>, Permit)>>>;
+
+impl<E: Env> Gathering<E> {
+    /// Ready when every part has its outcome. The first one ends the wait of the others.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let before = self.open_count();
+            self.poll_parts(cx);
+            let open = self.open_count();
+            if open == 0 {
+                return Poll::Ready(());
+            }
+            if open == before {
+                return Poll::Pending;
+            }
+            if !std::mem::replace(&mut self.hurried, true) {
+                self.cancel.raise();
+                self.calls.iter().for_each(|(_, call)| call.hurry());
+            }
+        }
+    }
+
+    fn open_count(&self) -> usize {
+        self.calls.len() + usize::from(self.local.is_some())
+    }
+
+    fn poll_parts(&mut self, cx: &mut Context<'_>) {
+        if let Some((places, read)) = &mut self.local
+            && let Poll::Ready((found, permit)) = read.as_mut().poll(cx)
+        {
+            self.held.push(permit);
+            self.outcomes
+                .extend(places.iter().zip(found).map(|(place, outcome)| (*place, outcome, true)));
+            self.local = None;
+        }
+        let outcomes = &mut self.outcomes;
+        self.calls.retain_mut(|(places, call)| match Pin::new(call).poll(cx) {
+            Poll::Ready(Some(Reply::Read(found))) => {
+                outcomes.extend(places.iter().zip(found).map(|(place, outcome)| (*place, outcome, false)));
+                false
+            }
+            Poll::Ready(_) => false,
+            Poll::Pending => true,
+        });
     }
 }
 
@@ -216,64 +274,57 @@ impl<E: Env> Router<E> {
         in_order(count, answers.collect(), || Err(PartitionError::NotHere)).await
     }
 
-    /// Reads. Each shard waits for its own part; the first that has an answer ends the others' wait.
-    pub async fn read(self: &Rc<Self>, request: ReadRequest) -> Vec<ReadOutcome> {
-        let ReadRequest {
-            items,
-            bytes_max,
-            bytes_min,
-            wait_ms,
-        } = request;
-        let count = items.len();
-        let parts = self.split(items, |item| item.id);
-        let bytes_min = bytes_min.div_ceil(parts.len().max(1));
-        let cancel = Rc::new(Cancel::default());
-        let mut local = Vec::new();
-        let mut calls = Vec::new();
+    /// Reads. Each shard waits for its own part; the first that has an answer ends the others' wait. Also what the outcomes
+    /// hold of this shard's memory.
+    pub async fn read(self: &Rc<Self>, request: ReadRequest) -> (Vec<ReadOutcome>, Vec<Permit>) {
+        let count = request.items.len();
+        let mut gathering = self.scatter_read(request).await;
+        poll_fn(|cx| gathering.poll(cx)).await;
+        let Gathering { mut outcomes, mut held, .. } = gathering;
+        let remote_bytes = outcomes
+            .iter()
+            .filter(|(_, _, local)| !local)
+            .map(|(_, outcome, _)| outcome.bytes() as u64)
+            .sum::<u64>();
+        if remote_bytes > 0 {
+            held.push(self.local.memory().acquire(remote_bytes).await);
+        }
+        outcomes.sort_unstable_by_key(|(place, ..)| *place);
+        let mut found = outcomes.into_iter().peekable();
+        let in_order = (0..count).map(|place| match found.next_if(|(at, ..)| *at == place) {
+            Some((_, outcome, _)) => outcome,
+            None => ReadOutcome::failed(PartitionError::NotHere),
+        });
+        (in_order.collect(), held)
+    }
+
+    async fn scatter_read(self: &Rc<Self>, request: ReadRequest) -> Gathering<E> {
+        let parts = self.split(request.items, |item| item.id);
+        let bytes_min = request.bytes_min.div_ceil(parts.len().max(1));
+        let mut gathering = Gathering {
+            cancel: Rc::default(),
+            hurried: parts.len() <= 1,
+            local: None,
+            calls: Vec::new(),
+            outcomes: Vec::new(),
+            held: Vec::new(),
+        };
         for part in parts {
             let request = ReadRequest {
                 items: part.items,
-                bytes_max,
+                bytes_max: request.bytes_max,
                 bytes_min,
-                wait_ms,
+                wait_ms: request.wait_ms,
             };
             if part.shard == self.shard {
-                local.push((part.places, Box::pin(self.local.read(request, cancel.clone()))));
+                let read = self.local.read(request, gathering.cancel.clone());
+                gathering.local = Some((part.places, Box::pin(read)));
             } else {
-                calls.push((part.places, self.call(part.shard, Request::Read(request)).await));
+                let call = self.call(part.shard, Request::Read(request)).await;
+                gathering.calls.push((part.places, call));
             }
         }
-        let mut outcomes: Vec<_> = (0..count).map(|_| None).collect();
-        let mut hurried = local.len() + calls.len() <= 1;
-        poll_fn(|cx| {
-            let before = local.len() + calls.len();
-            loop {
-                let open = local.len() + calls.len();
-                local.retain_mut(|(places, read)| match read.as_mut().poll(cx) {
-                    Poll::Ready(found) => place_all(&mut outcomes, places, found),
-                    Poll::Pending => true,
-                });
-                calls.retain_mut(|(places, call)| match Pin::new(call).poll(cx) {
-                    Poll::Ready(Some(Reply::Read(found))) => place_all(&mut outcomes, places, found),
-                    Poll::Ready(_) => false,
-                    Poll::Pending => true,
-                });
-                let left = local.len() + calls.len();
-                if left == 0 {
-                    return Poll::Ready(());
-                }
-                if left < before && !hurried {
-                    hurried = true;
-                    cancel.cancel();
-                    calls.iter().for_each(|(_, call)| call.hurry());
-                } else if left == open {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await;
-        let failed = || ReadOutcome::failed(PartitionError::NotHere);
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(failed)).collect()
+        gathering
     }
 
     /// Has the controller carry out `command`; when it succeeds every shard knows the outcome already.
@@ -298,13 +349,6 @@ fn not_here<T>(count: usize) -> Vec<Result<T, PartitionError>> {
     (0..count).map(|_| Err(PartitionError::NotHere)).collect()
 }
 
-fn place_all<T>(outcomes: &mut [Option<T>], places: &[usize], found: Vec<T>) -> bool {
-    for (place, outcome) in places.iter().zip(found) {
-        outcomes[*place] = Some(outcome);
-    }
-    false
-}
-
 /// Awaits the parts side by side and puts their outcomes in the order of the whole list.
 async fn in_order<T, F: Future<Output = Vec<T>>>(
     count: usize,
@@ -314,7 +358,9 @@ async fn in_order<T, F: Future<Output = Vec<T>>>(
     let (places, futures): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
     let mut outcomes: Vec<Option<T>> = (0..count).map(|_| None).collect();
     for (places, found) in places.into_iter().zip(join_all(futures).await) {
-        place_all(&mut outcomes, &places, found);
+        for (place, outcome) in places.into_iter().zip(found) {
+            outcomes[place] = Some(outcome);
+        }
     }
     outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(&missing)).collect()
 }

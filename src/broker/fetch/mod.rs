@@ -1,0 +1,3 @@
+//! Fetch's memory between requests.
+
+pub mod session;

@@ -1,0 +1,43 @@
+//! InitProducerId (KIP-98, KIP-360): producer ids for idempotent producers.
+//!
+//! Transactions are not served yet. A transactional id is answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error
+//! that every client raises at once from `initTransactions`; the coordinator errors it would retry until its time is over.
+
+use crate::broker::dispatch::Call;
+use crate::io::Env;
+use crate::wire::kafka::ErrorCode;
+use crate::wire::kafka::messages::{InitProducerIdRequest, InitProducerIdResponse};
+
+pub async fn handle<E: Env>(call: &Call<E>, request: InitProducerIdRequest<'_>) -> InitProducerIdResponse {
+    match producer(call, &request).await {
+        Ok((producer_id, producer_epoch)) => InitProducerIdResponse {
+            producer_id,
+            producer_epoch,
+            ..Default::default()
+        },
+        Err(code) => InitProducerIdResponse {
+            error_code: code.into(),
+            producer_epoch: -1,
+            ..Default::default()
+        },
+    }
+}
+
+async fn producer<E: Env>(call: &Call<E>, request: &InitProducerIdRequest<'_>) -> Result<(i64, i16), ErrorCode> {
+    match request.transactional_id.as_deref() {
+        Some("") => return Err(ErrorCode::InvalidRequest),
+        Some(_) => return Err(ErrorCode::TransactionalIdAuthorizationFailed),
+        None => {}
+    }
+    let allocate = async || {
+        let allocated = call.broker.producer_ids.allocate(&call.broker.router).await;
+        allocated.map(|id| (id, 0)).map_err(|error| ErrorCode::from(&error))
+    };
+    match (request.producer_id, request.producer_epoch) {
+        (-1, -1) => allocate().await,
+        (id, epoch) if id < 0 || epoch < 0 => Err(ErrorCode::InvalidRequest),
+        // The last epoch is never given out: its producer gets a new id.
+        (_, epoch) if epoch >= i16::MAX - 1 => allocate().await,
+        (id, epoch) => Ok((id, epoch + 1)),
+    }
+}

@@ -1,0 +1,148 @@
+//! Metadata: brokers, topics, leaders; makes the topics that are missing when both sides want it.
+
+use std::rc::Rc;
+
+use crate::base::ids::TopicId;
+use crate::broker::Broker;
+use crate::broker::catalog::Topic;
+use crate::broker::control::{Command, CommandError, NewTopic};
+use crate::broker::dispatch::Call;
+use crate::io::Env;
+use crate::wire::kafka::messages::*;
+use crate::wire::kafka::{ErrorCode, List, Str};
+
+/// Everything a client may do with a topic or the cluster while nothing is forbidden (KIP-430): the bits of Kafka's
+/// AclOperation codes.
+pub const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+pub const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+
+const fn bits(codes: &[u8]) -> i32 {
+    let (mut bits, mut index) = (0, 0);
+    while index < codes.len() {
+        bits |= 1 << codes[index];
+        index += 1;
+    }
+    bits
+}
+
+pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> MetadataResponse<'static> {
+    let broker = &call.broker;
+    let wanted = request.topics.as_ref().filter(|topics| !(call.version == 0 && topics.is_empty()));
+    let mut topics = match wanted {
+        None => broker.catalog.borrow().topics().map(|topic| found(broker, topic)).collect(),
+        Some(wanted) => named(call, wanted, request.allow_auto_topic_creation).await,
+    };
+    if request.include_topic_authorized_operations {
+        let served = topics.iter_mut().filter(|topic| topic.error_code == 0);
+        served.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+    }
+    MetadataResponse {
+        brokers: brokers(call).into_iter().collect(),
+        cluster_id: Some(broker.identity().cluster_id.clone().into()),
+        controller_id: broker.identity().node_id,
+        topics: topics.into(),
+        cluster_authorized_operations: match request.include_cluster_authorized_operations {
+            true => CLUSTER_OPERATIONS,
+            false => OPERATIONS_UNKNOWN,
+        },
+        ..Default::default()
+    }
+}
+
+/// This broker, as a client of the call's listener reaches it.
+fn brokers<E: Env>(call: &Call<E>) -> Option<MetadataResponseBroker<'static>> {
+    let identity = call.broker.identity();
+    let endpoint = identity.endpoints.get(call.peer.listener)?;
+    Some(MetadataResponseBroker {
+        node_id: identity.node_id,
+        host: endpoint.host.clone().into(),
+        port: i32::from(endpoint.port),
+        rack: identity.rack.clone().map(Into::into),
+    })
+}
+
+async fn named<E: Env>(
+    call: &Call<E>,
+    wanted: &List<'_, MetadataRequestTopic<'_>>,
+    allow_creation: bool,
+) -> Vec<MetadataResponseTopic<'static>> {
+    // Below version 4 a client cannot say, and expects the topic to be made.
+    let create = call.broker.limits.auto_create && (allow_creation || call.version < 4);
+    let mut topics = Vec::with_capacity(wanted.len());
+    for topic in wanted {
+        topics.push(match topic.name {
+            Some(name) if topic.topic_id.is_zero() => by_name(&call.broker, &name, create).await,
+            _ => by_id(&call.broker, topic.topic_id),
+        });
+    }
+    topics
+}
+
+fn by_id<E: Env>(broker: &Broker<E>, id: TopicId) -> MetadataResponseTopic<'static> {
+    match broker.catalog.borrow().by_id(id) {
+        Some(topic) => found(broker, &topic),
+        None => MetadataResponseTopic {
+            error_code: ErrorCode::UnknownTopicId.into(),
+            topic_id: id,
+            name: None,
+            ..Default::default()
+        },
+    }
+}
+
+async fn by_name<E: Env>(broker: &Rc<Broker<E>>, name: &str, create: bool) -> MetadataResponseTopic<'static> {
+    let known = |broker: &Rc<Broker<E>>| broker.catalog.borrow().by_name(name);
+    if let Some(topic) = known(broker) {
+        return found(broker, &topic);
+    }
+    let error = match create {
+        false if !is_topic_name(name) => ErrorCode::InvalidTopicException,
+        false => ErrorCode::UnknownTopicOrPartition,
+        true => match auto_create(broker, name).await {
+            Err(error) if error != CommandError::Exists => (&error).into(),
+            _ => match known(broker) {
+                Some(topic) => return found(broker, &topic),
+                None => ErrorCode::LeaderNotAvailable,
+            },
+        },
+    };
+    MetadataResponseTopic {
+        error_code: error.into(),
+        name: Some(Str::Owned(name.to_owned())),
+        ..Default::default()
+    }
+}
+
+async fn auto_create<E: Env>(broker: &Rc<Broker<E>>, name: &str) -> Result<(), CommandError> {
+    let topic = NewTopic {
+        name: name.to_owned(),
+        partition_count: None,
+    };
+    broker.router.command(Command::CreateTopic(topic)).await.map(drop)
+}
+
+fn found<E: Env>(broker: &Broker<E>, topic: &Topic) -> MetadataResponseTopic<'static> {
+    let node = broker.identity().node_id;
+    let partitions = (0..topic.partition_count).map(|index| MetadataResponsePartition {
+        partition_index: index,
+        leader_id: node,
+        leader_epoch: -1,
+        replica_nodes: vec![node].into(),
+        isr_nodes: vec![node].into(),
+        ..Default::default()
+    });
+    MetadataResponseTopic {
+        name: Some(topic.name.to_string().into()),
+        topic_id: topic.id,
+        is_internal: topic.is_internal(),
+        partitions: partitions.collect(),
+        ..Default::default()
+    }
+}
+
+/// Kafka's rule for topic names.
+fn is_topic_name(name: &str) -> bool {
+    (1..=249).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}

@@ -1,0 +1,223 @@
+//! Produce: validates each batch, hands it to its partition, answers when all are acknowledged.
+//!
+//! Both acks=1 and acks=all answer when the durability class's end has passed the batch. acks=0 has no answer; any error
+//! closes the connection, which is the only way to tell the client.
+
+use std::sync::Arc;
+
+use crate::base::ids::TopicId;
+use crate::broker::catalog::Topic;
+use crate::broker::connection::Reply;
+use crate::broker::dispatch::{Call, Dispatched};
+use crate::broker::route::{Append, PartitionError};
+use crate::io::Env;
+use crate::storage::Appended;
+use crate::wire::batch::{BatchError, DecodeLimits, Limits, RecordChecks, validate_produce};
+use crate::wire::kafka::messages::*;
+use crate::wire::kafka::{Decoder, ErrorCode, Records};
+
+/// More partitions in one request are not a producer's: the bookkeeping would outweigh the frame.
+const PARTITIONS_MAX: usize = 100_000;
+
+/// What is to be told of one topic.
+struct TopicAnswer {
+    name: Arc<str>,
+    id: TopicId,
+    partitions: Vec<PartitionAnswer>,
+}
+
+struct PartitionAnswer {
+    index: i32,
+    /// `Ok`: the next of the appends, in order.
+    admitted: Result<(), Refusal>,
+}
+
+/// Why a batch does not reach its log.
+struct Refusal {
+    code: ErrorCode,
+    message: Option<String>,
+    record_index: Option<i32>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self {
+            code,
+            message: None,
+            record_index: None,
+        }
+    }
+}
+
+impl From<BatchError> for Refusal {
+    fn from(error: BatchError) -> Self {
+        Self {
+            code: (&error).into(),
+            message: Some(error.to_string()),
+            record_index: error.record_index(),
+        }
+    }
+}
+
+/// A decoded request: its answers in the making, and the batches to append.
+struct Plan {
+    acks: i16,
+    topics: Vec<TopicAnswer>,
+    appends: Vec<Append>,
+}
+
+pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
+    let plan = match plan(&call) {
+        Ok(plan) => plan,
+        Err(reply) => return Dispatched { last: true, ..Dispatched::overlapping(Box::pin(async { reply })) },
+    };
+    let Plan { acks, topics, appends } = plan;
+    let bytes: usize = appends.iter().map(|append| append.batch.len()).sum();
+    call.broker.metrics.produced_bytes.add(bytes as u64);
+    let acknowledged = call.broker.router.append(appends).await;
+    Dispatched::overlapping(Box::pin(async move {
+        let appended = acknowledged.await;
+        call.broker.metrics.produce.record_us(call.elapsed_us());
+        if acks == 0 {
+            let failed = appended.iter().any(Result::is_err)
+                || topics.iter().any(|topic| topic.partitions.iter().any(|p| p.admitted.is_err()));
+            return if failed { Reply::Close } else { Reply::Nothing };
+        }
+        call.answer(&response(&topics, appended), Vec::new())
+    }))
+}
+
+fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
+    let mut decoder = Decoder::new(&call.body);
+    let request = ProduceRequest::decode(&mut decoder, call.version).map_err(|error| call.refuse(error))?;
+    let mut plan = Plan {
+        acks: request.acks,
+        topics: Vec::new(),
+        appends: Vec::new(),
+    };
+    let whole = match request.acks {
+        -1..=1 => Ok(()),
+        _ => Err(ErrorCode::InvalidRequiredAcks),
+    };
+    let now_ms = call.broker.env.wall_ms();
+    let mut count = 0;
+    for data in &request.topic_data {
+        let topic = find_topic(call, &data);
+        let mut answer = TopicAnswer {
+            name: topic.as_ref().map_or_else(|_| (&*data.name).into(), |topic| topic.name.clone()),
+            id: data.topic_id,
+            partitions: Vec::with_capacity(data.partition_data.len().min(PARTITIONS_MAX)),
+        };
+        count += data.partition_data.len();
+        if count > PARTITIONS_MAX {
+            tracing::debug!(peer = %call.peer.address, count, "too many partitions in one Produce");
+            return Err(Reply::Close);
+        }
+        for partition in &data.partition_data {
+            let index = partition.index;
+            let admitted = whole
+                .and(topic.as_ref().map_err(|code| *code))
+                .map_err(Refusal::from)
+                .and_then(|topic| admit(call, topic, partition, now_ms));
+            let admitted = admitted.map(|append| plan.appends.push(append));
+            answer.partitions.push(PartitionAnswer { index, admitted });
+        }
+        plan.topics.push(answer);
+    }
+    Ok(plan)
+}
+
+fn find_topic<E: Env>(call: &Call<E>, data: &TopicProduceData<'_>) -> Result<std::rc::Rc<Topic>, ErrorCode> {
+    let catalog = call.broker.catalog.borrow();
+    match call.version {
+        ..13 => catalog.by_name(&data.name).ok_or(ErrorCode::UnknownTopicOrPartition),
+        _ => catalog.by_id(data.topic_id).ok_or(ErrorCode::UnknownTopicId),
+    }
+}
+
+/// Checks one partition's batch; it stays where it lies in the request's frame.
+fn admit<E: Env>(
+    call: &Call<E>,
+    topic: &Topic,
+    partition: PartitionProduceData<'_>,
+    now_ms: i64,
+) -> Result<Append, Refusal> {
+    let id = topic.partition(partition.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let records = partition.records.as_ref().and_then(Records::as_wire).unwrap_or_default();
+    let rules = &topic.produce;
+    let limits = Limits {
+        batch_bytes_max: rules.batch_bytes_max,
+        timestamp: rules.timestamps(now_ms),
+        records: match rules.keys_required {
+            true => RecordChecks::StructureAndKeys,
+            false => RecordChecks::HeaderOnly,
+        },
+        zstd_allowed: call.version >= 7,
+        decode: DecodeLimits::default(),
+    };
+    let valid = validate_produce(records, &limits)?;
+    if valid.header().is_transactional() {
+        // There are no transactions yet: no producer can have begun one.
+        return Err(ErrorCode::InvalidTxnState.into());
+    }
+    Ok(Append {
+        id,
+        batch: call.body.slice_ref(valid.bytes()),
+    })
+}
+
+fn response(topics: &[TopicAnswer], appended: Vec<Result<Appended, PartitionError>>) -> ProduceResponse<'_> {
+    let mut appended = appended.into_iter();
+    let responses = topics.iter().map(|topic| TopicProduceResponse {
+        name: (&*topic.name).into(),
+        topic_id: topic.id,
+        partition_responses: topic
+            .partitions
+            .iter()
+            .map(|partition| match &partition.admitted {
+                Ok(()) => appended_response(partition.index, appended.next()),
+                Err(refusal) => refused_response(partition.index, refusal),
+            })
+            .collect(),
+    });
+    ProduceResponse {
+        responses: responses.collect(),
+        ..Default::default()
+    }
+}
+
+fn appended_response(
+    index: i32,
+    appended: Option<Result<Appended, PartitionError>>,
+) -> PartitionProduceResponse<'static> {
+    match appended.unwrap_or(Err(PartitionError::NotHere)) {
+        Ok(appended) => PartitionProduceResponse {
+            index,
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.append_time_ms,
+            log_start_offset: appended.log_start,
+            ..Default::default()
+        },
+        Err(error) => PartitionProduceResponse {
+            index,
+            error_code: ErrorCode::from(&error).into(),
+            base_offset: -1,
+            ..Default::default()
+        },
+    }
+}
+
+fn refused_response(index: i32, refusal: &Refusal) -> PartitionProduceResponse<'_> {
+    let record_errors = refusal.record_index.map(|batch_index| BatchIndexAndErrorMessage {
+        batch_index,
+        batch_index_error_message: refusal.message.as_deref().map(Into::into),
+    });
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.code.into(),
+        base_offset: -1,
+        record_errors: record_errors.into_iter().collect(),
+        error_message: refusal.message.as_deref().map(Into::into),
+        ..Default::default()
+    }
+}

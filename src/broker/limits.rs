@@ -1,0 +1,203 @@
+//! The numbers that bound what clients may do, and the count of their connections.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::connection::{Bounds, Patience};
+
+/// From the configuration; the same on every shard.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `socket.request.max.bytes`
+    pub frame_bytes_max: usize,
+    pub patience: Patience,
+    /// `max.connections`
+    pub connections_max: usize,
+    /// `max.connections.per.ip`
+    pub connections_per_ip_max: usize,
+    /// `fetch.max.bytes`
+    pub fetch_bytes_max: usize,
+    /// `max.incremental.fetch.session.cache.slots`
+    pub fetch_sessions_max: usize,
+    /// `min.incremental.fetch.session.eviction.ms`
+    pub fetch_session_idle_ms: u64,
+    /// `max.request.partition.size.limit`
+    pub describe_partitions_max: usize,
+    /// `auto.create.topics.enable`
+    pub auto_create: bool,
+    /// `delete.topic.enable`
+    pub delete_topics: bool,
+    /// `num.partitions`
+    pub partitions_default: i32,
+}
+
+/// Requests of one connection that are begun and not answered.
+const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+/// Their bytes; one larger request is served alone.
+const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
+
+impl Limits {
+    pub fn connection_bounds(&self) -> Bounds {
+        Bounds {
+            requests_max: REQUESTS_IN_FLIGHT_MAX,
+            request_bytes_max: REQUEST_BYTES_IN_FLIGHT_MAX,
+        }
+    }
+}
+
+impl Default for Limits {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 100 << 20,
+            patience: Patience {
+                idle_ms: 600_000,
+                frame_ms: 60_000,
+                send_ms: 60_000,
+            },
+            connections_max: i32::MAX as usize,
+            connections_per_ip_max: i32::MAX as usize,
+            fetch_bytes_max: 57_671_680,
+            fetch_sessions_max: 1000,
+            fetch_session_idle_ms: 120_000,
+            describe_partitions_max: 2000,
+            auto_create: true,
+            delete_topics: true,
+            partitions_default: 1,
+        }
+    }
+}
+
+/// Open connections of the whole process, by address and by shard.
+pub struct ConnectionCounts {
+    counts: Mutex<Counts>,
+}
+
+struct Counts {
+    all: usize,
+    by_address: BTreeMap<IpAddr, usize>,
+    by_shard: Vec<usize>,
+}
+
+/// One counted connection; it leaves the count on drop.
+pub struct Counted {
+    of: Arc<ConnectionCounts>,
+    address: IpAddr,
+    pub shard: usize,
+}
+
+/// Why a connection is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    TooMany,
+    TooManyOfAddress,
+}
+
+impl ConnectionCounts {
+    pub fn new(shards: usize) -> Arc<Self> {
+        Arc::new(Self {
+            counts: Mutex::new(Counts {
+                all: 0,
+                by_address: BTreeMap::new(),
+                by_shard: vec![0; shards],
+            }),
+        })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Counts) -> T) -> T {
+        f(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts a new connection and says which shard is to serve it: the one with fewest, `accepting` when equal.
+    pub fn admit(self: &Arc<Self>, address: IpAddr, accepting: usize, limits: &Limits) -> Result<Counted, Refused> {
+        // An IPv4 client of a dual-stack listener is the same client.
+        let address = address.to_canonical();
+        self.with(|counts| {
+            if counts.all >= limits.connections_max {
+                return Err(Refused::TooMany);
+            }
+            let of_address = counts.by_address.entry(address).or_insert(0);
+            if *of_address >= limits.connections_per_ip_max {
+                if *of_address == 0 {
+                    counts.by_address.remove(&address);
+                }
+                return Err(Refused::TooManyOfAddress);
+            }
+            *of_address += 1;
+            counts.all += 1;
+            let fewest = counts.by_shard.iter().copied().min().unwrap_or(0);
+            let shard = match counts.by_shard[accepting] == fewest {
+                true => accepting,
+                false => counts.by_shard.iter().position(|count| *count == fewest).unwrap_or(accepting),
+            };
+            counts.by_shard[shard] += 1;
+            Ok(Counted {
+                of: self.clone(),
+                address,
+                shard,
+            })
+        })
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.with(|counts| counts.all)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.of.with(|counts| {
+            counts.all -= 1;
+            counts.by_shard[self.shard] -= 1;
+            if let Some(count) = counts.by_address.get_mut(&self.address) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.by_address.remove(&self.address);
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const THERE: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    #[test]
+    fn connections_go_to_the_shard_with_fewest() {
+        let counts = ConnectionCounts::new(2);
+        let limits = Limits::default();
+        let admit = |accepting| counts.admit(HERE, accepting, &limits).expect("no limit is near");
+        let first = admit(1);
+        let second = admit(1);
+        let third = admit(1);
+        assert_eq!([first.shard, second.shard, third.shard], [1, 0, 1]);
+        drop(first);
+        drop(third);
+        assert_eq!(admit(0).shard, 1);
+        assert_eq!(counts.open_count(), 1);
+    }
+
+    #[test]
+    fn limits_hold_in_all_and_by_address_and_leave_nothing_behind() {
+        let counts = ConnectionCounts::new(1);
+        let limits = Limits {
+            connections_max: 3,
+            connections_per_ip_max: 2,
+            ..Limits::default()
+        };
+        let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        let held: Vec<_> = [HERE, mapped].map(|address| counts.admit(address, 0, &limits)).into();
+        assert_eq!(counts.admit(HERE, 0, &limits).err(), Some(Refused::TooManyOfAddress));
+        let other = counts.admit(THERE, 0, &limits);
+        assert!(other.is_ok());
+        assert_eq!(counts.admit(THERE, 0, &limits).err(), Some(Refused::TooMany));
+        drop((held, other));
+        assert!(counts.with(|counts| counts.by_address.is_empty() && counts.all == 0));
+    }
+}
