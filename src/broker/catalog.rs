@@ -49,11 +49,16 @@ impl ProduceRules {
 impl Topic {
     /// The id of partition `index`, if there is one.
     pub fn partition(&self, index: i32) -> Option<PartitionId> {
-        (0..self.partition_count).contains(&index).then_some(PartitionId { topic: self.id, index })
+        (0..self.partition_count)
+            .contains(&index)
+            .then_some(PartitionId { topic: self.id, index })
     }
 
     pub fn is_internal(&self) -> bool {
-        matches!(&*self.name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+        matches!(
+            &*self.name,
+            "__consumer_offsets" | "__transaction_state" | "__share_group_state"
+        )
     }
 }
 

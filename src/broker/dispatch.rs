@@ -128,9 +128,7 @@ pub async fn begin<E: Env>(broker: &Rc<Broker<E>>, peer: &Peer, frame: Bytes) ->
 /// A request that has no handler: only ApiVersions is answered in a version that the client may understand.
 fn misdirected<E: Env>(broker: &Broker<E>, peer: &Peer, error: RequestError) -> Dispatched {
     if let RequestError::UnsupportedVersion {
-        api,
-        correlation_id,
-        ..
+        api, correlation_id, ..
     } = error
         && api.key == ApiKey::ApiVersions
         && let Ok(pieces) = encode_response(0, correlation_id, &unsupported_api_versions())

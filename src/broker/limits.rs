@@ -129,7 +129,11 @@ impl ConnectionCounts {
             let fewest = counts.by_shard.iter().copied().min().unwrap_or(0);
             let shard = match counts.by_shard[accepting] == fewest {
                 true => accepting,
-                false => counts.by_shard.iter().position(|count| *count == fewest).unwrap_or(accepting),
+                false => counts
+                    .by_shard
+                    .iter()
+                    .position(|count| *count == fewest)
+                    .unwrap_or(accepting),
             };
             counts.by_shard[shard] += 1;
             Ok(Counted {

@@ -30,7 +30,8 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 impl Default for Latency {
     fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, 2).expect("1 to an hour in 2 digits is a valid range");
+        let histogram =
+            Histogram::new_with_bounds(1, LATENCY_US_MAX, 2).expect("1 to an hour in 2 digits is a valid range");
         Self(RefCell::new(histogram))
     }
 }

@@ -66,7 +66,10 @@ impl Controller {
             }
             Command::DeleteTopic(id) => {
                 let mut topics = self.topics.borrow_mut();
-                let name = topics.values().find(|topic| topic.id == id).map(|topic| topic.name.clone());
+                let name = topics
+                    .values()
+                    .find(|topic| topic.id == id)
+                    .map(|topic| topic.name.clone());
                 topics.remove(&name.ok_or(CommandError::Unknown)?);
                 Change::TopicRemoved(id)
             }

@@ -13,23 +13,26 @@ use crate::io::{Env, Queue};
 /// The reads that other shards wait for, by asking shard and call.
 pub type Reads = RefCell<BTreeMap<(usize, u64), Rc<Signal>>>;
 
-/// Empties the inbox until all of its senders are gone or `end` was sent; the receiver completes when it is done.
-pub fn start<E: Env>(shard: &Rc<Shard<E>>, mut receiver: Receiver<Envelope<E>>) -> Inbox {
+/// Acts on `messages`, then on what comes, until `Inbox::end` or until all senders are gone.
+pub fn start<E: Env>(
+    shard: &Rc<Shard<E>>,
+    mut receiver: Receiver<Envelope<E>>,
+    mut messages: VecDeque<Envelope<E>>,
+) -> Inbox {
     let (done, ended) = oneshot();
     let stop = Rc::new(Signal::default());
     let (shard, stopped) = (shard.clone(), stop.clone());
     shard.env.clone().spawn(Queue::Foreground, async move {
-        let mut messages = VecDeque::new();
         loop {
+            for message in messages.drain(..) {
+                handle(&shard, message);
+            }
             let received = crate::base::sync::race(receiver.receive_all(&mut messages), async {
                 stopped.raised().await;
                 false
             });
             if !received.await {
                 break;
-            }
-            for message in messages.drain(..) {
-                handle(&shard, message);
             }
         }
         done.send(());
@@ -104,6 +107,11 @@ fn execute<E: Env>(shard: &Rc<Shard<E>>, from: usize, id: u64, request: Request)
             shard.reads.borrow_mut().remove(&(from, id));
         }
         // A shard that is gone needs no answer.
-        let _ = shard.broker.router.inbox(from).send(Envelope::Reply { id, reply }).await;
+        let _ = shard
+            .broker
+            .router
+            .inbox(from)
+            .send(Envelope::Reply { id, reply })
+            .await;
     });
 }

@@ -36,13 +36,18 @@ pub async fn resolve<E: Env>(
             error,
         };
         // All addresses of one listener share a port.
-        let taken = addresses.iter().find(|(listener, _)| *listener == on.listener).map(|(_, address)| address.port());
+        let taken = addresses
+            .iter()
+            .find(|(listener, _)| *listener == on.listener)
+            .map(|(_, address)| address.port());
         let port = taken.unwrap_or(on.port);
         let resolved = match on.host.parse() {
             Ok(host) => vec![SocketAddr::new(host, port)],
             Err(_) => env.resolve(&on.host, port).await.map_err(failed)?,
         };
-        let address = *resolved.first().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+        let address = *resolved
+            .first()
+            .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         let listener = env.listen(address).map_err(failed)?;
         let bound = env.local_address(&listener).map_err(failed)?;
         held.push(listener);
@@ -65,7 +70,9 @@ pub fn start<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
             address: address.to_string(),
             error,
         })?;
-        shard.env.spawn(Queue::Foreground, accept(shard.clone(), socket, listener));
+        shard
+            .env
+            .spawn(Queue::Foreground, accept(shard.clone(), socket, listener));
     }
     Ok(())
 }
@@ -90,7 +97,10 @@ async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usiz
 
 fn admit<E: Env>(shard: &Rc<Shard<E>>, stream: E::Stream, peer: Peer) {
     let (process, router) = (&shard.process, &shard.broker.router);
-    let counted = match process.connections.admit(peer.address.ip(), router.shard(), &process.limits) {
+    let counted = match process
+        .connections
+        .admit(peer.address.ip(), router.shard(), &process.limits)
+    {
         Ok(counted) => counted,
         Err(refused) => {
             tracing::debug!(peer = %peer.address, ?refused, "connection refused");

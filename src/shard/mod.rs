@@ -113,7 +113,10 @@ impl<E: Env> Process<E> {
 #[derive(Debug)]
 pub enum ServeError {
     Storage(StorageError),
-    Listen { address: String, error: std::io::Error },
+    Listen {
+        address: String,
+        error: std::io::Error,
+    },
     /// Another shard ended before this one could begin.
     Abandoned,
 }
@@ -162,8 +165,9 @@ pub async fn serve<E: Env>(
     let mut receiver = process.take_receiver(index).ok_or(ServeError::Abandoned)?;
     let mut stop = std::pin::pin!(stop);
     let running = async {
-        let shard = open(env, index, process, &mut receiver).await?;
-        let inbox = inbox::start(&shard, receiver);
+        let mut early = VecDeque::new();
+        let shard = open(env, index, process, &mut receiver, &mut early).await?;
+        let inbox = inbox::start(&shard, receiver, early);
         topics::start(&shard).await?;
         shard.serving.raised().await;
         listen::start(&shard)?;
@@ -180,12 +184,13 @@ pub async fn serve<E: Env>(
     stop::stop(&shard, inbox).await
 }
 
-/// Opens this shard's store and makes its broker.
+/// Opens this shard's store and makes its broker. `early` gets the messages that came before the inbox is emptied.
 async fn open<E: Env>(
     env: E,
     index: usize,
     process: Arc<Process<E>>,
     receiver: &mut Receiver<Envelope<E>>,
+    early: &mut VecDeque<Envelope<E>>,
 ) -> Result<Rc<Shard<E>>, ServeError> {
     let controller = match index {
         CONTROLLER_SHARD => Some(Rc::new(Controller::open(&env, &process).await?)),
@@ -201,7 +206,7 @@ async fn open<E: Env>(
             }
             controller.cluster_id()
         }
-        None => await_begin(receiver).await?,
+        None => await_begin(receiver, early).await?,
     };
     let memory_bytes = process.memory_bytes / process.shards as u64;
     let options = StoreOptions {
@@ -229,14 +234,16 @@ async fn open<E: Env>(
     }))
 }
 
-/// The first message of every shard but the controller's.
-async fn await_begin<E: Env>(receiver: &mut Receiver<Envelope<E>>) -> Result<Arc<str>, ServeError> {
-    let mut first = VecDeque::new();
-    if !receiver.receive_all(&mut first).await {
+/// Takes the first message of every shard but the controller's; what came with it stays in `early`.
+async fn await_begin<E: Env>(
+    receiver: &mut Receiver<Envelope<E>>,
+    early: &mut VecDeque<Envelope<E>>,
+) -> Result<Arc<str>, ServeError> {
+    if !receiver.receive_all(early).await {
         return Err(ServeError::Abandoned);
     }
-    match first.pop_front() {
-        Some(Envelope::Begin { cluster_id }) if first.is_empty() => Ok(cluster_id),
+    match early.pop_front() {
+        Some(Envelope::Begin { cluster_id }) => Ok(cluster_id),
         _ => Err(ServeError::Abandoned),
     }
 }

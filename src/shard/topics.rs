@@ -13,7 +13,9 @@ use crate::storage::{LogOptions, PartitionSpec};
 
 /// On the controller's shard: brings all topics to all shards, then binds the listeners and lets every shard serve.
 pub async fn start<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
-    let Some(controller) = &shard.controller else { return Ok(()) };
+    let Some(controller) = &shard.controller else {
+        return Ok(());
+    };
     let all = Arc::new(controller.all());
     apply(shard, &all).await;
     shard.broker.router.broadcast(all).await;

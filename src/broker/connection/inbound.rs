@@ -61,10 +61,14 @@ impl Inbound {
     /// Lends the buffer to a receive: with room for `needs` bytes, but at most one step or as much again as has arrived.
     pub fn lend(&mut self, needs: usize) -> BytesMut {
         let growth = self.growth_bytes(needs);
-        if growth > 0 {
-            self.buffer.reserve(growth);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if growth > 0 && !buffer.try_reclaim(growth) {
+            // `reserve` would double the capacity on its own account.
+            let mut larger = BytesMut::with_capacity(buffer.len() + growth);
+            larger.extend_from_slice(&buffer);
+            buffer = larger;
         }
-        std::mem::take(&mut self.buffer)
+        buffer
     }
 
     /// Takes the buffer back from a receive of `received_bytes`.
@@ -133,7 +137,9 @@ mod tests {
         arrive(&mut inbound, &(90u32 << 20).to_be_bytes());
         let mut arrived = 4;
         while arrived < 8 << 20 {
-            let Ok(Next::Needs(needs)) = inbound.next() else { panic!("not whole yet") };
+            let Ok(Next::Needs(needs)) = inbound.next() else {
+                panic!("not whole yet")
+            };
             let buffer = inbound.lend(needs);
             assert!(
                 buffer.capacity() <= 2 * arrived + STEP_BYTES_MAX,

@@ -26,10 +26,10 @@ use std::rc::Rc;
 use bytes::{Buf, Bytes};
 
 use self::inbound::{Inbound, Next};
-pub use self::replies::{Bounds, Reply, ReplyFuture};
 use self::replies::{Batch, Replies};
-pub use self::vitals::{Patience, Registry};
+pub use self::replies::{Bounds, Reply, ReplyFuture};
 use self::vitals::Vitals;
+pub use self::vitals::{Patience, Registry};
 use super::dispatch::{self, Dispatched};
 use super::{Broker, Memory};
 use crate::base::sync::{Permit, race};
@@ -140,12 +140,18 @@ impl<E: Env> Connection<E> {
     }
 
     fn owe_close(&self) {
-        self.replies.push(Box::pin(async { Reply::Close }), Vec::new(), 0, false);
+        self.replies
+            .push(Box::pin(async { Reply::Close }), Vec::new(), 0, false);
     }
 
     async fn write(&self) -> io::Result<()> {
         loop {
-            let Batch { pieces, bytes, held, close } = self.replies.next().await;
+            let Batch {
+                pieces,
+                bytes,
+                held,
+                close,
+            } = self.replies.next().await;
             self.vitals.set_in_flight(self.replies.len());
             self.send(pieces).await?;
             self.broker.metrics.sent_bytes.add(bytes as u64);
@@ -200,7 +206,9 @@ mod tests {
 
     #[test]
     fn a_partial_send_goes_on_where_it_ended() {
-        let mut pieces: Vec<Bytes> = ["abc", "", "de", "fgh"].map(|s| Bytes::from_static(s.as_bytes())).into();
+        let mut pieces: Vec<Bytes> = ["abc", "", "de", "fgh"]
+            .map(|s| Bytes::from_static(s.as_bytes()))
+            .into();
         skip(&mut pieces, 4);
         assert_eq!(pieces.concat(), b"efgh");
         skip(&mut pieces, 1);

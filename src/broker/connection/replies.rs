@@ -92,11 +92,6 @@ impl Replies {
             .await;
     }
 
-    /// Waits until every answer is known.
-    pub async fn drained(&self) {
-        self.popped.until(|| self.is_empty()).await;
-    }
-
     /// Adds the answer of the latest request. With `alone` no later request is dispatched before this answer is known.
     pub fn push(&self, reply: ReplyFuture, request: Vec<Permit>, bytes: usize, alone: bool) {
         self.bytes.set(self.bytes.get() + bytes);
@@ -127,7 +122,9 @@ impl Replies {
         let mut known = false;
         while batch.bytes < BATCH_BYTES && batch.pieces.len() < BATCH_PIECES && !batch.close {
             // The future is polled outside of the queue's borrow: it may run any code.
-            let Some(mut owed) = self.queue.borrow_mut().pop_front() else { break };
+            let Some(mut owed) = self.queue.borrow_mut().pop_front() else {
+                break;
+            };
             match pin!(&mut owed.reply).poll(cx) {
                 Poll::Pending => {
                     self.queue.borrow_mut().push_front(owed);

@@ -140,7 +140,9 @@ impl<E: Env> Registry<E> {
     pub fn shutdown_idle(&self, env: &E) {
         let idle = |vitals: &Vitals| vitals.in_flight.get() == 0 && vitals.send_began.get().is_none();
         let open = self.open.borrow();
-        open.values().filter(|(_, vitals)| idle(vitals)).for_each(|(stream, _)| env.shutdown(stream));
+        open.values()
+            .filter(|(_, vitals)| idle(vitals))
+            .for_each(|(stream, _)| env.shutdown(stream));
     }
 
     /// Ends all connections.

@@ -19,7 +19,9 @@ fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends = [bytes.first(), bytes.last()];
     ends.iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric))
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
 }
 
 #[cfg(test)]
@@ -28,7 +30,11 @@ mod tests {
 
     #[test]
     fn software_names_are_kip_511_names() {
-        assert!(["librdkafka", "apache-kafka-java", "4.0.0-rc1", "x"].into_iter().all(is_name));
+        assert!(
+            ["librdkafka", "apache-kafka-java", "4.0.0-rc1", "x"]
+                .into_iter()
+                .all(is_name)
+        );
         assert!(["", "-a", "a.", "a b", "ä"].into_iter().all(|name| !is_name(name)));
     }
 }

@@ -17,13 +17,20 @@ pub async fn handle<'a, E: Env>(call: &Call<E>, request: CreateTopicsRequest<'a>
     }
 }
 
-async fn create<'a, E: Env>(call: &Call<E>, topic: CreatableTopic<'a>, _validate_only: bool) -> CreatableTopicResult<'a> {
+async fn create<'a, E: Env>(
+    call: &Call<E>,
+    topic: CreatableTopic<'a>,
+    _validate_only: bool,
+) -> CreatableTopicResult<'a> {
     let command = Command::CreateTopic(NewTopic {
         name: topic.name.to_string(),
         partition_count: (topic.num_partitions > 0).then_some(topic.num_partitions),
     });
     let created = call.broker.router.command(command).await;
-    let error: ErrorCode = created.as_ref().err().map_or(ErrorCode::None, |error: &CommandError| error.into());
+    let error: ErrorCode = created
+        .as_ref()
+        .err()
+        .map_or(ErrorCode::None, |error: &CommandError| error.into());
     let known = call.broker.catalog.borrow().by_name(&topic.name);
     CreatableTopicResult {
         error_code: error.into(),

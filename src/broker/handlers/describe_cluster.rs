@@ -18,13 +18,16 @@ pub async fn handle<E: Env>(call: &Call<E>, request: DescribeClusterRequest) -> 
             ..Default::default()
         };
     }
-    let broker = identity.endpoints.get(call.peer.listener).map(|endpoint| DescribeClusterBroker {
-        broker_id: identity.node_id,
-        host: endpoint.host.clone().into(),
-        port: i32::from(endpoint.port),
-        rack: identity.rack.clone().map(Into::into),
-        is_fenced: false,
-    });
+    let broker = identity
+        .endpoints
+        .get(call.peer.listener)
+        .map(|endpoint| DescribeClusterBroker {
+            broker_id: identity.node_id,
+            host: endpoint.host.clone().into(),
+            port: i32::from(endpoint.port),
+            rack: identity.rack.clone().map(Into::into),
+            is_fenced: false,
+        });
     DescribeClusterResponse {
         cluster_id: identity.cluster_id.clone().into(),
         controller_id: identity.node_id,

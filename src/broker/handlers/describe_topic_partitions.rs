@@ -64,7 +64,9 @@ pub async fn handle<E: Env>(
 impl Page {
     /// Adds `topic` from partition `first` on; `false` when the page is full.
     fn put(&mut self, topic: &Rc<Topic>, first: i32) -> bool {
-        let end = topic.partition_count.min(first.saturating_add(i32::try_from(self.left).unwrap_or(i32::MAX)));
+        let end = topic
+            .partition_count
+            .min(first.saturating_add(i32::try_from(self.left).unwrap_or(i32::MAX)));
         if self.left == 0 {
             self.next = Some(cursor(topic, first));
             return false;

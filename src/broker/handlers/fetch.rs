@@ -60,10 +60,16 @@ pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> (Fetch
             return (response, Vec::new());
         }
     };
-    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(broker.limits.fetch_bytes_max);
+    let bytes_max = usize::try_from(request.max_bytes)
+        .unwrap_or(0)
+        .min(broker.limits.fetch_bytes_max);
     let (mut fetched, held) = read(call, &request, wants, bytes_max).await;
     trim(&mut fetched, bytes_max);
-    let bytes: usize = fetched.iter().flat_map(|fetched| &fetched.found).map(ReadOutcome::bytes).sum();
+    let bytes: usize = fetched
+        .iter()
+        .flat_map(|fetched| &fetched.found)
+        .map(ReadOutcome::bytes)
+        .sum();
     broker.metrics.fetched_bytes.add(bytes as u64);
     broker.metrics.fetch.record_us(call.elapsed_us());
     let session_id = tell(call, answer, &mut fetched);
@@ -137,9 +143,16 @@ async fn read<E: Env>(
         })
         .collect();
     let failed = resolved.iter().any(|(.., item)| item.is_err());
-    let wait_ms = if failed { 0 } else { u64::try_from(request.max_wait_ms).unwrap_or(0) };
+    let wait_ms = if failed {
+        0
+    } else {
+        u64::try_from(request.max_wait_ms).unwrap_or(0)
+    };
     let read = ReadRequest {
-        items: resolved.iter().filter_map(|(.., item)| item.as_ref().ok().copied()).collect(),
+        items: resolved
+            .iter()
+            .filter_map(|(.., item)| item.as_ref().ok().copied())
+            .collect(),
         bytes_max,
         bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max.max(1)),
         wait_ms,
@@ -164,7 +177,9 @@ fn resolve<E: Env>(call: &Call<E>, key: &Key, want: &Want) -> Result<ReadItem, E
         return Err(ErrorCode::UnsupportedCompressionType);
     }
     Ok(ReadItem {
-        id: topic.partition(key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?,
+        id: topic
+            .partition(key.partition)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?,
         offset: want.offset,
         bytes_max: usize::try_from(want.bytes_max).unwrap_or(0),
         epochs: Epochs {
@@ -196,7 +211,14 @@ fn tell<E: Env>(call: &Call<E>, answer: Answer, fetched: &mut Vec<Fetched>) -> i
             let told = fetched.iter().map(|fetched| match fetched.error() {
                 ErrorCode::None => (fetched.key.clone(), fetched.want, fetched.told()),
                 // Told again until the error is gone.
-                _ => (fetched.key.clone(), fetched.want, Told { high_watermark: -1, log_start: -1 }),
+                _ => (
+                    fetched.key.clone(),
+                    fetched.want,
+                    Told {
+                        high_watermark: -1,
+                        log_start: -1,
+                    },
+                ),
             });
             sessions.open(by_id, told.collect(), now_ms(call), || call.broker.env.random())
         }
@@ -237,9 +259,16 @@ fn topics(fetched: Vec<Fetched>, committed: bool) -> Vec<FetchableTopicResponse<
 
 fn partition_data(fetched: Fetched, committed: bool) -> PartitionData<'static> {
     let error_code = fetched.error().into();
-    let Told { high_watermark, log_start } = fetched.told();
+    let Told {
+        high_watermark,
+        log_start,
+    } = fetched.told();
     let diverging = fetched.found.as_ref().ok().and_then(|outcome| outcome.diverging);
-    let slice = fetched.found.ok().and_then(|outcome| outcome.result.ok()).unwrap_or_default();
+    let slice = fetched
+        .found
+        .ok()
+        .and_then(|outcome| outcome.result.ok())
+        .unwrap_or_default();
     PartitionData {
         partition_index: fetched.key.partition,
         error_code,
@@ -247,8 +276,9 @@ fn partition_data(fetched: Fetched, committed: bool) -> PartitionData<'static> {
         // Without transactions everything below the high watermark is stable.
         last_stable_offset: high_watermark,
         log_start_offset: log_start,
-        diverging_epoch: diverging.map_or_else(Default::default, |EpochEnd { epoch, end_offset }| {
-            EpochEndOffset { epoch, end_offset }
+        diverging_epoch: diverging.map_or_else(Default::default, |EpochEnd { epoch, end_offset }| EpochEndOffset {
+            epoch,
+            end_offset,
         }),
         aborted_transactions: committed.then(Default::default),
         records: Some(Records::from(slice.pieces)),

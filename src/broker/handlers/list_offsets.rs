@@ -15,7 +15,9 @@ pub async fn handle<'a, E: Env>(call: &Call<E>, request: ListOffsetsRequest<'a>)
         let known = call.broker.catalog.borrow().by_name(&topic.name);
         let mut asked = Vec::new();
         for partition in &topic.partitions {
-            let id = known.as_ref().and_then(|topic| topic.partition(partition.partition_index));
+            let id = known
+                .as_ref()
+                .and_then(|topic| topic.partition(partition.partition_index));
             let query = id.ok_or(ErrorCode::UnknownTopicOrPartition).and_then(|id| {
                 Ok(OffsetQuery {
                     id,

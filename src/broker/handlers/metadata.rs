@@ -27,9 +27,17 @@ const fn bits(codes: &[u8]) -> i32 {
 
 pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> MetadataResponse<'static> {
     let broker = &call.broker;
-    let wanted = request.topics.as_ref().filter(|topics| !(call.version == 0 && topics.is_empty()));
+    let wanted = request
+        .topics
+        .as_ref()
+        .filter(|topics| !(call.version == 0 && topics.is_empty()));
     let mut topics = match wanted {
-        None => broker.catalog.borrow().topics().map(|topic| found(broker, topic)).collect(),
+        None => broker
+            .catalog
+            .borrow()
+            .topics()
+            .map(|topic| found(broker, topic))
+            .collect(),
         Some(wanted) => named(call, wanted, request.allow_auto_topic_creation).await,
     };
     if request.include_topic_authorized_operations {
@@ -144,5 +152,7 @@ fn found<E: Env>(broker: &Broker<E>, topic: &Topic) -> MetadataResponseTopic<'st
 fn is_topic_name(name: &str) -> bool {
     (1..=249).contains(&name.len())
         && !matches!(name, "." | "..")
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

@@ -69,7 +69,12 @@ struct Plan {
 pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
     let plan = match plan(&call) {
         Ok(plan) => plan,
-        Err(reply) => return Dispatched { last: true, ..Dispatched::overlapping(Box::pin(async { reply })) },
+        Err(reply) => {
+            return Dispatched {
+                last: true,
+                ..Dispatched::overlapping(Box::pin(async { reply }))
+            };
+        }
     };
     let Plan { acks, topics, appends } = plan;
     let bytes: usize = appends.iter().map(|append| append.batch.len()).sum();
@@ -80,7 +85,9 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
         call.broker.metrics.produce.record_us(call.elapsed_us());
         if acks == 0 {
             let failed = appended.iter().any(Result::is_err)
-                || topics.iter().any(|topic| topic.partitions.iter().any(|p| p.admitted.is_err()));
+                || topics
+                    .iter()
+                    .any(|topic| topic.partitions.iter().any(|p| p.admitted.is_err()));
             return if failed { Reply::Close } else { Reply::Nothing };
         }
         call.answer(&response(&topics, appended), Vec::new())
@@ -104,7 +111,9 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
     for data in &request.topic_data {
         let topic = find_topic(call, &data);
         let mut answer = TopicAnswer {
-            name: topic.as_ref().map_or_else(|_| (&*data.name).into(), |topic| topic.name.clone()),
+            name: topic
+                .as_ref()
+                .map_or_else(|_| (&*data.name).into(), |topic| topic.name.clone()),
             id: data.topic_id,
             partitions: Vec::with_capacity(data.partition_data.len().min(PARTITIONS_MAX)),
         };
@@ -142,8 +151,14 @@ fn admit<E: Env>(
     partition: PartitionProduceData<'_>,
     now_ms: i64,
 ) -> Result<Append, Refusal> {
-    let id = topic.partition(partition.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let records = partition.records.as_ref().and_then(Records::as_wire).unwrap_or_default();
+    let id = topic
+        .partition(partition.index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let records = partition
+        .records
+        .as_ref()
+        .and_then(Records::as_wire)
+        .unwrap_or_default();
     let rules = &topic.produce;
     let limits = Limits {
         batch_bytes_max: rules.batch_bytes_max,

@@ -57,7 +57,10 @@ impl<E: Env> Local<E> {
     pub fn append(&self, items: Vec<Append>) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
         let appends: Vec<_> = items
             .into_iter()
-            .map(|item| self.partition(item.id, -1).map(|partition| partition.append(item.batch)))
+            .map(|item| {
+                self.partition(item.id, -1)
+                    .map(|partition| partition.append(item.batch))
+            })
             .collect();
         join_all(
             appends
@@ -120,7 +123,12 @@ impl<E: Env> Local<E> {
             .into_iter()
             .map(|query| (query.at, self.partition(query.id, query.leader_epoch)))
             .collect();
-        join_all(found.into_iter().map(|(at, partition)| offset_at(partition, at)).collect())
+        join_all(
+            found
+                .into_iter()
+                .map(|(at, partition)| offset_at(partition, at))
+                .collect(),
+        )
     }
 
     pub fn epochs(&self, queries: Vec<EpochQuery>) -> Vec<Result<EpochEnd, PartitionError>> {
@@ -199,7 +207,10 @@ async fn wait_for_bytes<E: Env>(
     let mut time_over = (request.wait_ms > 0).then(|| Box::pin(env.sleep_until(env.now().plus_ms(request.wait_ms))));
     let places: Vec<&Place<E>> = places.iter().flatten().collect();
     loop {
-        let mut changes: Vec<_> = places.iter().map(|place| place.partition.advanced().notified()).collect();
+        let mut changes: Vec<_> = places
+            .iter()
+            .map(|place| place.partition.advanced().notified())
+            .collect();
         let mut cancelled = pin!(race(ended[0].raised(), ended[1].raised()));
         let mut readable = 0;
         for place in &places {

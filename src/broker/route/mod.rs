@@ -22,11 +22,11 @@ use bytes::Bytes;
 
 pub use self::local::Local;
 pub use self::router::{CONTROLLER_SHARD, Router};
-use super::limits::Counted;
-use crate::base::ids::PartitionId;
 use super::Identity;
 use super::connection::Peer;
 use super::control::{Change, Command, CommandResult};
+use super::limits::Counted;
+use crate::base::ids::PartitionId;
 use crate::io::Env;
 use crate::storage::{AppendError, Appended, LogSlice, ReadError, TimedOffset};
 
@@ -213,12 +213,26 @@ mod tests {
         for seed in 0..20u8 {
             let mut counts = [0; 3];
             for index in 0..9 {
-                counts[owner(PartitionId { topic: TopicId([seed; 16]), index }, 3)] += 1;
+                counts[owner(
+                    PartitionId {
+                        topic: TopicId([seed; 16]),
+                        index,
+                    },
+                    3,
+                )] += 1;
             }
             assert_eq!(counts, [3, 3, 3]);
         }
         let firsts: std::collections::BTreeSet<_> = (0..20u8)
-            .map(|seed| owner(PartitionId { topic: TopicId([seed; 16]), index: 0 }, 3))
+            .map(|seed| {
+                owner(
+                    PartitionId {
+                        topic: TopicId([seed; 16]),
+                        index: 0,
+                    },
+                    3,
+                )
+            })
             .collect();
         assert_eq!(firsts.len(), 3, "topics begin on different shards");
     }

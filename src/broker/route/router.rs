@@ -120,7 +120,12 @@ impl<E: Env> Gathering<E> {
         let outcomes = &mut self.outcomes;
         self.calls.retain_mut(|(places, call)| match Pin::new(call).poll(cx) {
             Poll::Ready(Some(Reply::Read(found))) => {
-                outcomes.extend(places.iter().zip(found).map(|(place, outcome)| (*place, outcome, false)));
+                outcomes.extend(
+                    places
+                        .iter()
+                        .zip(found)
+                        .map(|(place, outcome)| (*place, outcome, false)),
+                );
                 false
             }
             Poll::Ready(_) => false,
@@ -233,10 +238,7 @@ impl<E: Env> Router<E> {
         async move { in_order(count, answers, || Err(PartitionError::NotHere)).await }
     }
 
-    pub async fn offsets(
-        self: &Rc<Self>,
-        queries: Vec<OffsetQuery>,
-    ) -> Vec<Result<TimedOffset, PartitionError>> {
+    pub async fn offsets(self: &Rc<Self>, queries: Vec<OffsetQuery>) -> Vec<Result<TimedOffset, PartitionError>> {
         let count = queries.len();
         let answers = self.split(queries, |query| query.id).into_iter().map(|part| {
             let router = self.clone();
@@ -280,7 +282,9 @@ impl<E: Env> Router<E> {
         let count = request.items.len();
         let mut gathering = self.scatter_read(request).await;
         poll_fn(|cx| gathering.poll(cx)).await;
-        let Gathering { mut outcomes, mut held, .. } = gathering;
+        let Gathering {
+            mut outcomes, mut held, ..
+        } = gathering;
         let remote_bytes = outcomes
             .iter()
             .filter(|(_, _, local)| !local)
@@ -362,5 +366,8 @@ async fn in_order<T, F: Future<Output = Vec<T>>>(
             outcomes[place] = Some(outcome);
         }
     }
-    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(&missing)).collect()
+    outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap_or_else(&missing))
+        .collect()
 }
