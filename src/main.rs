@@ -22,7 +22,41 @@ fn main() -> ExitCode {
         .nth(2)
         .and_then(|count| count.parse().ok())
         .unwrap_or(2);
-    let options = ProcessOptions {
+    let process = Process::new(options(port, shards));
+    let uring_options = uring::Options {
+        signals: true,
+        ..Default::default()
+    };
+    let served = uring::run(
+        uring::ShardPlacement::first(shards),
+        uring_options,
+        move |env, index| {
+            let process: Arc<Process<uring::UringEnv>> = process.clone();
+            async move {
+                let stop = env.stop().requested();
+                let served = serve(env.clone(), index, process, stop).await;
+                if served.is_err() {
+                    env.stop().request();
+                }
+                served
+            }
+        },
+    );
+    match served.map(|shards| shards.into_iter().collect::<Result<Vec<()>, _>>()) {
+        Ok(Ok(_)) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(port: u16, shards: usize) -> ProcessOptions {
+    ProcessOptions {
         shards,
         node_id: 1,
         rack: None,
@@ -54,36 +88,5 @@ fn main() -> ExitCode {
             shards,
         },
         memory_bytes: 1 << 30,
-    };
-    let process = Process::new(options);
-    let uring_options = uring::Options {
-        signals: true,
-        ..Default::default()
-    };
-    let served = uring::run(
-        uring::ShardPlacement::first(shards),
-        uring_options,
-        move |env, index| {
-            let process: Arc<Process<uring::UringEnv>> = process.clone();
-            async move {
-                let stop = env.stop().requested();
-                let served = serve(env.clone(), index, process, stop).await;
-                if served.is_err() {
-                    env.stop().request();
-                }
-                served
-            }
-        },
-    );
-    match served.map(|shards| shards.into_iter().collect::<Result<Vec<()>, _>>()) {
-        Ok(Ok(_)) => ExitCode::SUCCESS,
-        Ok(Err(error)) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -25,6 +25,7 @@ pub mod limits;
 mod memory;
 pub mod route;
 
+pub use self::dispatch::{Authorization, authorization};
 pub use self::memory::Memory;
 
 use self::catalog::Catalog;
