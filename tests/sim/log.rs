@@ -182,7 +182,7 @@ fn crash_everywhere(seed: u64, partitions: i32, rounds: i32, stride: u64) -> u64
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_crash_at_any_completion() {
-    let count = crash_everywhere(7, 4, 60, std::env::var("STRIDE").ok().and_then(|s| s.parse().ok()).unwrap_or(40));
+    let count = crash_everywhere(std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7), 4, std::env::var("ROUNDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60), std::env::var("STRIDE").ok().and_then(|s| s.parse().ok()).unwrap_or(40));
     eprintln!("completions {count}");
     assert!(count > 200, "{count} completions");
 }

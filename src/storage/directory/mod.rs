@@ -169,17 +169,23 @@ impl<E: Env> ShardDirectory<E> {
     }
 
     fn evict(&self) -> bool {
-        loop {
-            let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
-                return false;
-            };
-            if let Some(partition) = oldest.upgrade()
-                && partition.evict_oldest()
-            {
-                self.evictable.borrow_mut().push_back(Rc::downgrade(&partition));
-                return true;
+        let mut busy = None;
+        let evicted = loop {
+            let Some(oldest) = self.evictable.borrow_mut().pop_front() else { break false };
+            let Some(partition) = oldest.upgrade() else { continue };
+            match partition.evict_oldest() {
+                Some(true) => {
+                    self.evictable.borrow_mut().push_back(oldest);
+                    break true;
+                }
+                Some(false) => {}
+                None => busy = Some(oldest),
             }
+        };
+        if let Some(busy) = busy {
+            self.evictable.borrow_mut().push_front(busy);
         }
+        evicted
     }
 
     /// The partition may have chunks that are stored now.
@@ -197,6 +203,9 @@ impl<E: Env> ShardDirectory<E> {
 
     /// Waits until tail memory may be free again: added, stored or given back.
     pub async fn free_memory(&self) {
+        if self.evict() {
+            return;
+        }
         let changed = self.memory.changed().notified();
         self.settled.urge();
         self.wake.notify();

@@ -81,7 +81,7 @@ impl<E: Env> ShardDirectory<E> {
         let everything = checkpoint || self.settled.urged.replace(false);
         let appended = self.appended_bytes.get();
         let journaled = self.journal.written_bytes();
-        let journal_from = self.journal.next_sequence();
+        let journal_from = self.journal.undurable_sequence();
         self.settled.settled_at.set(appended);
         let members: Vec<Rc<Partition<E>>> = self
             .members()

@@ -40,6 +40,8 @@ pub struct JournalCorruption {
 /// The commits of one journal in order; the last one alone may be unconfirmed.
 #[derive(Debug, Default)]
 pub struct Scanned {
+    /// The sequence that the oldest file in use begins with, or would.
+    pub first_sequence: u64,
     pub commits: Vec<Commit>,
     pub corruption: Option<JournalCorruption>,
 }
@@ -52,15 +54,14 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
         .filter_map(|f| FileHeader::decode(&f.content).map(|h| (h, f)))
         .collect();
     used.sort_by_key(|(header, _)| header.file);
+    // Files below a gap were free, waiting to be used again.
+    let gap = used.windows(2).rposition(|pair| pair[0].0.file + 1 != pair[1].0.file);
+    used.drain(..gap.map_or(0, |gap| gap + 1));
     let mut scanned = Scanned::default();
     let mut chain: Option<Chain> = None;
     for (i, (header, file)) in used.iter().enumerate() {
         let mut walk = match &chain {
-            None => Chain {
-                sequence: first_sequence(header, file),
-                crc: None,
-                next: None,
-            },
+            None => Chain::beginning(header, file, &mut scanned),
             Some(before) => match before.continues_in(header) {
                 Ok(chain) => chain,
                 Err(expected) => return scanned.corrupt(file, 0, expected),
@@ -127,6 +128,11 @@ struct Chain {
 }
 
 impl Chain {
+    fn beginning(header: &FileHeader, file: &JournalFile, scanned: &mut Scanned) -> Self {
+        scanned.first_sequence = first_sequence(header, file);
+        Self { sequence: scanned.first_sequence, crc: None, next: None }
+    }
+
     fn continues_in(&self, header: &FileHeader) -> Result<Self, String> {
         match self.next {
             Some((file, salt)) if file == header.file && salt == header.salt => Ok(Self {

@@ -127,7 +127,8 @@ pub struct Journal<E: Env> {
     pool: Pool,
     current: RefCell<File<E>>,
     ready: RefCell<Option<File<E>>>,
-    free: RefCell<Vec<Used>>,
+    preparing: Cell<bool>,
+    free: RefCell<VecDeque<Used>>,
     used: RefCell<VecDeque<Used>>,
     position: Cell<u64>,
     sequence: Cell<u64>,
@@ -139,7 +140,8 @@ pub struct Journal<E: Env> {
     stopping: Cell<bool>,
     stopped: Notify,
     is_stopped: Cell<bool>,
-    commits: Cell<u64>,
+    /// The sequence of the newest durable commit.
+    durable: Cell<u64>,
     written: Cell<u64>,
 }
 
@@ -156,6 +158,7 @@ impl<E: Env> Journal<E> {
             pool,
             current: RefCell::new(first),
             ready: RefCell::default(),
+            preparing: Cell::new(false),
             free: RefCell::default(),
             used: RefCell::default(),
             position: Cell::new(BLOCK_BYTES as u64),
@@ -168,7 +171,7 @@ impl<E: Env> Journal<E> {
             stopping: Cell::new(false),
             stopped: Notify::default(),
             is_stopped: Cell::new(false),
-            commits: Cell::new(0),
+            durable: Cell::new(0),
             written: Cell::new(0),
         });
         env.spawn(Queue::Foreground, journal.clone().run());
@@ -255,14 +258,9 @@ impl<E: Env> Journal<E> {
         self.wake.notify();
     }
 
-    /// The sequence of the next commit to be built.
-    pub fn next_sequence(&self) -> u64 {
-        self.sequence.get()
-    }
-
-    /// Commits written, confirmations included.
-    pub fn commits(&self) -> u64 {
-        self.commits.get()
+    /// The sequence of the oldest commit that is not durable yet: in flight, or not even built.
+    pub fn undurable_sequence(&self) -> u64 {
+        self.durable.get() + 1
     }
 
     /// Bytes in files that a checkpoint could free or that are in use.
@@ -307,19 +305,16 @@ impl<E: Env> Journal<E> {
     fn prepare_next(self: &Rc<Self>) {
         let total: u64 = self.used_bytes() + self.free.borrow().iter().map(|u| u.bytes).sum::<u64>();
         let may_make = total + self.file_bytes() <= self.place.bytes_max || self.used.borrow().is_empty();
-        if self.ready.borrow().is_some() || self.stopping.get() {
+        if self.ready.borrow().is_some() || self.preparing.get() || self.stopping.get() {
             return;
         }
-        let recycled = self.free.borrow_mut().pop();
+        let recycled = self.free.borrow_mut().pop_front();
         if recycled.is_none() && !may_make {
             return;
         }
+        self.preparing.set(true);
         let journal = self.clone();
         self.env.spawn(Queue::Foreground, async move {
-            if journal.ready.borrow().is_some() {
-                journal.free.borrow_mut().extend(recycled);
-                return;
-            }
             let (number, salt) = {
                 let current = journal.current.borrow();
                 (current.number + 1, current.salt)
@@ -334,12 +329,10 @@ impl<E: Env> Journal<E> {
                 Err(error) => Err(error),
             };
             match made {
-                Ok(file) if file.number == journal.current.borrow().number + 1 => {
-                    *journal.ready.borrow_mut() = Some(file)
-                }
-                Ok(_) => {}
+                Ok(file) => *journal.ready.borrow_mut() = Some(file),
                 Err(error) => journal.fence("preparing a journal file", &error),
             }
+            journal.preparing.set(false);
             journal.file_ready.notify();
         });
     }
@@ -425,7 +418,7 @@ impl<E: Env> Journal<E> {
             (Ok(()), join_all(all).await)
         };
         flushed.into_iter().fold(written, |all, one| all.and(one))?;
-        self.commits.set(self.commits.get() + 1);
+        self.durable.set(self.sequence.get() - 1);
         if self.is_pressed() {
             self.pressed.notify();
         }

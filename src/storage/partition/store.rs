@@ -346,9 +346,10 @@ impl<E: Env> Partition<E> {
         });
     }
 
-    /// Gives the memory of the oldest chunk back, if its batches are all stored and indexed.
-    pub(in crate::storage) fn evict_oldest(&self) -> bool {
-        let mut log = self.log.borrow_mut();
+    /// Gives the memory of the oldest chunk back, if its batches are all stored and indexed. `None` while the log is in
+    /// use: its own append asks for the memory.
+    pub(in crate::storage) fn evict_oldest(&self) -> Option<bool> {
+        let mut log = self.log.try_borrow_mut().ok()?;
         let (segment, built) = (log.oldest_open().base, log.oldest_open().built);
         let evictable = log.tail.front().is_some_and(|chunk| {
             chunk.segment < segment
@@ -356,6 +357,6 @@ impl<E: Env> Partition<E> {
                     && chunk.capacity_end() <= built.position
                     && chunk.end() == chunk.capacity_end())
         });
-        evictable && log.tail.pop_front().is_some()
+        Some(evictable && log.tail.pop_front().is_some())
     }
 }

@@ -106,7 +106,7 @@ impl Evidence {
         Ok(())
     }
 
-    /// Reads the newest good checkpoint of each shard of the governing start, and its journal.
+    /// Reads the newest good checkpoint of each shard of the governing start, and the journals.
     pub async fn read_shards<E: Env>(
         &mut self,
         env: &E,
@@ -123,12 +123,13 @@ impl Evidence {
                 OwnFile::Base { .. } => {}
             }
         }
+        let mut needed = BTreeMap::new();
         for (shard, mut numbers) in checkpoints {
             numbers.sort_unstable();
-            self.read_checkpoint(env, path, start, shard, &numbers).await?;
+            needed.insert(shard, self.read_checkpoint(env, path, start, shard, &numbers).await?);
         }
-        for names in journals.into_values() {
-            self.read_journal(env, path, names).await?;
+        for (shard, names) in journals {
+            self.read_journal(env, path, names, needed.get(&shard).copied().unwrap_or(1)).await?;
         }
         Ok(())
     }
@@ -140,7 +141,7 @@ impl Evidence {
         start: u64,
         shard: u64,
         numbers: &[u64],
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         for &number in numbers.iter().rev() {
             let file = path.join(shard_name(start, shard as usize, number));
             let content = read_file(env, &file, CHECKPOINT_BYTES_MAX).await?;
@@ -149,7 +150,7 @@ impl Evidence {
                     .partitions
                     .into_values()
                     .for_each(|state| self.add_state(state));
-                return Ok(());
+                return Ok(checkpoint.journal_from);
             }
             tracing::error!(file = %file.display(), "a checkpoint does not verify: the one before it is used");
         }
@@ -159,7 +160,14 @@ impl Evidence {
         )))
     }
 
-    async fn read_journal<E: Env>(&mut self, env: &E, path: &Path, names: Vec<String>) -> io::Result<()> {
+    /// `needed` is the sequence of the first commit that the shard's checkpoint builds on.
+    async fn read_journal<E: Env>(
+        &mut self,
+        env: &E,
+        path: &Path,
+        names: Vec<String>,
+        needed: u64,
+    ) -> io::Result<()> {
         let mut files = Vec::new();
         for name in names {
             let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
@@ -179,6 +187,10 @@ impl Evidence {
                 file.display(),
                 damage.expected
             )));
+        }
+        if scanned.first_sequence > needed {
+            let found = scanned.first_sequence;
+            return Err(corrupt(format!("{}: the journal begins with commit {found}, commit {needed} is needed", path.display())));
         }
         let last = scanned.commits.len();
         for (i, commit) in scanned.commits.into_iter().enumerate() {
