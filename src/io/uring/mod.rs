@@ -64,16 +64,25 @@ use tasks::{Panic, Tasks};
 use workers::{Call, Workers};
 
 /// Every queue has a latency class: a wake-up from another thread into a queue without one may wait for 100 ms.
-const FOREGROUND_LATENCY: Duration = Duration::from_millis(1);
+const FOREGROUND_LATENCY: Duration = Duration::from_millis(5);
 const BACKGROUND_LATENCY: Duration = Duration::from_millis(10);
 const FOREGROUND_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 100;
 
+/// The longest sleep of an executor. glommio 0.9 parks with runnable tasks when its preemption timer (or the eventfd of a
+/// wake-up it has taken already) fires after it polled and before it ran the first task; a pending timer ends that sleep.
+const SLEEP_MAX: Duration = Duration::from_millis(5);
+
 /// Random words fetched from the kernel at a time.
 const RANDOM_WORDS: usize = 32;
 
-/// The task that drives a ring; its end is the ring's.
-type Driver = Task<io::Result<()>>;
+/// The tasks that every shard has.
+struct Driver {
+    /// Drives the ring; its end is the ring's.
+    drive: Task<io::Result<()>>,
+    /// See `SLEEP_MAX`.
+    waker: Task<()>,
+}
 
 /// A shard's handle to the real world.
 #[derive(Clone)]
@@ -110,7 +119,16 @@ impl UringEnv {
             }
             driven
         };
-        let driver = glommio::spawn_local_into(drive, foreground).map_err(|e| io::Error::other(e.to_string()))?;
+        let wake = async {
+            loop {
+                Timer::new(SLEEP_MAX).await;
+            }
+        };
+        let no_queue = |error: glommio::GlommioError<()>| io::Error::other(error.to_string());
+        let driver = Driver {
+            waker: glommio::spawn_local_into(wake, foreground).map_err(no_queue)?,
+            drive: glommio::spawn_local_into(drive, foreground).map_err(no_queue)?,
+        };
         let env = Self(Rc::new(Shard {
             core,
             tasks,
@@ -136,7 +154,9 @@ impl UringEnv {
     async fn finish(&self, driver: Driver) -> io::Result<()> {
         self.0.tasks.end().await;
         self.0.core.drain();
-        driver.await?;
+        let driven = driver.drive.await;
+        driver.waker.cancel().await;
+        driven?;
         let closed = self.0.core.close();
         self.0.held.borrow_mut().clear();
         closed
