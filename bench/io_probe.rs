@@ -145,6 +145,9 @@ fn writes(directory: PathBuf, count: u64) -> std::io::Result<()> {
                 );
                 write_phase(&env, &file, bytes, durability, depth, count).await?;
             }
+            println!("{} ns: control, writes that grow the file", env.now().0);
+            env.truncate(&file, 0).await?;
+            write_phase(&env, &file, WRITE_BYTES, Durability::Cached, 1, 100).await?;
             println!("{} ns: end, {:?}", env.now().0, env.ring_counters());
             drop(file);
             env.unlink(&path).await?;
