@@ -7,7 +7,7 @@ use ringtail::broker::Endpoint;
 use ringtail::broker::limits::Limits;
 use ringtail::io::uring;
 use ringtail::shard::{ListenOn, Process, ProcessOptions, serve};
-use ringtail::storage::StoreOptions;
+use ringtail::storage::{LogDirectory, StoreOptions};
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -76,14 +76,15 @@ fn options(port: u16, shards: usize) -> ProcessOptions {
             ..Limits::default()
         },
         store: StoreOptions {
-            directories: vec!["ringtail-data".into()],
+            directories: vec![LogDirectory {
+                path: "ringtail-data".into(),
+                id: [1; 16],
+            }],
             arena_directory: "/dev/shm".into(),
             memory_bytes: 0,
             journal_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
             producer_expiration_ms: 86_400_000,
-            cluster_id: String::new(),
-            node_id: 1,
             shard: 0,
             shards,
         },

@@ -34,7 +34,7 @@ use crate::broker::limits::{ConnectionCounts, Limits};
 use crate::broker::route::{CONTROLLER_SHARD, Envelope, Local, Router};
 use crate::broker::{Broker, Endpoint, Memory};
 use crate::io::{Env, Queue};
-use crate::storage::{StorageError, Store, StoreOptions};
+use crate::storage::{Recovered, StorageError, Store, StoreOptions, recover};
 
 /// Messages that wait in a shard's inbox at most; senders wait beyond.
 const INBOX_BOUND: usize = 1024;
@@ -192,31 +192,32 @@ async fn open<E: Env>(
     receiver: &mut Receiver<Envelope<E>>,
     early: &mut VecDeque<Envelope<E>>,
 ) -> Result<Rc<Shard<E>>, ServeError> {
-    let controller = match index {
-        CONTROLLER_SHARD => Some(Rc::new(Controller::open(&env, &process).await?)),
-        _ => None,
-    };
-    let cluster_id = match &controller {
-        Some(controller) => {
+    let (controller, recovered) = match index {
+        CONTROLLER_SHARD => {
+            let controller = Controller::open(&env, &process).await?;
+            for directory in &process.store.directories {
+                let _ = env.create_directory(&directory.path).await;
+            }
+            let recovered = recover(&env, &process.store.directories, &process.store.arena_directory).await?;
             for inbox in process.inboxes.iter().skip(1) {
                 let begin = Envelope::Begin {
                     cluster_id: controller.cluster_id(),
+                    recovered: recovered.clone(),
                 };
                 inbox.send(begin).await.map_err(|_| ServeError::Abandoned)?;
             }
-            controller.cluster_id()
+            (Some(Rc::new(controller)), recovered)
         }
-        None => await_begin(receiver, early).await?,
+        _ => (None, await_begin(receiver, early).await?),
     };
     let memory_bytes = process.memory_bytes / process.shards as u64;
     let options = StoreOptions {
-        cluster_id: cluster_id.to_string(),
         memory_bytes: memory_bytes / 2,
         shard: index,
         shards: process.shards,
         ..process.store.clone()
     };
-    let store = Store::open(env.clone(), options).await?;
+    let store = Store::open(env.clone(), options, recovered).await?;
     let memory = Memory::new(memory_bytes / 4);
     let local = Local::new(env.clone(), store, memory.responses().clone());
     let router = Router::new(index, process.inboxes.clone(), local);
@@ -238,12 +239,12 @@ async fn open<E: Env>(
 async fn await_begin<E: Env>(
     receiver: &mut Receiver<Envelope<E>>,
     early: &mut VecDeque<Envelope<E>>,
-) -> Result<Arc<str>, ServeError> {
+) -> Result<Arc<Recovered>, ServeError> {
     if !receiver.receive_all(early).await {
         return Err(ServeError::Abandoned);
     }
     match early.pop_front() {
-        Some(Envelope::Begin { cluster_id }) => Ok(cluster_id),
+        Some(Envelope::Begin { recovered, .. }) => Ok(recovered),
         _ => Err(ServeError::Abandoned),
     }
 }

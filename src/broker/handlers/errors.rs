@@ -16,6 +16,7 @@ impl From<&PartitionError> for ErrorCode {
             PartitionError::Append(error) => match error {
                 AppendError::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
                 AppendError::StaleProducerEpoch => ErrorCode::InvalidProducerEpoch,
+                AppendError::Invalid => ErrorCode::CorruptMessage,
                 AppendError::TooLargeForSegment => ErrorCode::RecordListTooLarge,
                 AppendError::Closed => ErrorCode::NotLeaderOrFollower,
                 AppendError::Offline | AppendError::Full => ErrorCode::KafkaStorageError,

@@ -28,7 +28,7 @@ use super::control::{Change, Command, CommandResult};
 use super::limits::Counted;
 use crate::base::ids::PartitionId;
 use crate::io::Env;
-use crate::storage::{AppendError, Appended, LogSlice, ReadError, TimedOffset};
+use crate::storage::{AppendError, Appended, LogSlice, ReadError, Recovered, TimedOffset};
 
 /// The shard that owns a partition: partitions of one topic go round, beginning anywhere.
 pub fn owner(id: PartitionId, shards: usize) -> usize {
@@ -65,6 +65,7 @@ pub enum Envelope<E: Env> {
     /// The controller's shard knows the cluster: open the store.
     Begin {
         cluster_id: Arc<str>,
+        recovered: Arc<Recovered>,
     },
     /// Every shard has its partitions open: listen.
     Serve {
