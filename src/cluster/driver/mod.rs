@@ -1,0 +1,12 @@
+//! The shell of the cluster's state: the metadata log's file, the one controller, the directories at start.
+
+mod metadata_log;
+mod controller;
+mod start;
+
+pub use controller::{ClusterError, Controller, Publish, random_topic_id};
+pub use metadata_log::{LogError, MetadataLog, metadata_log_path};
+pub use start::{Directory, DirectoryState, Opened, StartError, open_cluster};
+
+#[cfg(test)]
+mod tests;
