@@ -71,7 +71,8 @@ impl PartitionState {
             epochs: Epochs::decode(fields)?,
             producers: Producers::decode(fields)?,
         };
-        let sound = state.stored % BLOCK_BYTES as u64 == 0
+        // Only the end of a segment that is over is stored to an uneven position, and nothing follows it.
+        let sound = (state.stored % BLOCK_BYTES as u64 == 0 || state.tail.is_empty())
             && state.boundary.segment >= 0
             && state.boundary.offset >= state.boundary.segment
             && state.build.identity.base == state.boundary.segment

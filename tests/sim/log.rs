@@ -158,7 +158,8 @@ fn recover_and_check(seed: u64, image: &DiskImage, histories: &BTreeMap<i32, His
 fn crash_everywhere(seed: u64, partitions: i32, rounds: i32, stride: u64) -> u64 {
     let histories = Histories::default();
     let (moments, count) = moments(seed, Workload { partitions, rounds }, stride, histories, None);
-    for moment in &moments {
+    let only: Option<u64> = std::env::var("INDEX").ok().and_then(|s| s.parse().ok());
+    for moment in moments.iter().filter(|m| only.is_none_or(|o| o == m.index)) {
         let modes = [
             LossMode::LoseAll,
             LossMode::KeepAll,
