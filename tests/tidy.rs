@@ -338,7 +338,9 @@ fn holds(check: fn(&Source) -> Problems, rust_only: bool) {
     let tree = tree();
     // What flatc writes is checked at its schema; its `unsafe` stands behind the verifier.
     let is_generated = |source: &Source| source.path.ends_with("_generated.rs");
-    let checked = tree.iter().filter(|source| (source.is_rust() || !rust_only) && !is_generated(source));
+    let checked = tree
+        .iter()
+        .filter(|source| (source.is_rust() || !rust_only) && !is_generated(source));
     let problems: Vec<String> = checked.flat_map(check).collect();
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }

@@ -1,6 +1,6 @@
 //! Records to and from the FlatBuffers bytes of one commit.
 
-use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, VerifierOptions, WIPOffset};
+use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, UnionWIPOffset, Vector, VerifierOptions, WIPOffset};
 
 use crate::base::ids::TopicId;
 
@@ -52,37 +52,12 @@ fn encode_entry<'b>(b: &mut Builder<'b>, record: &Record) -> WIPOffset<fb::Entry
             name,
             partitions,
             configs,
-        } => {
-            let name = Some(b.create_string(name));
-            let partitions = Some(encode_ids(b, partitions));
-            let configs = Some(encode_configs(b, configs));
-            let args = fb::TopicCreatedArgs {
-                id: Some(&fb::Id::new(&id.0)),
-                name,
-                partitions,
-                configs,
-            };
-            (
-                fb::Record::TopicCreated,
-                fb::TopicCreated::create(b, &args).as_union_value(),
-            )
-        }
+        } => encode_topic_created(b, *id, name, partitions, configs),
         Record::PartitionsAdded {
             topic,
             first,
             partitions,
-        } => {
-            let partitions = Some(encode_ids(b, partitions));
-            let args = fb::PartitionsAddedArgs {
-                topic: Some(&fb::Id::new(&topic.0)),
-                first: *first,
-                partitions,
-            };
-            (
-                fb::Record::PartitionsAdded,
-                fb::PartitionsAdded::create(b, &args).as_union_value(),
-            )
-        }
+        } => encode_partitions_added(b, *topic, *first, partitions),
         Record::TopicDeleted { topic } => {
             let args = fb::TopicDeletedArgs {
                 topic: Some(&fb::Id::new(&topic.0)),
@@ -92,28 +67,8 @@ fn encode_entry<'b>(b: &mut Builder<'b>, record: &Record) -> WIPOffset<fb::Entry
                 fb::TopicDeleted::create(b, &args).as_union_value(),
             )
         }
-        Record::TopicConfigsSet { topic, configs } => {
-            let configs = Some(encode_configs(b, configs));
-            let args = fb::TopicConfigsSetArgs {
-                topic: Some(&fb::Id::new(&topic.0)),
-                configs,
-            };
-            (
-                fb::Record::TopicConfigsSet,
-                fb::TopicConfigsSet::create(b, &args).as_union_value(),
-            )
-        }
-        Record::BrokerConfigsSet { node_id, configs } => {
-            let configs = Some(encode_configs(b, configs));
-            let args = fb::BrokerConfigsSetArgs {
-                node_id: node_id.unwrap_or(-1),
-                configs,
-            };
-            (
-                fb::Record::BrokerConfigsSet,
-                fb::BrokerConfigsSet::create(b, &args).as_union_value(),
-            )
-        }
+        Record::TopicConfigsSet { topic, configs } => encode_topic_configs(b, *topic, configs),
+        Record::BrokerConfigsSet { node_id, configs } => encode_broker_configs(b, *node_id, configs),
         Record::ProducerIdsAllocated { end } => {
             let args = fb::ProducerIdsAllocatedArgs { end: *end };
             (
@@ -128,6 +83,68 @@ fn encode_entry<'b>(b: &mut Builder<'b>, record: &Record) -> WIPOffset<fb::Entry
             record_type,
             record: Some(record),
         },
+    )
+}
+
+/// A union's member and where it is.
+type Member = (fb::Record, WIPOffset<UnionWIPOffset>);
+
+fn encode_topic_created(
+    b: &mut Builder<'_>,
+    id: TopicId,
+    name: &str,
+    partitions: &[DirectoryId],
+    configs: &Configs,
+) -> Member {
+    let name = Some(b.create_string(name));
+    let partitions = Some(encode_ids(b, partitions));
+    let configs = Some(encode_configs(b, configs));
+    let args = fb::TopicCreatedArgs {
+        id: Some(&fb::Id::new(&id.0)),
+        name,
+        partitions,
+        configs,
+    };
+    (
+        fb::Record::TopicCreated,
+        fb::TopicCreated::create(b, &args).as_union_value(),
+    )
+}
+
+fn encode_partitions_added(b: &mut Builder<'_>, topic: TopicId, first: i32, partitions: &[DirectoryId]) -> Member {
+    let partitions = Some(encode_ids(b, partitions));
+    let args = fb::PartitionsAddedArgs {
+        topic: Some(&fb::Id::new(&topic.0)),
+        first,
+        partitions,
+    };
+    (
+        fb::Record::PartitionsAdded,
+        fb::PartitionsAdded::create(b, &args).as_union_value(),
+    )
+}
+
+fn encode_topic_configs(b: &mut Builder<'_>, topic: TopicId, configs: &Configs) -> Member {
+    let configs = Some(encode_configs(b, configs));
+    let args = fb::TopicConfigsSetArgs {
+        topic: Some(&fb::Id::new(&topic.0)),
+        configs,
+    };
+    (
+        fb::Record::TopicConfigsSet,
+        fb::TopicConfigsSet::create(b, &args).as_union_value(),
+    )
+}
+
+fn encode_broker_configs(b: &mut Builder<'_>, node_id: Option<i32>, configs: &Configs) -> Member {
+    let configs = Some(encode_configs(b, configs));
+    let args = fb::BrokerConfigsSetArgs {
+        node_id: node_id.unwrap_or(-1),
+        configs,
+    };
+    (
+        fb::Record::BrokerConfigsSet,
+        fb::BrokerConfigsSet::create(b, &args).as_union_value(),
     )
 }
 

@@ -57,13 +57,13 @@ struct Endpoint {
     port: u16,
 }
 
+/// Listeners, what is advertised, and the names of those left out.
+type Parsed = (Vec<Listener>, Vec<AdvertisedListener>, Vec<String>);
+
 /// Listeners and what is advertised, from `listeners`, `advertised.listeners`, `listener.security.protocol.map` and
 /// `controller.listener.names`. `host_name` stands for a wildcard address in what is advertised. The third part are
 /// listeners that were left out.
-pub(super) fn listeners(
-    settings: &Settings,
-    host_name: &str,
-) -> Result<(Vec<Listener>, Vec<AdvertisedListener>, Vec<String>), ConfigError> {
+pub(super) fn listeners(settings: &Settings, host_name: &str) -> Result<Parsed, ConfigError> {
     let controllers: Vec<String> = settings
         .list("controller.listener.names")
         .into_iter()
@@ -250,7 +250,7 @@ mod tests {
     use crate::config::broker_row;
     use crate::config::settings::Origin;
 
-    fn parse(pairs: &[(&str, &str)]) -> Result<(Vec<Listener>, Vec<AdvertisedListener>, Vec<String>), String> {
+    fn parse(pairs: &[(&str, &str)]) -> Result<Parsed, String> {
         let mut settings = Settings::default();
         for (key, value) in pairs {
             settings.put(broker_row(key).unwrap(), value, Origin::Argument).unwrap();

@@ -35,3 +35,6 @@ pub use settings::{Origin, Settings, Source, Synonym};
 pub use topic::{CompressionType, Durability, TimestampType, TopicConfigError, TopicOptions};
 pub use topic::{check_topic_config, check_topic_configs, topic_config_warnings};
 pub use topic_rows::{TopicRow, topic_row, topic_rows};
+
+#[cfg(test)]
+mod tests;

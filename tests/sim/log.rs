@@ -11,7 +11,10 @@ use ringtail::storage::{DurabilityClass, LogOptions, Partition, Store};
 use crate::model::{Histories, History, batch, check, log_options, open, payload, read_all, spec};
 
 fn options() -> Options {
-    Options { hosts: 1, ..Options::default() }
+    Options {
+        hosts: 1,
+        ..Options::default()
+    }
 }
 
 #[test]
@@ -20,7 +23,10 @@ fn batches_are_read_back_and_outlive_a_clean_restart() {
         let world = World::new(1, options());
         let history = world.block_on(0, move |env| async move {
             let store = open(&env).await;
-            let partition = store.open_partition(spec(0, log_options(durability, 100_000))).await.expect("opens");
+            let partition = store
+                .open_partition(spec(0, log_options(durability, 100_000)))
+                .await
+                .expect("opens");
             let mut history = History::default();
             for sequence in 0..200 {
                 let bytes = batch(1, sequence, &payload(0, sequence, 10 + (sequence as usize * 37) % 3000));
@@ -35,10 +41,16 @@ fn batches_are_read_back_and_outlive_a_clean_restart() {
         });
         world.block_on(0, move |env| async move {
             let store = open(&env).await;
-            let partition = store.open_partition(spec(0, log_options(durability, 100_000))).await.expect("opens");
+            let partition = store
+                .open_partition(spec(0, log_options(durability, 100_000)))
+                .await
+                .expect("opens");
             assert_eq!(partition.high_watermark(), 200);
             check(0, &history, &partition).await;
-            let again = partition.append(history.sent[&199].clone()).await.expect("a duplicate is answered");
+            let again = partition
+                .append(history.sent[&199].clone())
+                .await
+                .expect("a duplicate is answered");
             assert_eq!(again.base_offset, 199);
             let next = partition.append(batch(1, 200, b"next")).await.expect("appended");
             assert_eq!(next.base_offset, 200);
@@ -54,7 +66,11 @@ struct Workload {
 }
 
 fn class_of(index: i32) -> LogOptions {
-    let durability = if index % 4 == 3 { DurabilityClass::Written } else { DurabilityClass::Flushed };
+    let durability = if index % 4 == 3 {
+        DurabilityClass::Written
+    } else {
+        DurabilityClass::Flushed
+    };
     log_options(durability, 600_000)
 }
 
@@ -67,15 +83,38 @@ fn size_of(index: i32, sequence: i32) -> usize {
     }
 }
 
-async fn produce(env: SimEnv, partition: Rc<Partition<SimEnv>>, index: i32, from: i32, rounds: i32, histories: Histories) {
+async fn produce(
+    env: SimEnv,
+    partition: Rc<Partition<SimEnv>>,
+    index: i32,
+    from: i32,
+    rounds: i32,
+    histories: Histories,
+) {
     let mut pending = Vec::new();
     for sequence in from..from + rounds {
-        let bytes = batch(i64::from(index), sequence, &payload(index, sequence, size_of(index, sequence)));
-        histories.borrow_mut().entry(index).or_default().sent.insert(sequence, bytes.clone());
+        let bytes = batch(
+            i64::from(index),
+            sequence,
+            &payload(index, sequence, size_of(index, sequence)),
+        );
+        histories
+            .borrow_mut()
+            .entry(index)
+            .or_default()
+            .sent
+            .insert(sequence, bytes.clone());
         let (partition, histories) = (partition.clone(), histories.clone());
         pending.push(async move {
-            let Ok(appended) = partition.append(bytes).await else { return };
-            histories.borrow_mut().entry(index).or_default().acked.insert(sequence, appended.base_offset);
+            let Ok(appended) = partition.append(bytes).await else {
+                return;
+            };
+            histories
+                .borrow_mut()
+                .entry(index)
+                .or_default()
+                .acked
+                .insert(sequence, appended.base_offset);
         });
         if pending.len() == 4 {
             ringtail::base::sync::join_all(std::mem::take(&mut pending)).await;
@@ -90,7 +129,14 @@ impl Workload {
         let mut producers = Vec::new();
         for index in 0..self.partitions {
             let partition = store.open_partition(spec(index, class_of(index))).await.expect("opens");
-            producers.push(produce(env.clone(), partition, index, from, self.rounds, histories.clone()));
+            producers.push(produce(
+                env.clone(),
+                partition,
+                index,
+                from,
+                self.rounds,
+                histories.clone(),
+            ));
         }
         ringtail::base::sync::join_all(producers).await;
     }
@@ -104,7 +150,13 @@ struct Moment {
 }
 
 /// Runs the workload and keeps the disk at every `stride`-th completion.
-fn moments(seed: u64, workload: Workload, stride: u64, histories: Histories, start: Option<&DiskImage>) -> (Vec<Moment>, u64) {
+fn moments(
+    seed: u64,
+    workload: Workload,
+    stride: u64,
+    histories: Histories,
+    start: Option<&DiskImage>,
+) -> (Vec<Moment>, u64) {
     let mut world = World::new(seed, options());
     if let Some(image) = start {
         world = world.with_disk(0, image);
@@ -114,7 +166,11 @@ fn moments(seed: u64, workload: Workload, stride: u64, histories: Histories, sta
     world.on_each_completion(move |world, index| {
         if index % stride == seed % stride {
             let histories = seen.borrow().clone();
-            keep.borrow_mut().push(Moment { index, image: world.disk_image(0), histories });
+            keep.borrow_mut().push(Moment {
+                index,
+                image: world.disk_image(0),
+                histories,
+            });
         }
     });
     world.block_on(0, move |env| async move {
@@ -124,7 +180,10 @@ fn moments(seed: u64, workload: Workload, stride: u64, histories: Histories, sta
     });
     let count = world.completions();
     drop(world);
-    let moments = Rc::try_unwrap(kept).map_err(|_| "the world is gone").expect("only holder").into_inner();
+    let moments = Rc::try_unwrap(kept)
+        .map_err(|_| "the world is gone")
+        .expect("only holder")
+        .into_inner();
     (moments, count)
 }
 
@@ -144,11 +203,17 @@ fn recover_and_check(seed: u64, image: &DiskImage, histories: &BTreeMap<i32, His
             }
             check(*index, &history, &partition).await;
             if let Some((sequence, offset)) = history.acked.last_key_value() {
-                let again = partition.append(history.sent[sequence].clone()).await.expect("a duplicate is answered");
+                let again = partition
+                    .append(history.sent[sequence].clone())
+                    .await
+                    .expect("a duplicate is answered");
                 assert_eq!(again.base_offset, *offset);
             }
             let end = partition.high_watermark();
-            let next = partition.append(batch(1000, 0, b"after the crash")).await.expect("appended");
+            let next = partition
+                .append(batch(1000, 0, b"after the crash"))
+                .await
+                .expect("appended");
             assert_eq!(next.base_offset, end);
             assert_eq!(read_all(&partition).await.last().map(|(offset, _)| *offset), Some(end));
         }
@@ -176,14 +241,24 @@ fn crash_everywhere(seed: u64, partitions: i32, rounds: i32, stride: u64) -> u64
             recover_and_check(seed, &image, &moment.histories, true);
         }
         eprintln!("seed {seed} index {} kill", moment.index);
-        recover_and_check(seed, &moment.image.after_kill(seed ^ moment.index), &moment.histories, false);
+        recover_and_check(
+            seed,
+            &moment.image.after_kill(seed ^ moment.index),
+            &moment.histories,
+            false,
+        );
     }
     count
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_crash_at_any_completion() {
-    let count = crash_everywhere(std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7), 4, std::env::var("ROUNDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60), std::env::var("STRIDE").ok().and_then(|s| s.parse().ok()).unwrap_or(40));
+    let count = crash_everywhere(
+        std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7),
+        4,
+        std::env::var("ROUNDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60),
+        std::env::var("STRIDE").ok().and_then(|s| s.parse().ok()).unwrap_or(40),
+    );
     eprintln!("completions {count}");
     assert!(count > 200, "{count} completions");
 }

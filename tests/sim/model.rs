@@ -17,12 +17,18 @@ pub const DATA: &str = "/data";
 pub const MEMORY: &str = "/dev/shm";
 
 pub fn partition_id(index: i32) -> PartitionId {
-    PartitionId { topic: TopicId([5; 16]), index }
+    PartitionId {
+        topic: TopicId([5; 16]),
+        index,
+    }
 }
 
 pub fn store_options(shard: usize) -> StoreOptions {
     StoreOptions {
-        directories: vec![LogDirectory { path: PathBuf::from(DATA), id: [9; 16] }],
+        directories: vec![LogDirectory {
+            path: PathBuf::from(DATA),
+            id: [9; 16],
+        }],
         arena_directory: PathBuf::from(MEMORY),
         memory_bytes: 16 << 20,
         journal_bytes: 4 << 20,
@@ -34,25 +40,44 @@ pub fn store_options(shard: usize) -> StoreOptions {
 }
 
 pub fn log_options(durability: DurabilityClass, segment_bytes: u64) -> LogOptions {
-    LogOptions { durability, segment_bytes, ..LogOptions::default() }
+    LogOptions {
+        durability,
+        segment_bytes,
+        ..LogOptions::default()
+    }
 }
 
 pub fn spec(index: i32, options: LogOptions) -> PartitionSpec {
-    PartitionSpec { id: partition_id(index), topic_name: "topic".into(), directory: 0, options }
+    PartitionSpec {
+        id: partition_id(index),
+        topic_name: "topic".into(),
+        directory: 0,
+        options,
+    }
 }
 
 /// Recovers the directories and opens the store of the only shard.
 pub async fn open(env: &SimEnv) -> Rc<Store<SimEnv>> {
     let options = store_options(0);
-    let recovered: std::sync::Arc<Recovered> =
-        recover(env, &options.directories, Path::new(MEMORY)).await.expect("recovery succeeds");
-    Store::open(env.clone(), options, recovered).await.expect("the store opens")
+    let recovered: std::sync::Arc<Recovered> = recover(env, &options.directories, Path::new(MEMORY))
+        .await
+        .expect("recovery succeeds");
+    Store::open(env.clone(), options, recovered)
+        .await
+        .expect("the store opens")
 }
 
 /// A batch of one producer: `payload` as the value of its only record.
 pub fn batch(producer_id: i64, sequence: i32, payload: &[u8]) -> Bytes {
-    let mut builder = BatchBuilder::new(BatchOptions { producer_id, producer_epoch: 0, base_sequence: sequence, ..BatchOptions::default() });
-    builder.push(1_700_000_000_000 + i64::from(sequence), None, Some(payload), &[]).expect("a small record");
+    let mut builder = BatchBuilder::new(BatchOptions {
+        producer_id,
+        producer_epoch: 0,
+        base_sequence: sequence,
+        ..BatchOptions::default()
+    });
+    builder
+        .push(1_700_000_000_000 + i64::from(sequence), None, Some(payload), &[])
+        .expect("a small record");
     Bytes::copy_from_slice(builder.finish().expect("a batch"))
 }
 
@@ -61,7 +86,9 @@ pub fn payload(index: i32, sequence: i32, bytes: usize) -> Vec<u8> {
     let mut payload = format!("{index}/{sequence}/").into_bytes();
     let mut state = (index as u64) << 32 | sequence as u64;
     while payload.len() < bytes {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         payload.push((state >> 56) as u8);
     }
     payload
@@ -83,7 +110,10 @@ pub async fn read_all(partition: &Rc<Partition<SimEnv>>) -> Vec<(i64, Bytes)> {
     let mut offset = partition.ends().log_start;
     let mut found = Vec::new();
     while offset < partition.high_watermark() {
-        let slice = partition.read(offset, 300_000, true).await.expect("stored batches are readable");
+        let slice = partition
+            .read(offset, 300_000, true)
+            .await
+            .expect("stored batches are readable");
         let bytes = Bytes::from(slice.pieces.concat());
         assert_eq!(bytes.len(), slice.bytes);
         assert!(!bytes.is_empty(), "nothing at {offset} below the high watermark");
@@ -109,14 +139,26 @@ pub async fn check(index: i32, history: &History, partition: &Rc<Partition<SimEn
     for (offset, bytes) in &found {
         let header = BatchHeader::parse(bytes).expect("parsed before");
         let sequence = header.base_sequence();
-        let sent = history.sent.get(&sequence).unwrap_or_else(|| panic!("{index}/{sequence} was never sent"));
+        let sent = history
+            .sent
+            .get(&sequence)
+            .unwrap_or_else(|| panic!("{index}/{sequence} was never sent"));
         assert_eq!(bytes[16..], sent[16..], "{index}/{sequence} changed");
-        assert_eq!(by_sequence.insert(sequence, *offset), None, "{index}/{sequence} is there twice");
+        assert_eq!(
+            by_sequence.insert(sequence, *offset),
+            None,
+            "{index}/{sequence} is there twice"
+        );
     }
     let log_start = partition.ends().log_start;
     for (sequence, offset) in &history.acked {
         if *offset >= log_start {
-            assert_eq!(by_sequence.get(sequence), Some(offset), "{index}/{sequence} acknowledged at {offset}, end {:?}", partition.ends());
+            assert_eq!(
+                by_sequence.get(sequence),
+                Some(offset),
+                "{index}/{sequence} acknowledged at {offset}, end {:?}",
+                partition.ends()
+            );
         }
     }
 }

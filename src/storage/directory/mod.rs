@@ -171,7 +171,9 @@ impl<E: Env> ShardDirectory<E> {
     fn evict(&self) -> bool {
         let mut busy = None;
         let evicted = loop {
-            let Some(oldest) = self.evictable.borrow_mut().pop_front() else { break false };
+            let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
+                break false;
+            };
             let Some(partition) = oldest.upgrade() else { continue };
             match partition.evict_oldest() {
                 Some(true) => {

@@ -130,7 +130,11 @@ struct Chain {
 impl Chain {
     fn beginning(header: &FileHeader, file: &JournalFile, scanned: &mut Scanned) -> Self {
         scanned.first_sequence = first_sequence(header, file);
-        Self { sequence: scanned.first_sequence, crc: None, next: None }
+        Self {
+            sequence: scanned.first_sequence,
+            crc: None,
+            next: None,
+        }
     }
 
     fn continues_in(&self, header: &FileHeader) -> Result<Self, String> {

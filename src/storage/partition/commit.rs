@@ -53,8 +53,17 @@ impl<E: Env> Partition<E> {
         }
         if end > direct_end {
             let payload = commit.payload(&log.tail.slices(segment, direct_end, end));
-            let at = Range { segment, position: direct_end, bytes: (end - direct_end) as u32, next_offset };
-            commit.row(&Row::Append { owner: self.owner, at, payload });
+            let at = Range {
+                segment,
+                position: direct_end,
+                bytes: (end - direct_end) as u32,
+                next_offset,
+            };
+            commit.row(&Row::Append {
+                owner: self.owner,
+                at,
+                payload,
+            });
         }
         true
     }
@@ -71,11 +80,24 @@ impl<E: Env> Partition<E> {
         let Cursor { segment, position, .. } = from;
         let slices = log.tail.slices(segment, position, end);
         let crc = slices.iter().fold(0, |crc, piece| crc32c::crc32c_append(crc, piece));
-        let at = Range { segment, position, bytes: (end - position) as u32, next_offset };
-        commit.row(&Row::Extent { owner: self.owner, at, crc });
+        let at = Range {
+            segment,
+            position,
+            bytes: (end - position) as u32,
+            next_offset,
+        };
+        commit.row(&Row::Extent {
+            owner: self.owner,
+            at,
+            crc,
+        });
         let partition = self.clone();
         commit.beside(Box::pin(async move {
-            let target = Cursor { segment, position: end, offset: 0 };
+            let target = Cursor {
+                segment,
+                position: end,
+                offset: 0,
+            };
             let stored = partition.store_to(target, Durability::Device).await;
             stored.map_err(|()| io::Error::other("a segment write failed"))
         }));

@@ -129,7 +129,8 @@ impl Evidence {
             needed.insert(shard, self.read_checkpoint(env, path, start, shard, &numbers).await?);
         }
         for (shard, names) in journals {
-            self.read_journal(env, path, names, needed.get(&shard).copied().unwrap_or(1)).await?;
+            self.read_journal(env, path, names, needed.get(&shard).copied().unwrap_or(1))
+                .await?;
         }
         Ok(())
     }
@@ -161,13 +162,7 @@ impl Evidence {
     }
 
     /// `needed` is the sequence of the first commit that the shard's checkpoint builds on.
-    async fn read_journal<E: Env>(
-        &mut self,
-        env: &E,
-        path: &Path,
-        names: Vec<String>,
-        needed: u64,
-    ) -> io::Result<()> {
+    async fn read_journal<E: Env>(&mut self, env: &E, path: &Path, names: Vec<String>, needed: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for name in names {
             let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
@@ -190,7 +185,10 @@ impl Evidence {
         }
         if scanned.first_sequence > needed {
             let found = scanned.first_sequence;
-            return Err(corrupt(format!("{}: the journal begins with commit {found}, commit {needed} is needed", path.display())));
+            return Err(corrupt(format!(
+                "{}: the journal begins with commit {found}, commit {needed} is needed",
+                path.display()
+            )));
         }
         let last = scanned.commits.len();
         for (i, commit) in scanned.commits.into_iter().enumerate() {
