@@ -1,1 +1,57 @@
-//! (being built)
+//! The `ringtail` command: starts a broker, and the client commands that work against any Kafka broker.
+//!
+//! Results go to standard output, readable or with `--json` for programs; what happens meanwhile goes to standard error.
+//! Every failure is one line and an exit code (`failure::ExitReason`, shown by `ringtail help`).
+//!
+//! Invariants
+//! 1. A command that failed never exits with 0, nor prints a result that looks whole (`run` is the only place that exits).
+//! 2. Standard output holds results only (`output::Output` is the one writer; logs and progress use standard error).
+//!
+//! Not for: what the commands do, which is `client`, `shard` and `storage`.
+
+pub mod json;
+
+mod consume;
+mod failure;
+mod format;
+mod lines;
+mod output;
+mod produce;
+mod session;
+mod table;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "ringtail", version, about = "A Kafka-compatible log broker for Linux", after_help = failure::EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Creates, lists, describes, changes and deletes topics.
+    Topic(topic::Topic),
+    /// Writes the lines of standard input to a topic.
+    Produce(produce::Produce),
+    /// Prints the records of a topic.
+    Consume(consume::Consume),
+}
+
+/// Parses the arguments, runs the command, and gives the exit code.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Topic(command) => command.run(),
+        Command::Produce(command) => command.run(),
+        Command::Consume(command) => command.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -21,6 +21,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::base::buffer::{AlignedBuf, Region};
 
+pub mod console;
 pub mod sim;
 pub mod uring;
 

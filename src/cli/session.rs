@@ -1,0 +1,81 @@
+//! What the client commands share: where to connect, and the executor they run on.
+
+use std::future::Future;
+
+use clap::Args;
+
+use crate::client::{Client, ClientOptions};
+use crate::io::uring::{self, Options, UringEnv};
+
+use super::failure::Failure;
+
+#[derive(Args, Clone)]
+pub struct Connect {
+    /// Brokers to begin with: host:port, more after commas.
+    #[arg(
+        long,
+        short = 'b',
+        default_value = "localhost:9092",
+        value_name = "HOST:PORT",
+        global = true
+    )]
+    bootstrap_server: String,
+    /// How long to go on trying, in milliseconds.
+    #[arg(long, default_value_t = 30_000, value_name = "MS", global = true)]
+    timeout_ms: u64,
+    /// Prints JSON for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Connect {
+    pub fn timeout_ms(&self) -> u64 {
+        self.timeout_ms
+    }
+
+    /// Runs `body` with a client on an executor of its own, to its end. SIGTERM and SIGINT request the stop, which
+    /// `body` may wait for.
+    pub fn run<Fut, T>(&self, body: impl FnOnce(Client<UringEnv>) -> Fut) -> Result<T, Failure>
+    where
+        Fut: Future<Output = Result<T, Failure>> + 'static,
+        T: 'static,
+    {
+        self.run_with(ClientOptions::default(), body)
+    }
+
+    /// The same with other options than those that `Connect` sets.
+    pub fn run_with<Fut, T>(
+        &self,
+        options: ClientOptions,
+        body: impl FnOnce(Client<UringEnv>) -> Fut,
+    ) -> Result<T, Failure>
+    where
+        Fut: Future<Output = Result<T, Failure>> + 'static,
+        T: 'static,
+    {
+        let servers = self
+            .bootstrap_server
+            .split(',')
+            .map(str::trim)
+            .filter(|server| !server.is_empty());
+        let options = ClientOptions {
+            bootstrap_servers: servers.map(str::to_owned).collect(),
+            client_id: "ringtail-cli".into(),
+            deadline_ms: self.timeout_ms,
+            request_timeout_ms: self.timeout_ms.clamp(1_000, 30_000),
+            ..options
+        };
+        if options.bootstrap_servers.is_empty() {
+            return Err(Failure::usage("--bootstrap-server names no broker"));
+        }
+        let shard = Options {
+            signals: true,
+            ..Options::default()
+        };
+        uring::run_one(shard, |env| body(Client::new(env, options))).map_err(|error| {
+            Failure::failed(format!(
+                "cannot start the io_uring executor: {error} (try `ringtail check`)"
+            ))
+        })?
+    }
+}
