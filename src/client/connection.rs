@@ -60,6 +60,9 @@ struct Link<E: Env> {
     waiting: RefCell<VecDeque<Waiting>>,
     outbox: RefCell<Vec<Bytes>>,
     outbox_changed: Notify,
+    /// Requests put into the outbox, and those of them that are handed to the socket.
+    enqueued: Cell<u64>,
+    sent: Cell<u64>,
     slots: Rc<Budget>,
     fault: RefCell<Option<ClientError>>,
 }
@@ -120,10 +123,12 @@ impl<E: Env> Link<E> {
                 return;
             }
             let pieces = self.outbox.take();
-            self.outbox_changed.notify();
+            let taken = self.enqueued.get();
             if let Err(error) = send_all(&self.env, &self.stream, pieces).await {
                 return self.close(self.disconnected(error));
             }
+            self.sent.set(taken);
+            self.outbox_changed.notify();
         }
     }
 
@@ -231,6 +236,8 @@ impl<E: Env> Connection<E> {
             waiting: RefCell::default(),
             outbox: RefCell::default(),
             outbox_changed: Notify::default(),
+            enqueued: Cell::new(0),
+            sent: Cell::new(0),
             slots: Budget::new(options.in_flight_max),
             fault: RefCell::default(),
             options,
@@ -324,13 +331,19 @@ impl<E: Env> Connection<E> {
         })
     }
 
-    /// Sends a request that has no answer (Produce with acks=0), once what was to be sent before is on its way.
+    /// Sends a request that has no answer (Produce with acks=0), and waits until the socket took it.
     pub async fn tell<'m, M: Message<'m>>(&self, request: &M, version: i16) -> Result<(), ClientError> {
         let link = &self.0.0;
+        let _slot = link.slots.acquire(1).await;
+        self.enqueue(request, version)?;
+        let own = link.enqueued.get();
         link.outbox_changed
-            .until(|| link.outbox.borrow().is_empty() || link.fault.borrow().is_some())
+            .until(|| link.sent.get() >= own || link.fault.borrow().is_some())
             .await;
-        self.enqueue(request, version).map(drop)
+        match &*link.fault.borrow() {
+            Some(fault) if link.sent.get() < own => Err(fault.clone()),
+            _ => Ok(()),
+        }
     }
 
     fn enqueue<'m, M: Message<'m>>(&self, request: &M, version: i16) -> Result<i32, ClientError> {
@@ -348,6 +361,7 @@ impl<E: Env> Connection<E> {
         };
         let pieces = encode_request(&header, request).map_err(|error| ClientError::encode(M::NAME, error))?;
         link.outbox.borrow_mut().extend(pieces);
+        link.enqueued.set(link.enqueued.get() + 1);
         link.outbox_changed.notify();
         Ok(correlation_id)
     }
