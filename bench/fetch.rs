@@ -1,0 +1,155 @@
+//! Fetch load: every connection reads its partitions from the start to the end, again and again.
+
+use bytes::Bytes;
+use clap::Args;
+use ringtail::base::sync::join_all;
+use ringtail::io::uring::UringEnv;
+use ringtail::io::{Env, send_all};
+use ringtail::wire::batch::{ScanOptions, scan};
+use ringtail::wire::kafka::messages::*;
+use ringtail::wire::kafka::{Decoder, ErrorCode, Message, RequestHeader, ResponseHeader, Str, encode_request};
+
+use crate::load::{LoadOptions, Window, share};
+use crate::pipe::{Answers, connect};
+use crate::report::Tally;
+use crate::target::{Target, TargetOptions};
+
+#[derive(Args)]
+pub struct Fetch {
+    #[command(flatten)]
+    target: TargetOptions,
+    #[command(flatten)]
+    load: LoadOptions,
+    /// Of an answer.
+    #[arg(long, default_value_t = 4 << 20)]
+    bytes_max: i32,
+    #[arg(long, default_value_t = 1 << 20)]
+    partition_bytes_max: i32,
+    /// How long the broker waits for `min_bytes`; 0 answers at once.
+    #[arg(long, default_value_t = 100)]
+    wait_ms: i32,
+}
+
+/// A partition being read.
+struct Place {
+    partition: i32,
+    offset: i64,
+}
+
+impl Fetch {
+    pub fn run(self) -> Result<(), String> {
+        let target = self.target.prepare()?;
+        let parameters = vec![
+            ("partitions", target.nodes.iter().map(|node| node.partitions.len()).sum::<usize>().into()),
+            ("connections", self.load.connections.into()),
+            ("threads", self.load.threads.into()),
+            ("bytes_max", self.bytes_max.into()),
+            ("partition_bytes_max", self.partition_bytes_max.into()),
+        ];
+        let (load, json) = (self.load.clone(), self.load.json);
+        let shared = std::sync::Arc::new((self, target));
+        let work = move |env: UringEnv, index: usize, window: Window| {
+            let shared = shared.clone();
+            async move { shared.0.thread(&shared.1, env, index, window).await }
+        };
+        load.measure("fetch", parameters, work)?.print(json);
+        Ok(())
+    }
+
+    async fn thread(&self, target: &Target, env: UringEnv, index: usize, window: Window) -> Result<Tally, String> {
+        let own = share(self.load.connections, index, self.load.threads);
+        let connections = own.map(|number| self.connection(target, &env, number, window)).collect();
+        let mut tally = Tally::default();
+        for done in join_all(connections).await {
+            tally.merge(&done?);
+        }
+        Ok(tally)
+    }
+
+    async fn connection(&self, target: &Target, env: &UringEnv, number: usize, window: Window) -> Result<Tally, String> {
+        let nodes = target.nodes.len();
+        let node = &target.nodes[number % nodes];
+        // Connections to one broker share out its partitions, or read them all when there are more connections than those.
+        let sharers = self.load.connections.div_ceil(nodes);
+        let own = node.partitions.iter().enumerate().filter(|(index, _)| index % sharers == number / nodes);
+        let mut places: Vec<Place> = own.map(|(_, partition)| Place { partition: *partition, offset: 0 }).collect();
+        if places.is_empty() {
+            places = node.partitions.iter().map(|partition| Place { partition: *partition, offset: 0 }).collect();
+        }
+        let stream = connect(env, &node.address).await.map_err(|error| format!("connect to {}: {error}", node.address))?;
+        let mut answers = Answers::new(env.clone(), stream.clone());
+        let mut tally = Tally::default();
+        let mut correlation_id = 0;
+        while env.now() < window.end && !env.stop().is_requested() {
+            let pieces = self.request(target, &places, correlation_id)?;
+            let sent_at = env.now();
+            send_all(env, &stream, pieces).await.map_err(|error| format!("send: {error}"))?;
+            let answer = answers.next().await.map_err(|error| format!("receive: {error}"))?;
+            let (bytes, records, errors) = advance(&answer, target.fetch_version, &mut places)?;
+            if window.holds(sent_at) {
+                tally.add(env.now().0 - sent_at.0, records, bytes);
+                tally.errors += errors;
+            }
+            // Another partition is first each time.
+            places.rotate_left(1);
+            correlation_id = (correlation_id + 1) & i32::MAX;
+        }
+        env.shutdown(&stream);
+        Ok(tally)
+    }
+
+    fn request(&self, target: &Target, places: &[Place], correlation_id: i32) -> Result<Vec<Bytes>, String> {
+        let partition = |place: &Place| FetchPartition {
+            partition: place.partition,
+            fetch_offset: place.offset,
+            partition_max_bytes: self.partition_bytes_max,
+            ..Default::default()
+        };
+        let topic = FetchTopic {
+            topic: Str::Borrowed(&target.topic),
+            topic_id: target.topic_id,
+            partitions: places.iter().map(partition).collect(),
+        };
+        let request = FetchRequest {
+            replica_id: -1,
+            max_wait_ms: self.wait_ms,
+            min_bytes: 1,
+            max_bytes: self.bytes_max,
+            topics: vec![topic].into(),
+            ..Default::default()
+        };
+        let header = RequestHeader {
+            api_key: <FetchRequest<'_> as Message>::API_KEY,
+            api_version: target.fetch_version,
+            correlation_id,
+            client_id: Some(Str::Borrowed("ringtail-bench")),
+        };
+        encode_request(&header, &request).map_err(|error| error.to_string())
+    }
+}
+
+/// Moves the places past what `answer` brought; bytes, records and errors in it. A place at the end begins anew.
+fn advance(answer: &Bytes, version: i16, places: &mut [Place]) -> Result<(u64, u64, u64), String> {
+    let mut decoder = Decoder::new(answer);
+    ResponseHeader::decode::<FetchResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
+    let answer = FetchResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;
+    let (mut bytes, mut records, mut errors) = (0, 0, u64::from(answer.error_code != 0));
+    for data in answer.responses.iter().flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>()) {
+        let Some(place) = places.iter_mut().find(|place| place.partition == data.partition_index) else { continue };
+        match ErrorCode::from_code(data.error_code) {
+            Some(ErrorCode::None) => {}
+            Some(ErrorCode::OffsetOutOfRange) => place.offset = data.log_start_offset.max(0),
+            _ => errors += 1,
+        }
+        let batches = data.records.as_ref().and_then(|records| records.as_wire()).unwrap_or_default();
+        bytes += batches.len() as u64;
+        for batch in scan(batches, ScanOptions { crc_check: false, batch_bytes_max: usize::MAX }).map_while(Result::ok) {
+            place.offset = batch.header.next_offset();
+            records += batch.header.record_count() as u64;
+        }
+        if place.offset >= data.high_watermark {
+            place.offset = data.log_start_offset.max(0);
+        }
+    }
+    Ok((bytes, records, errors))
+}

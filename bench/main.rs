@@ -1,0 +1,53 @@
+//! `ringtail-bench`: load over the Kafka protocol against any broker, and the ceilings of this machine to hold it against.
+//!
+//! It runs on the same ring environment as the broker, with batches and requests encoded once, so that the client costs
+//! little of what it measures. Latencies are taken from the time a request was meant to go out (no coordinated omission)
+//! where a rate is given, and from its sending in the closed loop.
+
+mod device;
+mod fetch;
+mod load;
+mod pipe;
+mod produce;
+mod report;
+mod sink;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "ringtail-bench", version, about = "Load and ceilings for Kafka-compatible brokers")]
+struct Arguments {
+    #[command(subcommand)]
+    workload: Workload,
+}
+
+#[derive(Subcommand)]
+enum Workload {
+    /// Produces batches: at a fixed rate, or as fast as the answers come.
+    Produce(produce::Produce),
+    /// Fetches a topic, over and over.
+    Fetch(fetch::Fetch),
+    /// Ceiling: bytes per second that a receive-only server on one shard takes from the same sender.
+    Sink(sink::Sink),
+    /// Ceiling: bare O_DIRECT writes into files that grow in the broker's steps.
+    Device(device::Device),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().workload {
+        Workload::Produce(workload) => workload.run(),
+        Workload::Fetch(workload) => workload.run(),
+        Workload::Sink(workload) => workload.run(),
+        Workload::Device(workload) => workload.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("ringtail-bench: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
