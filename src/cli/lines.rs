@@ -91,16 +91,17 @@ mod tests {
         }
         drop(sender);
         let mut lines = Lines::new(receiver, 100);
-        let mut found = Vec::new();
-        let mut all = pin!(async {
+        let all = async {
+            let mut found = Vec::new();
             while let Some(line) = lines.next().await.expect("no error was sent") {
                 found.push(String::from_utf8(line.to_vec()).expect("ASCII"));
             }
-        });
-        assert_eq!(
-            all.as_mut().poll(&mut Context::from_waker(Waker::noop())),
-            Poll::Ready(())
-        );
+            found
+        };
+        let mut all = pin!(all);
+        let Poll::Ready(found) = all.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("everything was there");
+        };
         assert_eq!(found, ["a", "bc", "", "de"]);
     }
 }
