@@ -149,7 +149,6 @@ macro_rules! routes {
         async fn route<E: Env>(call: Call<E>) -> Dispatched {
             match call.api.key {
                 $(ApiKey::$key => routes!(@$kind call, $request, $handler),)*
-                _ => Dispatched::close(),
             }
         }
 
@@ -157,7 +156,6 @@ macro_rules! routes {
         pub fn authorization(key: ApiKey) -> Authorization {
             match key {
                 $(ApiKey::$key => Authorization::$authorization,)*
-                _ => Authorization::None,
             }
         }
     };
@@ -194,8 +192,11 @@ routes! {
     Metadata: alone MetadataRequest => metadata::handle, DescribeTopic;
     ApiVersions: alone ApiVersionsRequest => api_versions::handle, None;
     CreateTopics: alone CreateTopicsRequest => create_topics::handle, CreateTopic;
+    DeleteTopics: alone DeleteTopicsRequest => delete_topics::handle, DeleteTopic;
     InitProducerId: alone InitProducerIdRequest => init_producer_id::handle, IdempotentWrite;
     OffsetForLeaderEpoch: alone OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle, DescribeTopic;
+    DescribeConfigs: alone DescribeConfigsRequest => describe_configs::handle, DescribeConfigs;
+    CreatePartitions: alone CreatePartitionsRequest => create_partitions::handle, AlterTopic;
     DescribeCluster: alone DescribeClusterRequest => describe_cluster::handle, DescribeCluster;
     DescribeTopicPartitions: alone DescribeTopicPartitionsRequest => describe_topic_partitions::handle, DescribeTopic;
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connection::{Bounds, Patience};
+use crate::config::BrokerConfig;
 
 /// From the configuration; the same on every shard.
 #[derive(Clone, Debug)]
@@ -26,10 +27,6 @@ pub struct Limits {
     pub describe_partitions_max: usize,
     /// `auto.create.topics.enable`
     pub auto_create: bool,
-    /// `delete.topic.enable`
-    pub delete_topics: bool,
-    /// `num.partitions`
-    pub partitions_default: i32,
 }
 
 /// Requests of one connection that are begun and not answered.
@@ -46,25 +43,28 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
-    /// Kafka's defaults.
-    fn default() -> Self {
+/// A frame's time from first byte to last, and a send's without progress.
+const FRAME_MS_MAX: u64 = 60_000;
+const SEND_MS_MAX: u64 = 60_000;
+/// Kafka's fixed `min.incremental.fetch.session.eviction.ms`.
+const FETCH_SESSION_IDLE_MS: u64 = 120_000;
+
+impl Limits {
+    pub fn of(config: &BrokerConfig) -> Self {
         Self {
-            frame_bytes_max: 100 << 20,
+            frame_bytes_max: config.network.request_bytes_max,
             patience: Patience {
-                idle_ms: 600_000,
-                frame_ms: 60_000,
-                send_ms: 60_000,
+                idle_ms: config.network.connection_idle_ms_max.unwrap_or(u64::MAX),
+                frame_ms: FRAME_MS_MAX,
+                send_ms: SEND_MS_MAX,
             },
-            connections_max: i32::MAX as usize,
-            connections_per_ip_max: i32::MAX as usize,
-            fetch_bytes_max: 57_671_680,
-            fetch_sessions_max: 1000,
-            fetch_session_idle_ms: 120_000,
-            describe_partitions_max: 2000,
-            auto_create: true,
-            delete_topics: true,
-            partitions_default: 1,
+            connections_max: config.network.connections_max,
+            connections_per_ip_max: config.network.connections_per_ip_max,
+            fetch_bytes_max: config.fetch.bytes_max,
+            fetch_sessions_max: config.fetch.session_count_max,
+            fetch_session_idle_ms: FETCH_SESSION_IDLE_MS,
+            describe_partitions_max: config.topics.described_partition_count_max,
+            auto_create: config.topics.auto_create,
         }
     }
 }
@@ -169,13 +169,31 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    fn limits() -> Limits {
+        Limits {
+            frame_bytes_max: 1 << 20,
+            patience: Patience {
+                idle_ms: 1,
+                frame_ms: 1,
+                send_ms: 1,
+            },
+            connections_max: 100,
+            connections_per_ip_max: 100,
+            fetch_bytes_max: 1 << 20,
+            fetch_sessions_max: 1,
+            fetch_session_idle_ms: 1,
+            describe_partitions_max: 1,
+            auto_create: false,
+        }
+    }
+
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const THERE: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
     #[test]
     fn connections_go_to_the_shard_with_fewest() {
         let counts = ConnectionCounts::new(2);
-        let limits = Limits::default();
+        let limits = limits();
         let admit = |accepting| counts.admit(HERE, accepting, &limits).expect("no limit is near");
         let first = admit(1);
         let second = admit(1);
@@ -193,7 +211,7 @@ mod tests {
         let limits = Limits {
             connections_max: 3,
             connections_per_ip_max: 2,
-            ..Limits::default()
+            ..limits()
         };
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         let held: Vec<_> = [HERE, mapped].map(|address| counts.admit(address, 0, &limits)).into();

@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 pub mod catalog;
 pub mod connection;
-pub mod control;
 mod dispatch;
 mod fetch;
 mod handlers;
 pub mod limits;
 mod memory;
+mod producer_ids;
 pub mod route;
 
 pub use self::dispatch::{Authorization, authorization};
@@ -30,9 +30,9 @@ pub use self::memory::Memory;
 
 use self::catalog::Catalog;
 use self::connection::{Bounds, Registry};
-use self::control::ProducerIds;
 use self::fetch::session::{CacheBounds, Sessions};
 use self::limits::Limits;
+use self::producer_ids::ProducerIds;
 use self::route::Router;
 use crate::base::sync::Signal;
 use crate::io::Env;
@@ -75,7 +75,7 @@ pub struct Endpoint {
 const SESSION_PARTITIONS_MAX: usize = 500_000;
 
 impl<E: Env> Broker<E> {
-    pub fn new(env: E, limits: Arc<Limits>, memory: Memory, router: Rc<Router<E>>) -> Rc<Self> {
+    pub fn new(env: E, limits: Arc<Limits>, memory: Memory, router: Rc<Router<E>>, catalog: Catalog) -> Rc<Self> {
         let sessions = CacheBounds {
             sessions_max: limits.fetch_sessions_max.div_ceil(router.shards()),
             partitions_max: SESSION_PARTITIONS_MAX,
@@ -86,7 +86,7 @@ impl<E: Env> Broker<E> {
             identity: RefCell::default(),
             bounds: limits.connection_bounds(),
             limits,
-            catalog: RefCell::default(),
+            catalog: RefCell::new(catalog),
             connections: Rc::default(),
             memory,
             metrics: Metrics::default(),

@@ -77,7 +77,7 @@ fn handle<E: Env>(shard: &Rc<Shard<E>>, message: Envelope<E>) {
             shard.quiet_changed.notify();
         }
         // Only the first message of a shard is one, and it was taken before the inbox started.
-        Envelope::Begin { .. } => {}
+        Envelope::Begin(_) => {}
     }
 }
 
@@ -93,12 +93,12 @@ fn execute<E: Env>(shard: &Rc<Shard<E>>, from: usize, id: u64, request: Request)
     env.spawn(Queue::Foreground, async move {
         let reply = match answer {
             Ok(answer) => answer.await,
-            Err(Request::Command(command)) => match &shard.controller {
-                Some(controller) => Reply::Command(controller.carry_out(&shard, command).await),
+            Err(Request::Command(command)) => match shard.controller.get() {
+                Some(controller) => Reply::Command(controller.execute(command).await),
                 None => return,
             },
-            Err(Request::Apply(changes)) => {
-                topics::apply(&shard, &changes).await;
+            Err(Request::Apply(records)) => {
+                topics::apply(&shard, &records).await;
                 Reply::Applied
             }
             Err(_) => return,

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::{Process, ServeError, Shard};
 use crate::base::mailbox::SendError;
@@ -11,56 +10,75 @@ use crate::broker::connection::{self, Peer};
 use crate::broker::limits::Counted;
 use crate::broker::route::Envelope;
 use crate::broker::{Endpoint, Identity};
+use crate::config::{Bind, BrokerConfig, Listener};
 use crate::io::{Env, Queue};
 
 /// After a failed accept (no descriptors left, say).
 const ACCEPT_RETRY_MS: u64 = 50;
 
-/// Binds the configured listeners once, to learn their ports; what every shard is to listen on, and what clients are told.
-pub async fn resolve<E: Env>(
-    env: &E,
-    process: &Process<E>,
-    cluster_id: &str,
-) -> Result<(Arc<Identity>, Vec<(usize, SocketAddr)>, Vec<E::Listener>), ServeError> {
-    let mut identity = Identity {
-        cluster_id: cluster_id.to_owned(),
-        node_id: process.node_id,
-        rack: process.rack.clone(),
-        endpoints: Vec::new(),
+/// What every shard is to listen on, what clients are told, and the sockets that hold the ports until then.
+pub struct Bound<E: Env> {
+    pub identity: Identity,
+    /// By listener.
+    pub addresses: Vec<(usize, SocketAddr)>,
+    pub sockets: Vec<E::Listener>,
+}
+
+/// Binds the configured listeners: a port 0 becomes a real one, a taken port is found before anything is served.
+pub async fn bind<E: Env>(env: &E, process: &Process<E>, cluster_id: &str) -> Result<Bound<E>, ServeError> {
+    let config = &process.config;
+    let mut bound = Bound {
+        identity: Identity {
+            cluster_id: cluster_id.to_owned(),
+            node_id: config.identity.node_id,
+            rack: config.identity.rack.clone(),
+            endpoints: Vec::new(),
+        },
+        addresses: Vec::new(),
+        sockets: Vec::new(),
     };
-    let mut addresses: Vec<(usize, SocketAddr)> = Vec::new();
-    let mut held = Vec::new();
-    for on in &process.listeners {
-        let failed = |error| ServeError::Listen {
-            address: format!("{}:{}", on.host, on.port),
-            error,
-        };
-        // All addresses of one listener share a port.
-        let taken = addresses
-            .iter()
-            .find(|(listener, _)| *listener == on.listener)
-            .map(|(_, address)| address.port());
-        let port = taken.unwrap_or(on.port);
-        let resolved = match on.host.parse() {
-            Ok(host) => vec![SocketAddr::new(host, port)],
-            Err(_) => env.resolve(&on.host, port).await.map_err(failed)?,
-        };
-        let address = *resolved
-            .first()
-            .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-        let listener = env.listen(address).map_err(failed)?;
-        let bound = env.local_address(&listener).map_err(failed)?;
-        held.push(listener);
-        addresses.push((on.listener, bound));
-        if identity.endpoints.len() <= on.listener {
-            identity.endpoints.resize(on.listener + 1, on.advertised.clone());
-            let endpoint = &mut identity.endpoints[on.listener];
-            if endpoint.port == 0 {
-                endpoint.port = bound.port();
-            }
+    for (index, listener) in config.network.listeners.iter().enumerate() {
+        let mut port = listener.port;
+        for address in addresses(env, listener).await? {
+            let address = SocketAddr::new(address.ip(), port);
+            let failed = |error| ServeError::Listen {
+                address: address.to_string(),
+                error,
+            };
+            let socket = env.listen(address).map_err(failed)?;
+            let local = env.local_address(&socket).map_err(failed)?;
+            // All addresses of one listener share a port.
+            port = local.port();
+            bound.addresses.push((index, local));
+            bound.sockets.push(socket);
         }
+        bound.identity.endpoints.push(advertised(config, listener, port));
     }
-    Ok((Arc::new(identity), addresses, held))
+    Ok(bound)
+}
+
+async fn addresses<E: Env>(env: &E, listener: &Listener) -> Result<Vec<SocketAddr>, ServeError> {
+    if let Some(addresses) = listener.addresses(listener.port) {
+        return Ok(addresses);
+    }
+    let Bind::Host(host) = &listener.bind else {
+        return Ok(Vec::new());
+    };
+    env.resolve(host, listener.port).await.map_err(|error| ServeError::Listen {
+        address: host.clone(),
+        error,
+    })
+}
+
+/// What clients of `listener` are told; a listener that is not advertised tells of the first one that is.
+fn advertised(config: &BrokerConfig, listener: &Listener, port: u16) -> Endpoint {
+    let all = &config.network.advertised;
+    let advertised = all.iter().find(|advertised| advertised.name == listener.name).or(all.first());
+    let (host, told) = advertised.map_or(("localhost", 0), |advertised| (advertised.host.as_str(), advertised.port));
+    Endpoint {
+        host: host.to_owned(),
+        port: if told == 0 { port } else { told },
+    }
 }
 
 /// Listens on all addresses and accepts until the shard stops.

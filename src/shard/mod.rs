@@ -12,29 +12,31 @@
 //!
 //! Not for: what a request means (`broker`), how a log is kept (`storage`).
 
-mod controller;
 mod inbox;
 mod listen;
+mod startup;
 mod stop;
 mod topics;
+#[cfg(test)]
+mod tests;
 
-use std::cell::Cell;
-use std::collections::VecDeque;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::controller::Controller;
 use crate::base::mailbox::{Receiver, Sender, mailbox};
-use crate::base::sync::{Signal, race};
+use crate::base::sync::{Notify, Signal, race};
+use crate::broker::Broker;
 use crate::broker::connection::Registry;
 use crate::broker::limits::{ConnectionCounts, Limits};
-use crate::broker::route::{CONTROLLER_SHARD, Envelope, Local, Router};
-use crate::broker::{Broker, Endpoint, Memory};
+use crate::broker::route::Envelope;
+use crate::cluster::{Controller, Directory, StartError};
+use crate::config::BrokerConfig;
 use crate::io::{Env, Queue};
-use crate::storage::{Recovered, StorageError, Store, StoreOptions, recover};
+use crate::storage::StorageError;
 
 /// Messages that wait in a shard's inbox at most; senders wait beyond.
 const INBOX_BOUND: usize = 1024;
@@ -42,65 +44,36 @@ const INBOX_BOUND: usize = 1024;
 /// How often overdue connections are looked for.
 const SWEEP_MS: u64 = 1000;
 
-/// Where clients connect, and what they are told.
-#[derive(Clone, Debug)]
-pub struct ListenOn {
-    /// Host and port to bind; port 0 takes any.
-    pub host: String,
-    pub port: u16,
-    /// What clients are told; with port 0 the bound one.
-    pub advertised: Endpoint,
-    /// Index of the listener it belongs to.
-    pub listener: usize,
-}
-
 /// What all shards of a process share from the start.
 pub struct Process<E: Env> {
-    pub shards: usize,
-    pub node_id: i32,
-    pub rack: Option<String>,
-    pub listeners: Vec<ListenOn>,
-    pub limits: Arc<Limits>,
-    pub store: StoreOptions,
-    /// `ringtail.memory.bytes`, of all shards together.
-    pub memory_bytes: u64,
+    pub config: Arc<BrokerConfig>,
+    limits: Arc<Limits>,
     connections: Arc<ConnectionCounts>,
     inboxes: Vec<Sender<Envelope<E>>>,
     receivers: Mutex<Vec<Option<Receiver<Envelope<E>>>>>,
 }
 
-/// What a process is started with.
-#[derive(Clone, Debug)]
-pub struct ProcessOptions {
-    pub shards: usize,
-    pub node_id: i32,
-    pub rack: Option<String>,
-    pub listeners: Vec<ListenOn>,
-    pub limits: Limits,
-    pub store: StoreOptions,
-    pub memory_bytes: u64,
-}
-
 impl<E: Env> Process<E> {
-    pub fn new(options: ProcessOptions) -> Arc<Self> {
-        let (inboxes, receivers) = (0..options.shards)
+    /// A process of `ringtail.shards` shards.
+    pub fn new(config: BrokerConfig) -> Arc<Self> {
+        let shards = config.shards.count;
+        let (inboxes, receivers) = (0..shards)
             .map(|_| {
                 let (sender, receiver) = mailbox(INBOX_BOUND);
                 (sender, Some(receiver))
             })
             .unzip();
         Arc::new(Self {
-            shards: options.shards,
-            node_id: options.node_id,
-            rack: options.rack,
-            listeners: options.listeners,
-            limits: Arc::new(options.limits),
-            store: options.store,
-            memory_bytes: options.memory_bytes,
-            connections: ConnectionCounts::new(options.shards),
+            limits: Arc::new(Limits::of(&config)),
+            connections: ConnectionCounts::new(shards),
+            config: Arc::new(config),
             inboxes,
             receivers: Mutex::new(receivers),
         })
+    }
+
+    pub fn shards(&self) -> usize {
+        self.inboxes.len()
     }
 
     fn take_receiver(&self, shard: usize) -> Option<Receiver<Envelope<E>>> {
@@ -112,6 +85,10 @@ impl<E: Env> Process<E> {
 /// Why a shard could not serve.
 #[derive(Debug)]
 pub enum ServeError {
+    /// Another process uses the directory.
+    Locked { path: String },
+    Io { path: String, error: std::io::Error },
+    Cluster(StartError),
     Storage(StorageError),
     Listen {
         address: String,
@@ -124,6 +101,9 @@ pub enum ServeError {
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Locked { path } => write!(f, "{path} is in use by another process"),
+            Self::Io { path, error } => write!(f, "{path}: {error}"),
+            Self::Cluster(error) => write!(f, "{error}"),
             Self::Storage(error) => write!(f, "{error}"),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Abandoned => f.write_str("another shard failed"),
@@ -132,6 +112,12 @@ impl fmt::Display for ServeError {
 }
 
 impl std::error::Error for ServeError {}
+
+impl From<StartError> for ServeError {
+    fn from(error: StartError) -> Self {
+        Self::Cluster(error)
+    }
+}
 
 impl From<StorageError> for ServeError {
     fn from(error: StorageError) -> Self {
@@ -144,14 +130,16 @@ struct Shard<E: Env> {
     env: E,
     process: Arc<Process<E>>,
     broker: Rc<Broker<E>>,
-    /// On shard 0.
-    controller: Option<Rc<Controller>>,
+    /// In the order of `log.dirs`.
+    directories: Arc<[Directory]>,
+    /// On the controller's shard.
+    controller: OnceCell<Controller<E>>,
     /// What to listen on, once `Serve` came.
-    addresses: std::cell::RefCell<Option<Vec<(usize, SocketAddr)>>>,
+    addresses: RefCell<Option<Vec<(usize, SocketAddr)>>>,
     serving: Signal,
     /// Shards that have no connections left.
     quiet: Cell<usize>,
-    quiet_changed: crate::base::sync::Notify,
+    quiet_changed: Notify,
     reads: inbox::Reads,
 }
 
@@ -162,13 +150,10 @@ pub async fn serve<E: Env>(
     process: Arc<Process<E>>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let mut receiver = process.take_receiver(index).ok_or(ServeError::Abandoned)?;
+    let receiver = process.take_receiver(index).ok_or(ServeError::Abandoned)?;
     let mut stop = std::pin::pin!(stop);
     let running = async {
-        let mut early = VecDeque::new();
-        let shard = open(env, index, process, &mut receiver, &mut early).await?;
-        let inbox = inbox::start(&shard, receiver, early);
-        topics::start(&shard).await?;
+        let (shard, inbox) = startup::start(env, index, process, receiver).await?;
         shard.serving.raised().await;
         listen::start(&shard)?;
         sweep(&shard);
@@ -182,71 +167,6 @@ pub async fn serve<E: Env>(
     let (shard, inbox) = started?;
     stop.await;
     stop::stop(&shard, inbox).await
-}
-
-/// Opens this shard's store and makes its broker. `early` gets the messages that came before the inbox is emptied.
-async fn open<E: Env>(
-    env: E,
-    index: usize,
-    process: Arc<Process<E>>,
-    receiver: &mut Receiver<Envelope<E>>,
-    early: &mut VecDeque<Envelope<E>>,
-) -> Result<Rc<Shard<E>>, ServeError> {
-    let (controller, recovered) = match index {
-        CONTROLLER_SHARD => {
-            let controller = Controller::open(&env, &process).await?;
-            for directory in &process.store.directories {
-                let _ = env.create_directory(&directory.path).await;
-            }
-            let recovered = recover(&env, &process.store.directories, &process.store.arena_directory).await?;
-            for inbox in process.inboxes.iter().skip(1) {
-                let begin = Envelope::Begin {
-                    cluster_id: controller.cluster_id(),
-                    recovered: recovered.clone(),
-                };
-                inbox.send(begin).await.map_err(|_| ServeError::Abandoned)?;
-            }
-            (Some(Rc::new(controller)), recovered)
-        }
-        _ => (None, await_begin(receiver, early).await?),
-    };
-    let memory_bytes = process.memory_bytes / process.shards as u64;
-    let options = StoreOptions {
-        memory_bytes: memory_bytes / 2,
-        shard: index,
-        shards: process.shards,
-        ..process.store.clone()
-    };
-    let store = Store::open(env.clone(), options, recovered).await?;
-    let memory = Memory::new(memory_bytes / 4);
-    let local = Local::new(env.clone(), store, memory.responses().clone());
-    let router = Router::new(index, process.inboxes.clone(), local);
-    let broker = Broker::new(env.clone(), process.limits.clone(), memory, router);
-    Ok(Rc::new(Shard {
-        env,
-        process,
-        broker,
-        controller,
-        addresses: Default::default(),
-        serving: Signal::default(),
-        quiet: Cell::new(0),
-        quiet_changed: Default::default(),
-        reads: Default::default(),
-    }))
-}
-
-/// Takes the first message of every shard but the controller's; what came with it stays in `early`.
-async fn await_begin<E: Env>(
-    receiver: &mut Receiver<Envelope<E>>,
-    early: &mut VecDeque<Envelope<E>>,
-) -> Result<Arc<Recovered>, ServeError> {
-    if !receiver.receive_all(early).await {
-        return Err(ServeError::Abandoned);
-    }
-    match early.pop_front() {
-        Some(Envelope::Begin { recovered, .. }) => Ok(recovered),
-        _ => Err(ServeError::Abandoned),
-    }
 }
 
 /// Ends overdue connections, for as long as the shard serves.

@@ -16,6 +16,8 @@ const QUIET_MS_MAX: u64 = 1000;
 /// Ends the shard: connections, then what other shards ask, then the store.
 pub async fn stop<E: Env>(shard: &Rc<Shard<E>>, inbox: Inbox) -> Result<(), ServeError> {
     let broker = &shard.broker;
+    let shard_index = broker.router.shard();
+    tracing::info!(shard = shard_index, connections = broker.connections.open_count(), "stopping");
     broker.stopping.raise();
     broker.connections.shutdown_idle(&shard.env);
     within(shard, ANSWERS_MS_MAX, broker.connections.empty()).await;
@@ -32,7 +34,10 @@ pub async fn stop<E: Env>(shard: &Rc<Shard<E>>, inbox: Inbox) -> Result<(), Serv
     )
     .await;
     inbox.end().await;
-    Ok(broker.router.local().store().close().await?)
+    tracing::debug!(shard = shard_index, "quiet, the store closes");
+    broker.router.local().store().close().await?;
+    tracing::info!(shard = shard_index, "stopped");
+    Ok(())
 }
 
 /// Tells the other shards that this one asks nothing more.

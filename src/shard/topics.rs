@@ -1,94 +1,132 @@
-//! The topics of this shard: opening what it owns at start, following the controller's changes after.
+//! The partitions of this shard: opened at start, kept equal to the controller's records after.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
-use super::{ServeError, Shard, listen};
+use super::Shard;
 use crate::base::ids::PartitionId;
+use crate::base::sync::join_all;
 use crate::broker::catalog::Topic;
-use crate::broker::control::Change;
-use crate::broker::route::{Envelope, owner};
+use crate::cluster::{DirectoryId, Record, log_options, shard_of};
 use crate::io::Env;
-use crate::storage::{LogOptions, PartitionSpec};
+use crate::storage::PartitionSpec;
 
-/// On the controller's shard: brings all topics to all shards, then binds the listeners and lets every shard serve.
-pub async fn start<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
-    let Some(controller) = &shard.controller else {
-        return Ok(());
-    };
-    let all = Arc::new(controller.all());
-    apply(shard, &all).await;
-    shard.broker.router.broadcast(all).await;
-    let (identity, addresses, held) = listen::resolve(&shard.env, &shard.process, &controller.cluster_id()).await?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listeners = listen::describe(&identity.endpoints),
-        shards = shard.process.shards,
-        directories = ?shard.process.store.directories,
-        "started"
-    );
-    for inbox in &shard.process.inboxes {
-        let serve = Envelope::Serve {
-            identity: identity.clone(),
-            addresses: addresses.clone(),
-        };
-        inbox.send(serve).await.map_err(|_| ServeError::Abandoned)?;
+/// Partitions opened side by side.
+const OPEN_SIDE_BY_SIDE: usize = 32;
+
+/// Opens every partition that this shard owns.
+pub async fn open_all<E: Env>(shard: &Rc<Shard<E>>) {
+    let topics: Vec<_> = shard.broker.catalog.borrow().topics().cloned().collect();
+    let ids = topics.iter().flat_map(|topic| owned(shard, topic));
+    let opens: Vec<_> = ids.filter_map(|(topic, id)| spec(shard, topic, id)).collect();
+    for some in opens.chunks(OPEN_SIDE_BY_SIDE) {
+        join_all(some.iter().map(|spec| open(shard, spec.clone())).collect()).await;
     }
-    // Held until this shard listens itself: the ports stay ours.
-    shard.serving.raised().await;
-    listen::start(shard)?;
-    drop(held);
-    Ok(())
 }
 
-/// Applies the controller's changes: partitions of this shard open before their topic is seen, and are deleted after.
-pub async fn apply<E: Env>(shard: &Rc<Shard<E>>, changes: &[Change]) {
-    for change in changes {
-        match change {
-            Change::TopicPut(topic) => {
-                open_partitions(shard, topic).await;
-                shard.broker.catalog.borrow_mut().put(topic.clone());
+/// Applies the controller's records: what this shard owns of a topic is open before the topic is seen here, and deleted
+/// after it is no longer seen.
+pub async fn apply<E: Env>(shard: &Rc<Shard<E>>, records: &[Record]) {
+    for record in records {
+        let deleted = match record {
+            Record::TopicDeleted { topic } => shard.broker.catalog.borrow().by_id(*topic),
+            _ => None,
+        };
+        open_added(shard, record).await;
+        shard.broker.catalog.borrow_mut().apply(record);
+        if let Some(topic) = deleted {
+            delete(shard, &topic).await;
+        }
+        match record {
+            Record::TopicConfigsSet { topic, .. } => {
+                let topic = shard.broker.catalog.borrow().by_id(*topic);
+                topic.iter().for_each(|topic| set_options(shard, topic));
             }
-            Change::TopicRemoved(id) => {
-                let removed = shard.broker.catalog.borrow_mut().remove(*id);
-                if let Some(topic) = removed {
-                    delete_partitions(shard, &topic).await;
-                }
-            }
+            Record::BrokerConfigsSet { .. } => broker_configs_set(shard),
+            _ => {}
         }
     }
 }
 
-fn owned<E: Env>(shard: &Shard<E>, topic: &Topic) -> impl Iterator<Item = PartitionId> + use<E> {
-    let (index, shards, topic_id) = (shard.broker.router.shard(), shard.process.shards, topic.id);
-    (0..topic.partition_count)
-        .map(move |index| PartitionId { topic: topic_id, index })
-        .filter(move |id| owner(*id, shards) == index)
+fn owned<'a, E: Env>(
+    shard: &Shard<E>,
+    topic: &'a Rc<Topic>,
+) -> impl Iterator<Item = (&'a Rc<Topic>, PartitionId)> + use<'a, E> {
+    let (index, shards) = (shard.broker.router.shard(), shard.process.shards());
+    let ids = topic.partitions().filter(move |id| shard_of(*id, shards) == index);
+    ids.map(move |id| (topic, id))
 }
 
-async fn open_partitions<E: Env>(shard: &Rc<Shard<E>>, topic: &Topic) {
+/// Opens the partitions that `record` adds. The topic as it will be comes from a catalog's copy of the image.
+async fn open_added<E: Env>(shard: &Rc<Shard<E>>, record: &Record) {
+    let (id, first) = match record {
+        Record::TopicCreated { id, .. } => (*id, 0),
+        Record::PartitionsAdded { topic, first, .. } => (*topic, *first),
+        _ => return,
+    };
+    let mut image = shard.broker.catalog.borrow().image().clone();
+    image.apply(record);
+    let Some(topic) = image.topic_by_id(id) else { return };
+    let topic = Rc::new(Topic::new(topic, shard.broker.catalog.borrow().config()));
+    let added: Vec<_> = owned(shard, &topic)
+        .filter(|(_, id)| id.index >= first)
+        .filter_map(|(topic, id)| spec(shard, topic, id))
+        .collect();
+    for some in added.chunks(OPEN_SIDE_BY_SIDE) {
+        join_all(some.iter().map(|spec| open(shard, spec.clone())).collect()).await;
+    }
+}
+
+/// `None` when the partition's directory is offline: it is not served.
+fn spec<E: Env>(shard: &Shard<E>, topic: &Topic, id: PartitionId) -> Option<PartitionSpec> {
+    let index = usize::try_from(id.index).ok()?;
+    let directory = *topic.image.partitions.get(index)?;
+    Some(PartitionSpec {
+        id,
+        topic_name: topic.name.clone(),
+        directory: position(shard, directory)?,
+        options: log_options(&topic.image, shard.broker.catalog.borrow().config()),
+    })
+}
+
+/// The store's number of a directory: its place among those that are online.
+fn position<E: Env>(shard: &Shard<E>, id: DirectoryId) -> Option<usize> {
+    let mut online = shard.directories.iter().filter_map(|directory| directory.online());
+    online.position(|directory| directory == id)
+}
+
+async fn open<E: Env>(shard: &Rc<Shard<E>>, spec: PartitionSpec) {
+    let (topic, partition) = (spec.topic_name.clone(), spec.id.index);
+    if let Err(error) = shard.broker.router.local().store().open_partition(spec).await {
+        tracing::error!(%topic, partition, %error, "partition cannot be opened");
+    }
+}
+
+async fn delete<E: Env>(shard: &Rc<Shard<E>>, topic: &Rc<Topic>) {
     let store = shard.broker.router.local().store();
-    for id in owned(shard, topic) {
-        if store.partition(id).is_some() {
+    for (_, id) in owned(shard, topic) {
+        if store.partition(id).is_none() {
             continue;
         }
-        let spec = PartitionSpec {
-            id,
-            topic_name: topic.name.clone(),
-            directory: 0,
-            options: LogOptions::default(),
-        };
-        if let Err(error) = store.open_partition(spec).await {
-            tracing::error!(topic = %topic.name, partition = id.index, %error, "partition cannot be opened");
-        }
-    }
-}
-
-async fn delete_partitions<E: Env>(shard: &Rc<Shard<E>>, topic: &Topic) {
-    let store = shard.broker.router.local().store();
-    for id in owned(shard, topic) {
         if let Err(error) = store.delete_partition(id).await {
             tracing::error!(topic = %topic.name, partition = id.index, %error, "partition cannot be deleted");
         }
+    }
+}
+
+fn set_options<E: Env>(shard: &Rc<Shard<E>>, topic: &Rc<Topic>) {
+    let options = log_options(&topic.image, shard.broker.catalog.borrow().config());
+    for (_, id) in owned(shard, topic) {
+        if let Some(partition) = shard.broker.router.local().store().partition(id) {
+            partition.set_options(options.clone());
+        }
+    }
+}
+
+/// The broker's options are the defaults of every topic.
+fn broker_configs_set<E: Env>(shard: &Rc<Shard<E>>) {
+    let topics: Vec<_> = shard.broker.catalog.borrow().topics().cloned().collect();
+    topics.iter().for_each(|topic| set_options(shard, topic));
+    if let Some(controller) = shard.controller.get() {
+        controller.set_config(shard.broker.catalog.borrow().config().clone());
     }
 }

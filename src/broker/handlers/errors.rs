@@ -1,8 +1,8 @@
 //! The one place where our errors become Kafka's.
 
-use crate::broker::control::CommandError;
 use crate::broker::fetch::session::SessionError;
 use crate::broker::route::PartitionError;
+use crate::cluster::ClusterError;
 use crate::storage::{AppendError, ReadError};
 use crate::wire::batch::{BatchError, ErrorClass};
 use crate::wire::kafka::ErrorCode;
@@ -53,12 +53,12 @@ impl From<SessionError> for ErrorCode {
     }
 }
 
-impl From<&CommandError> for ErrorCode {
-    fn from(error: &CommandError) -> Self {
+impl From<&ClusterError> for ErrorCode {
+    fn from(error: &ClusterError) -> Self {
         match error {
-            CommandError::Exists => ErrorCode::TopicAlreadyExists,
-            CommandError::Unknown => ErrorCode::UnknownTopicOrPartition,
-            CommandError::Unavailable => ErrorCode::NotController,
+            ClusterError::Refused(error) => error.code(),
+            // The directory of the metadata log is out of service.
+            ClusterError::Closed => ErrorCode::KafkaStorageError,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::base::ids::TopicId;
 use crate::broker::Broker;
 use crate::broker::catalog::Topic;
-use crate::broker::control::{Command, CommandError, NewTopic};
 use crate::broker::dispatch::Call;
+use crate::cluster::{ClusterError, Command, CreateTopic, DecideError, check_topic_name, random_topic_id};
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, List, Str};
@@ -103,15 +103,15 @@ async fn by_name<E: Env>(broker: &Rc<Broker<E>>, name: &str, create: bool) -> Me
     if let Some(topic) = known(broker) {
         return found(broker, &topic);
     }
-    let error = match create {
-        false if !is_topic_name(name) => ErrorCode::InvalidTopicException,
-        false => ErrorCode::UnknownTopicOrPartition,
-        true => match auto_create(broker, name).await {
-            Err(error) if error != CommandError::Exists => (&error).into(),
-            _ => match known(broker) {
+    let error = match check_topic_name(name) {
+        Err(error) => error.code(),
+        Ok(()) if !create => ErrorCode::UnknownTopicOrPartition,
+        Ok(()) => match auto_create(broker, name).await {
+            Ok(()) | Err(ClusterError::Refused(DecideError::TopicExists(_))) => match known(broker) {
                 Some(topic) => return found(broker, &topic),
                 None => ErrorCode::LeaderNotAvailable,
             },
+            Err(error) => (&error).into(),
         },
     };
     MetadataResponseTopic {
@@ -121,10 +121,15 @@ async fn by_name<E: Env>(broker: &Rc<Broker<E>>, name: &str, create: bool) -> Me
     }
 }
 
-async fn auto_create<E: Env>(broker: &Rc<Broker<E>>, name: &str) -> Result<(), CommandError> {
-    let topic = NewTopic {
+async fn auto_create<E: Env>(broker: &Rc<Broker<E>>, name: &str) -> Result<(), ClusterError> {
+    let topic = CreateTopic {
+        id: random_topic_id(&broker.env),
         name: name.to_owned(),
-        partition_count: None,
+        partition_count: -1,
+        replication_factor: -1,
+        assignments: Vec::new(),
+        configs: Vec::new(),
+        validate_only: false,
     };
     broker.router.command(Command::CreateTopic(topic)).await.map(drop)
 }
@@ -146,13 +151,4 @@ fn found<E: Env>(broker: &Broker<E>, topic: &Topic) -> MetadataResponseTopic<'st
         partitions: partitions.collect(),
         ..Default::default()
     }
-}
-
-/// Kafka's rule for topic names.
-fn is_topic_name(name: &str) -> bool {
-    (1..=249).contains(&name.len())
-        && !matches!(name, "." | "..")
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

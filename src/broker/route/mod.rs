@@ -24,21 +24,11 @@ pub use self::local::Local;
 pub use self::router::{CONTROLLER_SHARD, Router};
 use super::Identity;
 use super::connection::Peer;
-use super::control::{Change, Command, CommandResult};
 use super::limits::Counted;
 use crate::base::ids::PartitionId;
+use crate::cluster::{Cluster, ClusterError, Command, Directory, Image, Record, Response};
 use crate::io::Env;
-use crate::storage::{AppendError, Appended, LogSlice, ReadError, Recovered, TimedOffset};
-
-/// The shard that owns a partition: partitions of one topic go round, beginning anywhere.
-pub fn owner(id: PartitionId, shards: usize) -> usize {
-    // FNV-1a: stable between starts is not needed, even spread is.
-    let hash = id.topic.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let first = (hash ^ hash >> 32) % shards as u64;
-    ((first + u64::from(id.index.unsigned_abs())) % shards as u64) as usize
-}
+use crate::storage::{Recovered, AppendError, Appended, LogSlice, ReadError, TimedOffset};
 
 /// What lies in a shard's inbox.
 pub enum Envelope<E: Env> {
@@ -63,10 +53,7 @@ pub enum Envelope<E: Env> {
         counted: Counted,
     },
     /// The controller's shard knows the cluster: open the store.
-    Begin {
-        cluster_id: Arc<str>,
-        recovered: Arc<Recovered>,
-    },
+    Begin(Box<Beginning<E>>),
     /// Every shard has its partitions open: listen.
     Serve {
         identity: Arc<Identity>,
@@ -75,6 +62,28 @@ pub enum Envelope<E: Env> {
     },
     /// A shard has no connections left and sends no more requests.
     Quiet,
+}
+
+/// What the controller's shard found at start.
+pub struct Beginning<E: Env> {
+    pub cluster: Cluster,
+    pub image: Image,
+    /// In the order of `log.dirs`.
+    pub directories: Arc<[Directory]>,
+    pub locks: Vec<E::Lock>,
+    pub recovered: Arc<Recovered>,
+}
+
+impl<E: Env> Clone for Beginning<E> {
+    fn clone(&self) -> Self {
+        Self {
+            cluster: self.cluster.clone(),
+            image: self.image.clone(),
+            directories: self.directories.clone(),
+            locks: self.locks.clone(),
+            recovered: self.recovered.clone(),
+        }
+    }
 }
 
 /// Work for the shard that owns the named partitions, or for the controller's.
@@ -86,7 +95,7 @@ pub enum Request {
     /// To the controller's shard.
     Command(Command),
     /// From the controller's shard: the image goes on, partitions open and close.
-    Apply(Arc<Vec<Change>>),
+    Apply(Arc<[Record]>),
 }
 
 pub enum Reply {
@@ -94,7 +103,7 @@ pub enum Reply {
     Read(Vec<ReadOutcome>),
     Offsets(Vec<Result<TimedOffset, PartitionError>>),
     Epochs(Vec<Result<EpochEnd, PartitionError>>),
-    Command(CommandResult),
+    Command(Result<Response, ClusterError>),
     Applied,
 }
 
@@ -202,39 +211,4 @@ pub enum PartitionError {
     LeaderEpochUnknown,
     Append(AppendError),
     Read(ReadError),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::ids::TopicId;
-
-    #[test]
-    fn partitions_of_one_topic_spread_evenly() {
-        for seed in 0..20u8 {
-            let mut counts = [0; 3];
-            for index in 0..9 {
-                counts[owner(
-                    PartitionId {
-                        topic: TopicId([seed; 16]),
-                        index,
-                    },
-                    3,
-                )] += 1;
-            }
-            assert_eq!(counts, [3, 3, 3]);
-        }
-        let firsts: std::collections::BTreeSet<_> = (0..20u8)
-            .map(|seed| {
-                owner(
-                    PartitionId {
-                        topic: TopicId([seed; 16]),
-                        index: 0,
-                    },
-                    3,
-                )
-            })
-            .collect();
-        assert_eq!(firsts.len(), 3, "topics begin on different shards");
-    }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use super::*;
 use crate::base::mailbox::Sender;
 use crate::base::sync::{OneshotReceiver, OneshotSender, Permit, Signal, join_all, oneshot};
-use crate::broker::control::CommandError;
+use crate::cluster::shard_of;
 
 /// One shard's view of all shards.
 pub struct Router<E: Env> {
@@ -197,7 +197,7 @@ impl<E: Env> Router<E> {
     fn split<T>(&self, items: Vec<T>, id: impl Fn(&T) -> PartitionId) -> Vec<Part<T>> {
         let mut parts: Vec<Part<T>> = Vec::new();
         for (place, item) in items.into_iter().enumerate() {
-            let shard = owner(id(&item), self.shards());
+            let shard = shard_of(id(&item), self.shards());
             let index = parts.iter().position(|part| part.shard == shard).unwrap_or_else(|| {
                 parts.push(Part {
                     shard,
@@ -332,18 +332,18 @@ impl<E: Env> Router<E> {
     }
 
     /// Has the controller carry out `command`; when it succeeds every shard knows the outcome already.
-    pub async fn command(self: &Rc<Self>, command: Command) -> CommandResult {
+    pub async fn command(self: &Rc<Self>, command: Command) -> Result<Response, ClusterError> {
         match self.call(CONTROLLER_SHARD, Request::Command(command)).await.await {
             Some(Reply::Command(result)) => result,
-            _ => Err(CommandError::Unavailable),
+            _ => Err(ClusterError::Closed),
         }
     }
 
-    /// Brings `changes` to every shard but the controller's own; completes when all have applied them.
-    pub async fn broadcast(self: &Rc<Self>, changes: Arc<Vec<Change>>) {
+    /// Brings `records` to every shard but the controller's own; completes when all have applied them.
+    pub async fn broadcast(self: &Rc<Self>, records: Arc<[Record]>) {
         let mut calls = Vec::new();
         for shard in (0..self.shards()).filter(|shard| *shard != self.shard) {
-            calls.push(self.call(shard, Request::Apply(changes.clone())).await);
+            calls.push(self.call(shard, Request::Apply(records.clone())).await);
         }
         join_all(calls).await;
     }

@@ -1,0 +1,260 @@
+//! The whole broker in the simulator: two shards, clients on another host, sockets and disks of the same seed.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::{Process, serve};
+use crate::base::sync::Signal;
+use crate::client::{Connection, ConnectionOptions};
+use crate::config::{Input, Machine, load};
+use crate::io::Env;
+use crate::io::sim::{DiskOptions, Options, ProcessId, SimEnv, World, host_address};
+use crate::wire::batch::{BatchBuilder, BatchOptions};
+use crate::wire::kafka::Records;
+use crate::wire::kafka::messages::*;
+
+const BROKER: usize = 0;
+const CLIENT: usize = 1;
+
+fn world(seed: u64) -> World {
+    let options = Options {
+        hosts: 2,
+        disk: DiskOptions {
+            directories: vec!["/data".into(), "/dev/shm".into()],
+            memory_directory: "/dev/shm".into(),
+            ..Default::default()
+        },
+        ..Options::default()
+    };
+    World::new(seed, options)
+}
+
+fn address() -> String {
+    SocketAddr::new(host_address(BROKER), 9092).to_string()
+}
+
+/// Starts a broker of two shards. It stops when the signal that comes with it is raised.
+fn start(world: &World) -> (ProcessId, Rc<Signal>, Rc<Cell<usize>>) {
+    let arguments = [
+        "listeners=PLAINTEXT://:9092".to_owned(),
+        format!("advertised.listeners=PLAINTEXT://{}:9092", host_address(BROKER)),
+        "log.dirs=/data".to_owned(),
+        "ringtail.shards=2".to_owned(),
+        "num.partitions=4".to_owned(),
+        "ringtail.memory.bytes=256m".to_owned(),
+    ];
+    let loaded = load(Input {
+        file: None,
+        environment: Vec::new(),
+        arguments: &arguments,
+        machine: Machine {
+            host_name: "broker".into(),
+            cpus: 2,
+            memory_bytes: 1 << 30,
+        },
+    });
+    let process: std::sync::Arc<Process<SimEnv>> = Process::new(loaded.expect("a good configuration").config);
+    let (stop, stopped) = (Rc::new(Signal::default()), Rc::new(Cell::new(0)));
+    let (signal, count) = (stop.clone(), stopped.clone());
+    let id = world.spawn_process(BROKER, 2, move |env, index| {
+        let (process, signal, count) = (process.clone(), signal.clone(), count.clone());
+        async move {
+            let stop = async move { signal.raised().await };
+            serve(env, index, process, stop).await.expect("the shard serves and stops");
+            count.set(count.get() + 1);
+        }
+    });
+    (id, stop, stopped)
+}
+
+async fn connect(env: &SimEnv) -> Connection<SimEnv> {
+    loop {
+        match Connection::open(env, &address(), ConnectionOptions::default()).await {
+            Ok(connection) => return connection,
+            Err(_) => env.sleep_until(env.now().plus_ms(50)).await,
+        }
+    }
+}
+
+fn batch(value: &str) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.push(1_000, None, Some(value.as_bytes()), &[]).expect("a small record");
+    Bytes::copy_from_slice(builder.finish().expect("a batch of one record"))
+}
+
+fn produce(acks: i16, partitions: &[(i32, &str)]) -> ProduceRequest<'static> {
+    let data = partitions.iter().map(|(index, value)| PartitionProduceData {
+        index: *index,
+        records: Some(Records::from(batch(value))),
+    });
+    ProduceRequest {
+        acks,
+        timeout_ms: 1000,
+        topic_data: vec![TopicProduceData {
+            name: "t".into(),
+            partition_data: data.collect(),
+            ..Default::default()
+        }]
+        .into(),
+        ..Default::default()
+    }
+}
+
+fn fetch(partitions: &[(i32, i64)], max_wait_ms: i32) -> FetchRequest<'static> {
+    let partitions = partitions.iter().map(|(partition, fetch_offset)| FetchPartition {
+        partition: *partition,
+        fetch_offset: *fetch_offset,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    });
+    FetchRequest {
+        max_wait_ms,
+        min_bytes: 1,
+        topics: vec![FetchTopic {
+            topic: "t".into(),
+            partitions: partitions.collect(),
+            ..Default::default()
+        }]
+        .into(),
+        ..Default::default()
+    }
+}
+
+/// The version in which topics go by name still.
+const PRODUCE: i16 = 9;
+const FETCH: i16 = 12;
+
+/// (partition, error, high watermark, bytes of batches)
+async fn fetched(connection: &Connection<SimEnv>, request: FetchRequest<'static>) -> Vec<(i32, i16, i64, usize)> {
+    let answer = connection.ask(&request, FETCH).await.expect("an answer");
+    let response: FetchResponse<'_> = answer.decode().expect("decodes");
+    let partitions = response.responses.iter().flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>());
+    let told = partitions.map(|p| {
+        (p.partition_index, p.error_code, p.high_watermark, p.records.map_or(0, |records| records.len()))
+    });
+    told.collect()
+}
+
+async fn create(connection: &Connection<SimEnv>) {
+    let named = MetadataRequestTopic {
+        name: Some("t".into()),
+        ..Default::default()
+    };
+    let request = MetadataRequest {
+        topics: Some(vec![named].into()),
+        ..Default::default()
+    };
+    let answer = connection.call(&request).await.expect("an answer");
+    let response: MetadataResponse<'_> = answer.decode().expect("decodes");
+    let topic = response.topics.first().expect("the topic asked for");
+    assert_eq!((topic.error_code, topic.partitions.len()), (0, 4));
+    assert!(!topic.topic_id.is_zero());
+}
+
+/// Pipelined produces to partitions of both shards, their answers, and what is read back on another connection.
+async fn round_trip(env: SimEnv) {
+    let (one, other) = (connect(&env).await, connect(&env).await);
+    create(&one).await;
+    let requests: Vec<_> = (0..20)
+        .map(|i| produce(-1, &[(0, "a"), (1, "b"), (i % 4, "c"), (3, "d")]))
+        .collect();
+    let answers = crate::base::sync::join_all(requests.iter().map(|request| one.ask(request, PRODUCE)).collect()).await;
+    let mut last = [-1; 4];
+    for answer in answers {
+        let answer = answer.expect("an answer");
+        let response: ProduceResponse<'_> = answer.decode().expect("decodes");
+        for partition in response.responses.first().expect("one topic").partition_responses.iter() {
+            assert_eq!(partition.error_code, 0);
+            let last = &mut last[partition.index as usize];
+            assert_eq!(partition.base_offset, *last + 1, "offsets follow the order of the requests");
+            *last = partition.base_offset;
+        }
+    }
+    assert_eq!(last, [24, 24, 4, 24]);
+    let one_batch = batch("a").len();
+    let all = fetched(&other, fetch(&[(0, 0), (1, 20), (2, 5), (3, 25)], 10_000)).await;
+    assert_eq!(
+        all,
+        [(0, 0, 25, 25 * one_batch), (1, 0, 25, 5 * one_batch), (2, 0, 5, 0), (3, 0, 25, 0)]
+    );
+    assert_eq!(fetched(&other, fetch(&[(0, 26), (9, 0)], 10_000)).await[0].1, 1, "out of range");
+}
+
+#[test]
+fn produced_records_are_fetched_in_order_across_shards() {
+    for seed in 0..8 {
+        let world = world(seed);
+        let (_, stop, stopped) = start(&world);
+        world.block_on(CLIENT, round_trip);
+        stop.raise();
+        let began = world.now();
+        assert!(world.run_until(|| stopped.get() == 2), "seed {seed}: the broker stops");
+        assert!(world.now() - began < 5_000_000_000, "seed {seed}: within five seconds");
+    }
+}
+
+#[test]
+fn a_long_poll_ends_when_a_partition_of_another_shard_gets_a_record() {
+    let world = world(11);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let (reader, writer) = (connect(&env).await, connect(&env).await);
+        create(&writer).await;
+        for partition in 0..4 {
+            let (began, waits) = (env.now(), Rc::new(Cell::new(true)));
+            let got = Rc::new(RefCell::new(Vec::new()));
+            let (task, out, waiting) = (reader.clone(), got.clone(), waits.clone());
+            env.spawn(crate::io::Queue::Foreground, async move {
+                *out.borrow_mut() = fetched(&task, fetch(&[(0, 0), (1, 0), (2, 0), (3, 0)], 60_000)).await;
+                waiting.set(false);
+            });
+            env.sleep_until(began.plus_ms(500)).await;
+            assert_eq!(waits.get(), partition == 0, "there is nothing to read until the first record");
+            writer.ask(&produce(1, &[(partition, "x")]), PRODUCE).await.expect("an answer");
+            while waits.get() {
+                env.sleep_until(env.now().plus_ms(10)).await;
+            }
+            assert!(env.now().ms_since(began) < 5_000);
+            assert!(got.borrow().iter().any(|(.., bytes)| *bytes > 0));
+        }
+    });
+}
+
+#[test]
+fn an_error_on_acks_0_closes_the_connection_and_success_is_silent() {
+    let world = world(12);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        create(&connection).await;
+        connection.tell(&produce(0, &[(2, "silent")]), PRODUCE).await.expect("sent");
+        let found = fetched(&connection, fetch(&[(2, 0)], 10_000)).await;
+        assert_eq!(found[0].2, 1, "answers go on after a request without one");
+        connection.tell(&produce(0, &[(77, "nowhere")]), PRODUCE).await.expect("sent");
+        let after = connection.ask(&fetch(&[(2, 0)], 0), FETCH).await;
+        assert!(after.is_err(), "closed");
+    });
+}
+
+#[test]
+fn acknowledged_records_are_there_after_kill_and_restart() {
+    let world = world(13);
+    let (broker, ..) = start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        create(&connection).await;
+        connection.ask(&produce(-1, &[(0, "x"), (1, "y"), (3, "z")]), PRODUCE).await.expect("acknowledged");
+    });
+    world.kill(broker);
+    world.run_for(100);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        let found = fetched(&connection, fetch(&[(0, 0), (1, 0), (2, 0), (3, 0)], 0)).await;
+        let watermarks: Vec<_> = found.iter().map(|(_, error, watermark, _)| (*error, *watermark)).collect();
+        assert_eq!(watermarks, [(0, 1), (0, 1), (0, 0), (0, 1)]);
+    });
+}
