@@ -10,8 +10,11 @@ use ringtail::shard::{Process, serve};
 
 /// `--set key=value …`
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::DEBUG).init();
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--set").collect();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--set")
+        .collect();
     match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

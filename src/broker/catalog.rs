@@ -63,7 +63,10 @@ impl ProduceRules {
 
 impl Topic {
     pub fn new(image: &Arc<cluster::Topic>, config: &BrokerConfig) -> Self {
-        let own = image.configs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = image
+            .configs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         Self {
             id: image.id,
             name: image.name.clone(),
@@ -75,7 +78,9 @@ impl Topic {
 
     /// The id of partition `index`, if there is one.
     pub fn partition(&self, index: i32) -> Option<PartitionId> {
-        (0..self.partition_count).contains(&index).then_some(PartitionId { topic: self.id, index })
+        (0..self.partition_count)
+            .contains(&index)
+            .then_some(PartitionId { topic: self.id, index })
     }
 
     /// All partitions.
@@ -85,7 +90,10 @@ impl Topic {
     }
 
     pub fn is_internal(&self) -> bool {
-        matches!(&*self.name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+        matches!(
+            &*self.name,
+            "__consumer_offsets" | "__transaction_state" | "__share_group_state"
+        )
     }
 }
 
@@ -137,7 +145,9 @@ impl Catalog {
                 self.image.apply(record);
                 self.resolve_all();
             }
-            Record::ClusterCreated { .. } | Record::DirectoryRegistered { .. } | Record::ProducerIdsAllocated { .. } => {
+            Record::ClusterCreated { .. }
+            | Record::DirectoryRegistered { .. }
+            | Record::ProducerIdsAllocated { .. } => {
                 self.image.apply(record);
             }
         }
@@ -154,7 +164,10 @@ impl Catalog {
     /// The broker's own options changed: so did every topic's defaults.
     fn resolve_all(&mut self) {
         let node_id = self.config.identity.node_id;
-        let (of_all, of_this) = (self.image.broker_configs(None), self.image.broker_configs(Some(node_id)));
+        let (of_all, of_this) = (
+            self.image.broker_configs(None),
+            self.image.broker_configs(Some(node_id)),
+        );
         match self.config.with_dynamic(of_all, of_this) {
             Ok(config) => self.config = Arc::new(config),
             Err(errors) => tracing::error!(%errors, "dynamic broker configs are not applied"),

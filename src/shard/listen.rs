@@ -64,17 +64,24 @@ async fn addresses<E: Env>(env: &E, listener: &Listener) -> Result<Vec<SocketAdd
     let Bind::Host(host) = &listener.bind else {
         return Ok(Vec::new());
     };
-    env.resolve(host, listener.port).await.map_err(|error| ServeError::Listen {
-        address: host.clone(),
-        error,
-    })
+    env.resolve(host, listener.port)
+        .await
+        .map_err(|error| ServeError::Listen {
+            address: host.clone(),
+            error,
+        })
 }
 
 /// What clients of `listener` are told; a listener that is not advertised tells of the first one that is.
 fn advertised(config: &BrokerConfig, listener: &Listener, port: u16) -> Endpoint {
     let all = &config.network.advertised;
-    let advertised = all.iter().find(|advertised| advertised.name == listener.name).or(all.first());
-    let (host, told) = advertised.map_or(("localhost", 0), |advertised| (advertised.host.as_str(), advertised.port));
+    let advertised = all
+        .iter()
+        .find(|advertised| advertised.name == listener.name)
+        .or(all.first());
+    let (host, told) = advertised.map_or(("localhost", 0), |advertised| {
+        (advertised.host.as_str(), advertised.port)
+    });
     Endpoint {
         host: host.to_owned(),
         port: if told == 0 { port } else { told },

@@ -86,8 +86,13 @@ impl<E: Env> Process<E> {
 #[derive(Debug)]
 pub enum ServeError {
     /// Another process uses the directory.
-    Locked { path: String },
-    Io { path: String, error: std::io::Error },
+    Locked {
+        path: String,
+    },
+    Io {
+        path: String,
+        error: std::io::Error,
+    },
     Cluster(StartError),
     Storage(StorageError),
     Listen {

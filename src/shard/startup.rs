@@ -42,7 +42,11 @@ pub async fn start<E: Env>(
     topics::open_all(&shard).await;
     let inbox = inbox::start(&shard, receiver, early);
     if let Some(log) = log {
-        let online = shard.directories.iter().filter_map(|directory| directory.online()).collect();
+        let online = shard
+            .directories
+            .iter()
+            .filter_map(|directory| directory.online())
+            .collect();
         let config = shard.broker.catalog.borrow().config().clone();
         let controller = Controller::new(shard.env.clone(), log, image, config, online, publish(&shard));
         let _ = shard.controller.set(controller);
@@ -191,7 +195,11 @@ async fn serve_all<E: Env>(shard: &Rc<Shard<E>>, cluster_id: &str) -> Result<(),
     shard.serving.raised().await;
     listen::start(shard)?;
     drop(bound.sockets);
-    let directories: Vec<_> = shard.directories.iter().map(|directory| directory.path.display().to_string()).collect();
+    let directories: Vec<_> = shard
+        .directories
+        .iter()
+        .map(|directory| directory.path.display().to_string())
+        .collect();
     tracing::info!(
         "ringtail {} serves {} with {} shards, data in {}",
         env!("CARGO_PKG_VERSION"),

@@ -17,7 +17,11 @@ const QUIET_MS_MAX: u64 = 1000;
 pub async fn stop<E: Env>(shard: &Rc<Shard<E>>, inbox: Inbox) -> Result<(), ServeError> {
     let broker = &shard.broker;
     let shard_index = broker.router.shard();
-    tracing::info!(shard = shard_index, connections = broker.connections.open_count(), "stopping");
+    tracing::info!(
+        shard = shard_index,
+        connections = broker.connections.open_count(),
+        "stopping"
+    );
     broker.stopping.raise();
     broker.connections.shutdown_idle(&shard.env);
     within(shard, ANSWERS_MS_MAX, broker.connections.empty()).await;

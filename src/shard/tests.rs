@@ -63,7 +63,9 @@ fn start(world: &World) -> (ProcessId, Rc<Signal>, Rc<Cell<usize>>) {
         let (process, signal, count) = (process.clone(), signal.clone(), count.clone());
         async move {
             let stop = async move { signal.raised().await };
-            serve(env, index, process, stop).await.expect("the shard serves and stops");
+            serve(env, index, process, stop)
+                .await
+                .expect("the shard serves and stops");
             count.set(count.get() + 1);
         }
     });
@@ -81,7 +83,9 @@ async fn connect(env: &SimEnv) -> Connection<SimEnv> {
 
 fn batch(value: &str) -> Bytes {
     let mut builder = BatchBuilder::new(BatchOptions::default());
-    builder.push(1_000, None, Some(value.as_bytes()), &[]).expect("a small record");
+    builder
+        .push(1_000, None, Some(value.as_bytes()), &[])
+        .expect("a small record");
     Bytes::copy_from_slice(builder.finish().expect("a batch of one record"))
 }
 
@@ -131,9 +135,17 @@ const FETCH: i16 = 12;
 async fn fetched(connection: &Connection<SimEnv>, request: FetchRequest<'static>) -> Vec<(i32, i16, i64, usize)> {
     let answer = connection.ask(&request, FETCH).await.expect("an answer");
     let response: FetchResponse<'_> = answer.decode().expect("decodes");
-    let partitions = response.responses.iter().flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>());
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>());
     let told = partitions.map(|p| {
-        (p.partition_index, p.error_code, p.high_watermark, p.records.map_or(0, |records| records.len()))
+        (
+            p.partition_index,
+            p.error_code,
+            p.high_watermark,
+            p.records.map_or(0, |records| records.len()),
+        )
     });
     told.collect()
 }
@@ -166,10 +178,20 @@ async fn round_trip(env: SimEnv) {
     for answer in answers {
         let answer = answer.expect("an answer");
         let response: ProduceResponse<'_> = answer.decode().expect("decodes");
-        for partition in response.responses.first().expect("one topic").partition_responses.iter() {
+        for partition in response
+            .responses
+            .first()
+            .expect("one topic")
+            .partition_responses
+            .iter()
+        {
             assert_eq!(partition.error_code, 0);
             let last = &mut last[partition.index as usize];
-            assert_eq!(partition.base_offset, *last + 1, "offsets follow the order of the requests");
+            assert_eq!(
+                partition.base_offset,
+                *last + 1,
+                "offsets follow the order of the requests"
+            );
             *last = partition.base_offset;
         }
     }
@@ -178,9 +200,18 @@ async fn round_trip(env: SimEnv) {
     let all = fetched(&other, fetch(&[(0, 0), (1, 20), (2, 5), (3, 25)], 10_000)).await;
     assert_eq!(
         all,
-        [(0, 0, 25, 25 * one_batch), (1, 0, 25, 5 * one_batch), (2, 0, 5, 0), (3, 0, 25, 0)]
+        [
+            (0, 0, 25, 25 * one_batch),
+            (1, 0, 25, 5 * one_batch),
+            (2, 0, 5, 0),
+            (3, 0, 25, 0)
+        ]
     );
-    assert_eq!(fetched(&other, fetch(&[(0, 26), (9, 0)], 10_000)).await[0].1, 1, "out of range");
+    assert_eq!(
+        fetched(&other, fetch(&[(0, 26), (9, 0)], 10_000)).await[0].1,
+        1,
+        "out of range"
+    );
 }
 
 #[test]
@@ -212,8 +243,15 @@ fn a_long_poll_ends_when_a_partition_of_another_shard_gets_a_record() {
                 waiting.set(false);
             });
             env.sleep_until(began.plus_ms(500)).await;
-            assert_eq!(waits.get(), partition == 0, "there is nothing to read until the first record");
-            writer.ask(&produce(1, &[(partition, "x")]), PRODUCE).await.expect("an answer");
+            assert_eq!(
+                waits.get(),
+                partition == 0,
+                "there is nothing to read until the first record"
+            );
+            writer
+                .ask(&produce(1, &[(partition, "x")]), PRODUCE)
+                .await
+                .expect("an answer");
             while waits.get() {
                 env.sleep_until(env.now().plus_ms(10)).await;
             }
@@ -230,10 +268,16 @@ fn an_error_on_acks_0_closes_the_connection_and_success_is_silent() {
     world.block_on(CLIENT, |env| async move {
         let connection = connect(&env).await;
         create(&connection).await;
-        connection.tell(&produce(0, &[(2, "silent")]), PRODUCE).await.expect("sent");
+        connection
+            .tell(&produce(0, &[(2, "silent")]), PRODUCE)
+            .await
+            .expect("sent");
         let found = fetched(&connection, fetch(&[(2, 0)], 10_000)).await;
         assert_eq!(found[0].2, 1, "answers go on after a request without one");
-        connection.tell(&produce(0, &[(77, "nowhere")]), PRODUCE).await.expect("sent");
+        connection
+            .tell(&produce(0, &[(77, "nowhere")]), PRODUCE)
+            .await
+            .expect("sent");
         let after = connection.ask(&fetch(&[(2, 0)], 0), FETCH).await;
         assert!(after.is_err(), "closed");
     });
@@ -246,7 +290,10 @@ fn acknowledged_records_are_there_after_kill_and_restart() {
     world.block_on(CLIENT, |env| async move {
         let connection = connect(&env).await;
         create(&connection).await;
-        connection.ask(&produce(-1, &[(0, "x"), (1, "y"), (3, "z")]), PRODUCE).await.expect("acknowledged");
+        connection
+            .ask(&produce(-1, &[(0, "x"), (1, "y"), (3, "z")]), PRODUCE)
+            .await
+            .expect("acknowledged");
     });
     world.kill(broker);
     world.run_for(100);
@@ -254,7 +301,10 @@ fn acknowledged_records_are_there_after_kill_and_restart() {
     world.block_on(CLIENT, |env| async move {
         let connection = connect(&env).await;
         let found = fetched(&connection, fetch(&[(0, 0), (1, 0), (2, 0), (3, 0)], 0)).await;
-        let watermarks: Vec<_> = found.iter().map(|(_, error, watermark, _)| (*error, *watermark)).collect();
+        let watermarks: Vec<_> = found
+            .iter()
+            .map(|(_, error, watermark, _)| (*error, *watermark))
+            .collect();
         assert_eq!(watermarks, [(0, 1), (0, 1), (0, 0), (0, 1)]);
     });
 }

@@ -8,7 +8,10 @@ use crate::wire::kafka::ErrorCode;
 use crate::wire::kafka::messages::*;
 
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: CreatePartitionsRequest<'a>) -> CreatePartitionsResponse<'a> {
-    let topics = request.topics.iter().map(|topic| grow(call, topic, request.validate_only));
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| grow(call, topic, request.validate_only));
     CreatePartitionsResponse {
         results: join_all(topics.collect()).await.into(),
         ..Default::default()
@@ -21,7 +24,9 @@ async fn grow<'a, E: Env>(
     validate_only: bool,
 ) -> CreatePartitionsTopicResult<'a> {
     let assignments = topic.assignments.as_ref().map(|assignments| {
-        let brokers = assignments.iter().map(|assignment| assignment.broker_ids.iter().collect());
+        let brokers = assignments
+            .iter()
+            .map(|assignment| assignment.broker_ids.iter().collect());
         brokers.collect::<Vec<Vec<i32>>>()
     });
     let command = Command::CreatePartitions(CreatePartitions {

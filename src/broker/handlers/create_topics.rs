@@ -41,8 +41,15 @@ pub async fn handle<'a, E: Env>(call: &Call<E>, request: CreateTopicsRequest<'a>
     }
 }
 
-async fn create<'a, E: Env>(call: &Call<E>, topic: CreatableTopic<'a>, validate_only: bool) -> CreatableTopicResult<'a> {
-    if call.version < 4 && topic.assignments.is_empty() && (topic.num_partitions == -1 || topic.replication_factor == -1) {
+async fn create<'a, E: Env>(
+    call: &Call<E>,
+    topic: CreatableTopic<'a>,
+    validate_only: bool,
+) -> CreatableTopicResult<'a> {
+    if call.version < 4
+        && topic.assignments.is_empty()
+        && (topic.num_partitions == -1 || topic.replication_factor == -1)
+    {
         let message = "The broker's defaults for partitions and replicas can be asked for since version 4.";
         return failed(topic.name, ErrorCode::InvalidRequest, message.into());
     }
@@ -85,7 +92,11 @@ async fn create<'a, E: Env>(call: &Call<E>, topic: CreatableTopic<'a>, validate_
 
 /// Every option of the new topic, with where its value comes from.
 fn described<E: Env>(call: &Call<E>, own: &[(String, Option<String>)]) -> Vec<CreatableTopicConfigs<'static>> {
-    let own = |name: &str| own.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.as_deref());
+    let own = |name: &str| {
+        own.iter()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.as_deref())
+    };
     let entries = describe_topic(own, call.broker.catalog.borrow().config(), false);
     let config = |entry: crate::config::Entry| CreatableTopicConfigs {
         name: entry.name.into(),

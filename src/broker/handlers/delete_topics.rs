@@ -10,8 +10,16 @@ use crate::wire::kafka::{ErrorCode, Str};
 
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: DeleteTopicsRequest<'a>) -> DeleteTopicsResponse<'a> {
     let wanted: Vec<_> = match call.version {
-        ..6 => request.topic_names.iter().map(|name| (Some(name), TopicId::ZERO)).collect(),
-        _ => request.topics.iter().map(|topic| (topic.name, topic.topic_id)).collect(),
+        ..6 => request
+            .topic_names
+            .iter()
+            .map(|name| (Some(name), TopicId::ZERO))
+            .collect(),
+        _ => request
+            .topics
+            .iter()
+            .map(|topic| (topic.name, topic.topic_id))
+            .collect(),
     };
     let responses = join_all(wanted.into_iter().map(|(name, id)| delete(call, name, id)).collect()).await;
     DeleteTopicsResponse {

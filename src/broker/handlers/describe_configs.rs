@@ -37,9 +37,12 @@ fn entries<E: Env>(
     match resource.resource_type {
         TOPIC => {
             check_topic_name(name).map_err(|error| Refusal(error.code(), error.to_string()))?;
-            let topic = catalog
-                .by_name(name)
-                .ok_or_else(|| Refusal(ErrorCode::UnknownTopicOrPartition, format!("There is no topic '{name}'.")))?;
+            let topic = catalog.by_name(name).ok_or_else(|| {
+                Refusal(
+                    ErrorCode::UnknownTopicOrPartition,
+                    format!("There is no topic '{name}'."),
+                )
+            })?;
             let own = |name: &str| topic.image.configs.get(name).map(String::as_str);
             Ok(describe_topic(own, catalog.config(), synonyms))
         }
@@ -87,7 +90,11 @@ fn result<'a>(
         error_code: error_code.into(),
         error_message,
         resource_type: resource.resource_type,
-        configs: entries.into_iter().filter(wanted).map(|entry| config(entry, documentation)).collect(),
+        configs: entries
+            .into_iter()
+            .filter(wanted)
+            .map(|entry| config(entry, documentation))
+            .collect(),
         resource_name: resource.resource_name,
     }
 }

@@ -28,7 +28,7 @@ use super::limits::Counted;
 use crate::base::ids::PartitionId;
 use crate::cluster::{Cluster, ClusterError, Command, Directory, Image, Record, Response};
 use crate::io::Env;
-use crate::storage::{Recovered, AppendError, Appended, LogSlice, ReadError, TimedOffset};
+use crate::storage::{AppendError, Appended, LogSlice, ReadError, Recovered, TimedOffset};
 
 /// What lies in a shard's inbox.
 pub enum Envelope<E: Env> {
