@@ -8,13 +8,14 @@ use ringtail::config::{BrokerConfig, Input, Machine, load};
 use ringtail::io::uring;
 use ringtail::shard::{Process, serve};
 
-/// `--set key=value …`
+/// `ringtail start [--set key=value …]` until the commands have it; everything else is theirs.
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() != Some("start") {
+        return ringtail::cli::run();
+    }
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--set")
-        .collect();
+    let arguments: Vec<String> = arguments.filter(|argument| argument != "--set").collect();
     match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
