@@ -82,10 +82,12 @@ impl Vitals {
     }
 }
 
+type Open<E> = (<E as Env>::Stream, Rc<Vitals>);
+
 /// The open connections of one shard.
 pub struct Registry<E: Env> {
     next: Cell<u64>,
-    open: RefCell<BTreeMap<u64, (E::Stream, Rc<Vitals>)>>,
+    open: RefCell<BTreeMap<u64, Open<E>>>,
     emptied: Notify,
 }
 

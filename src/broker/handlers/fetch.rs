@@ -13,6 +13,8 @@ use crate::wire::kafka::{ErrorCode, Records};
 /// The first version whose clients know zstd.
 const ZSTD_VERSION: i16 = 10;
 const READ_COMMITTED: i8 = 1;
+/// More partitions in one request are not a consumer's: the bookkeeping would outweigh the frame.
+const PARTITIONS_MAX: usize = 100_000;
 
 /// One partition of the answer in the making.
 struct Fetched {
@@ -49,16 +51,13 @@ impl Fetched {
 
 pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> (FetchResponse<'static>, Vec<Permit>) {
     let broker = &call.broker;
+    if partition_count(&request) > PARTITIONS_MAX {
+        return (refused(ErrorCode::InvalidRequest), Vec::new());
+    }
     let planned = broker.sessions.borrow_mut().plan(opening(call, &request), now_ms(call));
     let Plan { wants, answer } = match planned {
         Ok(plan) => plan,
-        Err(error) => {
-            let response = FetchResponse {
-                error_code: ErrorCode::from(error).into(),
-                ..Default::default()
-            };
-            return (response, Vec::new());
-        }
+        Err(error) => return (refused(error.into()), Vec::new()),
     };
     let bytes_max = usize::try_from(request.max_bytes)
         .unwrap_or(0)
@@ -79,6 +78,20 @@ pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> (Fetch
         ..Default::default()
     };
     (response, held)
+}
+
+fn partition_count(request: &FetchRequest<'_>) -> usize {
+    let wanted = request.topics.iter().map(|topic| topic.partitions.len());
+    let forgotten = request.forgotten_topics_data.iter().map(|topic| topic.partitions.len());
+    wanted.chain(forgotten).sum()
+}
+
+/// An answer about the request as a whole; versions below 7 have no place for its code.
+fn refused(code: ErrorCode) -> FetchResponse<'static> {
+    FetchResponse {
+        error_code: code.into(),
+        ..Default::default()
+    }
 }
 
 fn now_ms<E: Env>(call: &Call<E>) -> u64 {

@@ -82,6 +82,9 @@ struct Gathering<E: Env> {
     held: Vec<Permit>,
 }
 
+/// The acknowledgements of one part's appends.
+type Acknowledged = Pin<Box<dyn Future<Output = Vec<Result<Appended, PartitionError>>>>>;
+
 type LocalRead = Pin<Box<dyn Future<Output = (Vec<ReadOutcome>, Permit)>>>;
 
 impl<E: Env> Gathering<E> {
@@ -219,7 +222,7 @@ impl<E: Env> Router<E> {
         items: Vec<Append>,
     ) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
         let count = items.len();
-        let mut answers: Vec<(Vec<usize>, Pin<Box<dyn Future<Output = Vec<_>>>>)> = Vec::new();
+        let mut answers: Vec<(Vec<usize>, Acknowledged)> = Vec::new();
         for part in self.split(items, |item| item.id) {
             let expected = part.items.len();
             if part.shard == self.shard {
