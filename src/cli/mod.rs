@@ -11,6 +11,7 @@
 
 pub mod json;
 
+mod check;
 mod consume;
 mod failure;
 mod format;
@@ -18,6 +19,7 @@ mod lines;
 mod output;
 mod produce;
 mod session;
+mod start;
 mod table;
 mod topic;
 
@@ -34,21 +36,27 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs a broker until SIGTERM or SIGINT.
+    Start(start::Start),
     /// Creates, lists, describes, changes and deletes topics.
     Topic(topic::Topic),
     /// Writes the lines of standard input to a topic.
     Produce(produce::Produce),
     /// Prints the records of a topic.
     Consume(consume::Consume),
+    /// Tells whether this machine can run a broker, and what to do where it cannot.
+    Check(check::Check),
 }
 
 /// Parses the arguments, runs the command, and gives the exit code.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
+        Command::Start(command) => command.run(),
         Command::Topic(command) => command.run(),
         Command::Produce(command) => command.run(),
         Command::Consume(command) => command.run(),
+        Command::Check(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

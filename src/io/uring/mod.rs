@@ -22,6 +22,7 @@
 
 mod driver;
 mod files;
+pub mod limits;
 mod machine;
 mod names;
 mod ops;

@@ -1,0 +1,232 @@
+//! `ringtail check`: what a broker needs of this machine, and the command that mends what is missing.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::Args;
+
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
+use crate::io::uring::{self, Options, UringEnv, limits};
+use crate::io::{Durability, Env, OpenOptions, write_all_at};
+
+use super::failure::{ExitReason, Failure};
+use super::json::Json;
+use super::output::Output;
+use super::table::Table;
+
+/// The oldest kernel with all that the ring uses (DEFER_TASKRUN, SINGLE_ISSUER).
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// What each executor locks of memory.
+const LOCKED_BYTES_MIN: u64 = 2 << 20;
+const OPEN_FILES_GOOD: u64 = 65_536;
+/// Writes of the flush probe.
+const FLUSHES: u32 = 20;
+
+#[derive(Args)]
+pub struct Check {
+    /// Log directories to try; they are made if absent, as `ringtail start` would.
+    #[arg(default_value = "./ringtail-data")]
+    directories: Vec<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Good,
+    /// The broker runs, less well.
+    Warning,
+    Fatal,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Warning => "warning",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub what: String,
+    pub verdict: Verdict,
+    pub found: String,
+    /// A command, or what to do.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, verdict: Verdict, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        let fix = (verdict != Verdict::Good).then(|| fix.into());
+        Self { what: what.into(), verdict, found: found.into(), fix }
+    }
+}
+
+impl Check {
+    pub fn run(self) -> Result<(), Failure> {
+        let mut findings = vec![kernel(), ring(), locked_memory(), open_files(), clock()];
+        if findings[1].verdict != Verdict::Fatal {
+            for directory in &self.directories {
+                findings.extend(directory_findings(directory, true));
+            }
+        }
+        let mut out = Output::new();
+        if self.json {
+            out.line(Json::List(findings.iter().map(as_json).collect()))?;
+        } else {
+            let mut table = Table::new(&["CHECK", "VERDICT", "FOUND"]);
+            for finding in &findings {
+                table.row(vec![finding.what.clone(), finding.verdict.word().into(), finding.found.clone()]);
+            }
+            out.line(table)?;
+            for finding in &findings {
+                if let Some(fix) = &finding.fix {
+                    out.line(format!("\n{}: to fix it:\n    {fix}", finding.what))?;
+                }
+            }
+        }
+        out.finish()?;
+        first_fatal(&findings)
+    }
+}
+
+fn as_json(finding: &Finding) -> Json {
+    Json::Object(vec![
+        ("check", finding.what.as_str().into()),
+        ("verdict", finding.verdict.word().to_lowercase().into()),
+        ("found", finding.found.as_str().into()),
+        ("fix", finding.fix.clone().into()),
+    ])
+}
+
+fn first_fatal(findings: &[Finding]) -> Result<(), Failure> {
+    match findings.iter().find(|finding| finding.verdict == Verdict::Fatal) {
+        None => Ok(()),
+        Some(finding) => {
+            let fix = finding.fix.as_deref().unwrap_or_default();
+            let message = format!("{}: {} (to fix it: {fix})", finding.what, finding.found);
+            Err(Failure::new(ExitReason::Machine, message))
+        }
+    }
+}
+
+/// The checks without which a broker cannot start, for `ringtail start`: the first that fails.
+pub fn preflight(directories: &[PathBuf]) -> Result<(), Failure> {
+    let mut findings = vec![ring(), locked_memory()];
+    if findings[0].verdict != Verdict::Fatal {
+        findings.extend(directories.iter().flat_map(|directory| directory_findings(directory, false)));
+    }
+    first_fatal(&findings)
+}
+
+fn kernel() -> Finding {
+    let release = limits::kernel_release().unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let verdict = if version >= KERNEL_MIN { Verdict::Good } else { Verdict::Fatal };
+    Finding::new("kernel", verdict, format!("Linux {release}"), "install a kernel of version 6.1 or newer")
+}
+
+fn ring() -> Finding {
+    let tried = uring::run_one(Options::default(), |_| std::future::ready(()));
+    match (tried, limits::uring_disabled()) {
+        (Ok(()), _) => Finding::new("io_uring", Verdict::Good, "a ring can be made", ""),
+        (Err(error), Some(switch)) if switch > 0 => {
+            let found = format!("disabled by kernel.io_uring_disabled={switch} ({error})");
+            Finding::new("io_uring", Verdict::Fatal, found, "sysctl -w kernel.io_uring_disabled=0")
+        }
+        (Err(error), _) => {
+            let fix = "allow io_uring_setup in the container's seccomp profile, and raise `ulimit -l`";
+            Finding::new("io_uring", Verdict::Fatal, error.to_string(), fix)
+        }
+    }
+}
+
+fn shown(limit: u64) -> String {
+    if limit == limits::UNLIMITED { "unlimited".into() } else { limit.to_string() }
+}
+
+fn locked_memory() -> Finding {
+    let Ok(limit) = limits::locked_memory_bytes() else {
+        return Finding::new("locked memory", Verdict::Warning, "cannot be asked", "look at `ulimit -l`");
+    };
+    let needed = LOCKED_BYTES_MIN.saturating_mul(uring::cpus().len() as u64);
+    let verdict = if limit.now < needed { Verdict::Warning } else { Verdict::Good };
+    let fix = "LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited`";
+    Finding::new("locked memory", verdict, format!("{} bytes", shown(limit.now)), fix)
+}
+
+fn open_files() -> Finding {
+    let Ok(limit) = limits::open_files() else {
+        return Finding::new("open files", Verdict::Warning, "cannot be asked", "look at `ulimit -n`");
+    };
+    let verdict = if limit.most < OPEN_FILES_GOOD { Verdict::Warning } else { Verdict::Good };
+    let fix = "LimitNOFILE=1048576 in the systemd unit, or `ulimit -Hn 1048576`";
+    Finding::new("open files", verdict, format!("{} (used up to {})", shown(limit.now), shown(limit.most)), fix)
+}
+
+fn clock() -> Finding {
+    let source = limits::clock_source().unwrap_or_else(|_| "unknown".into());
+    let slow = matches!(source.as_str(), "hpet" | "acpi_pm" | "jiffies");
+    let verdict = if slow { Verdict::Warning } else { Verdict::Good };
+    Finding::new("clock source", verdict, source, "boot with clocksource=tsc if the CPU's is stable")
+}
+
+/// Tries a log directory: made, direct I/O, and with `flushes` the cost of one.
+fn directory_findings(directory: &Path, flushes: bool) -> Vec<Finding> {
+    let what = format!("direct I/O on {}", directory.display());
+    let owned = directory.to_owned();
+    let tried = uring::run_one(Options::default(), |env| async move { probe(&env, &owned, flushes).await });
+    match tried.and_then(|probed| probed) {
+        Ok(None) => vec![Finding::new(what, Verdict::Good, "works", "")],
+        Ok(Some(flush_us)) => {
+            let slow = flush_us > 20_000;
+            let verdict = if slow { Verdict::Warning } else { Verdict::Good };
+            let cost = Finding::new(
+                format!("durable write to {}", directory.display()),
+                verdict,
+                format!("{flush_us} us for {BLOCK_BYTES} bytes"),
+                "a device with power-loss protection, or ringtail.durability=written",
+            );
+            vec![Finding::new(what, Verdict::Good, "works", ""), cost]
+        }
+        Err(error) => {
+            let fix = "put log.dirs on a local ext4 or XFS file system that this user may write to";
+            vec![Finding::new(what, Verdict::Fatal, error.to_string(), fix)]
+        }
+    }
+}
+
+/// Writes a block with O_DIRECT; with `flushes` the mean microseconds of a durable one.
+async fn probe(env: &UringEnv, directory: &Path, flushes: bool) -> std::io::Result<Option<u64>> {
+    match env.create_directory(directory).await {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let path = directory.join(format!(".ringtail-check-{}", std::process::id()));
+    let tried = async {
+        let file = env.open(&path, OpenOptions::CREATE_DIRECT).await?;
+        let block: Bytes = {
+            let mut block = AlignedBuf::new(BLOCK_BYTES);
+            block.pad_to_block();
+            block.set_len(BLOCK_BYTES);
+            block.freeze()
+        };
+        write_all_at(env, &file, block.clone(), 0, Durability::Cached).await?;
+        if !flushes {
+            return Ok(None);
+        }
+        let began = env.now();
+        for _ in 0..FLUSHES {
+            write_all_at(env, &file, block.clone(), 0, Durability::Device).await?;
+        }
+        Ok(Some((env.now().0 - began.0) / 1000 / u64::from(FLUSHES)))
+    };
+    let tried = tried.await;
+    let _ = env.unlink(&path).await;
+    tried
+}

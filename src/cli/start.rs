@@ -1,0 +1,156 @@
+//! `ringtail start`: configuration, preflight, then one shard per core until a signal says stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{BrokerConfig, Input, Loaded, Machine, load};
+use crate::io::read_file;
+use crate::io::uring::{self, Options, ShardPlacement, UringEnv, limits};
+use crate::shard::{Process, ServeError, serve};
+
+use super::check::preflight;
+use super::failure::{ExitReason, Failure};
+
+/// A configuration file is text that a person wrote.
+const CONFIG_BYTES_MAX: usize = 4 << 20;
+
+#[derive(Args)]
+pub struct Start {
+    /// A server.properties file with Kafka's names. Without one everything has its default: data in ./ringtail-data,
+    /// localhost:9092.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets an option, over the file and RINGTAIL_… variables.
+    #[arg(long = "set", short, value_name = "KEY=VALUE", num_args = 1..)]
+    settings: Vec<String>,
+}
+
+impl Start {
+    pub fn run(self) -> Result<(), Failure> {
+        log_to_stderr();
+        let Loaded { config, warnings } = self.load()?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Err(error) = limits::raise_open_files() {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+        preflight(&config.directories.data)?;
+        free_ports(&config)?;
+        eprintln!("{}", start_line(&config));
+        serve_all(config)
+    }
+
+    fn load(&self) -> Result<Loaded, Failure> {
+        let file = match &self.config {
+            None => None,
+            Some(path) => Some((path.display().to_string(), read_text(path)?)),
+        };
+        let unknown = |error: std::io::Error| Failure::failed(format!("cannot ask the machine: {error}"));
+        let machine = Machine {
+            host_name: limits::host_name().map_err(unknown)?,
+            cpus: uring::cpus().len().max(1),
+            memory_bytes: uring::memory_bytes().map_err(unknown)?,
+        };
+        let input = Input {
+            file: file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
+            environment: std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+            arguments: &self.settings,
+            machine,
+        };
+        load(input).map_err(Failure::usage)
+    }
+}
+
+/// Log lines go to standard error, at the level that RINGTAIL_LOG says.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("RINGTAIL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).try_init();
+}
+
+fn read_text(path: &std::path::Path) -> Result<String, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+    let owned = path.to_owned();
+    let content = uring::run_one(Options::default(), |env| async move { read_file(&env, &owned, CONFIG_BYTES_MAX).await });
+    let content = content.and_then(|content| content).map_err(|error| failed(&error))?;
+    String::from_utf8(content.to_vec()).map_err(|_| failed(&"is not UTF-8"))
+}
+
+/// Refuses addresses that another process listens on.
+fn free_ports(config: &BrokerConfig) -> Result<(), Failure> {
+    for listener in config.network.listeners.iter().filter(|listener| listener.port != 0) {
+        for address in listener.addresses(listener.port).unwrap_or_default() {
+            match limits::probe_listen(address) {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                    let message = format!("{address} is in use by another process (listener {})", listener.name);
+                    return Err(Failure::new(ExitReason::AddressInUse, message));
+                }
+                // Other failures, such as a machine without IPv6, are judged when the shards listen.
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start_line(config: &BrokerConfig) -> String {
+    let listener = |listener: &crate::config::AdvertisedListener| match listener.port {
+        0 => format!("{}://{}:(any)", listener.name, listener.host),
+        port => format!("{}://{}:{port}", listener.name, listener.host),
+    };
+    let listeners: Vec<String> = config.network.advertised.iter().map(listener).collect();
+    let directories: Vec<String> = config.directories.data.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "ringtail {} starts: node {}, listeners {}, log.dirs {}, {} shards",
+        env!("CARGO_PKG_VERSION"),
+        config.identity.node_id,
+        listeners.join(","),
+        directories.join(","),
+        config.shards.count,
+    )
+}
+
+/// Every directory that is written to has a thread of its own for calls that block.
+fn directories(config: &BrokerConfig) -> Vec<PathBuf> {
+    let mut all = config.directories.data.clone();
+    if !all.contains(&config.directories.metadata) {
+        all.push(config.directories.metadata.clone());
+    }
+    all
+}
+
+fn serve_all(config: BrokerConfig) -> Result<(), Failure> {
+    let options = Options { directories: directories(&config), signals: true, ..Options::default() };
+    let process: Arc<Process<UringEnv>> = Process::new(config);
+    let shards = ShardPlacement::first(process.shards());
+    let served = uring::run(shards, options, move |env, index| {
+        let process = process.clone();
+        async move {
+            let served = serve(env.clone(), index, process, env.stop().requested()).await;
+            if served.is_err() {
+                env.stop().request();
+            }
+            served
+        }
+    });
+    let served = served.map_err(|error| Failure::failed(format!("a shard failed: {error}")))?;
+    let mut failures: Vec<ServeError> = served.into_iter().filter_map(Result::err).collect();
+    // What the others say follows from the shard that failed by itself.
+    failures.sort_by_key(|failure| matches!(failure, ServeError::Abandoned));
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(failure) => Err(Failure::new(reason_of(&failure), failure)),
+    }
+}
+
+fn reason_of(failure: &ServeError) -> ExitReason {
+    match failure {
+        ServeError::Locked { .. } => ExitReason::DataInUse,
+        ServeError::Io { .. } | ServeError::Cluster(_) | ServeError::Storage(_) => ExitReason::DataUnusable,
+        ServeError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => ExitReason::AddressInUse,
+        ServeError::Listen { .. } | ServeError::Abandoned => ExitReason::Failed,
+    }
+}
