@@ -38,11 +38,20 @@ pub struct Device {
 impl Device {
     pub fn run(self) -> Result<(), String> {
         let directory = self.directory.join(format!("ringtail-bench-{}", std::process::id()));
-        let options = Options { directories: vec![directory.clone()], signals: true, ..Options::default() };
+        let options = Options {
+            directories: vec![directory.clone()],
+            signals: true,
+            ..Options::default()
+        };
         let work = self.clone();
         let measured = run_one(options, |env| async move {
-            env.create_directory(&directory).await.map_err(|error| format!("{}: {error}", directory.display()))?;
-            let measured = work.measure(&env, &directory).await.map_err(|error| format!("{}: {error}", directory.display()));
+            env.create_directory(&directory)
+                .await
+                .map_err(|error| format!("{}: {error}", directory.display()))?;
+            let measured = work
+                .measure(&env, &directory)
+                .await
+                .map_err(|error| format!("{}: {error}", directory.display()));
             let cleared = work.clear(&env, &directory).await;
             cleared.map_err(|error| format!("{}: {error}", directory.display()))?;
             measured
@@ -53,8 +62,14 @@ impl Device {
             ("files", self.files.into()),
             ("durable", self.durable.into()),
         ];
-        let report =
-            Report { workload: "device", parameters, seconds, tally, broker_cpu_seconds: None, client_cpu_seconds: process_cpu_seconds() };
+        let report = Report {
+            workload: "device",
+            parameters,
+            seconds,
+            tally,
+            broker_cpu_seconds: None,
+            client_cpu_seconds: process_cpu_seconds(),
+        };
         report.print(self.json);
         Ok(())
     }
@@ -83,7 +98,11 @@ impl Device {
             *byte = (index * 31) as u8;
         }
         let data = buffer.freeze();
-        let durability = if self.durable { Durability::Device } else { Durability::Cached };
+        let durability = if self.durable {
+            Durability::Device
+        } else {
+            Durability::Cached
+        };
         let file = env.open(&path, OpenOptions::CREATE_DIRECT).await?;
         let (mut position, mut allocated, mut step) = (0u64, 0u64, EXTEND_BYTES_MIN);
         let mut tally = Tally::default();

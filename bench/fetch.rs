@@ -40,7 +40,15 @@ impl Fetch {
     pub fn run(self) -> Result<(), String> {
         let target = self.target.prepare()?;
         let parameters = vec![
-            ("partitions", target.nodes.iter().map(|node| node.partitions.len()).sum::<usize>().into()),
+            (
+                "partitions",
+                target
+                    .nodes
+                    .iter()
+                    .map(|node| node.partitions.len())
+                    .sum::<usize>()
+                    .into(),
+            ),
             ("connections", self.load.connections.into()),
             ("threads", self.load.threads.into()),
             ("bytes_max", self.bytes_max.into()),
@@ -58,7 +66,9 @@ impl Fetch {
 
     async fn thread(&self, target: &Target, env: UringEnv, index: usize, window: Window) -> Result<Tally, String> {
         let own = share(self.load.connections, index, self.load.threads);
-        let connections = own.map(|number| self.connection(target, &env, number, window)).collect();
+        let connections = own
+            .map(|number| self.connection(target, &env, number, window))
+            .collect();
         let mut tally = Tally::default();
         for done in join_all(connections).await {
             tally.merge(&done?);
@@ -66,24 +76,50 @@ impl Fetch {
         Ok(tally)
     }
 
-    async fn connection(&self, target: &Target, env: &UringEnv, number: usize, window: Window) -> Result<Tally, String> {
+    async fn connection(
+        &self,
+        target: &Target,
+        env: &UringEnv,
+        number: usize,
+        window: Window,
+    ) -> Result<Tally, String> {
         let nodes = target.nodes.len();
         let node = &target.nodes[number % nodes];
         // Connections to one broker share out its partitions, or read them all when there are more connections than those.
         let sharers = self.load.connections.div_ceil(nodes);
-        let own = node.partitions.iter().enumerate().filter(|(index, _)| index % sharers == number / nodes);
-        let mut places: Vec<Place> = own.map(|(_, partition)| Place { partition: *partition, offset: 0 }).collect();
+        let own = node
+            .partitions
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| index % sharers == number / nodes);
+        let mut places: Vec<Place> = own
+            .map(|(_, partition)| Place {
+                partition: *partition,
+                offset: 0,
+            })
+            .collect();
         if places.is_empty() {
-            places = node.partitions.iter().map(|partition| Place { partition: *partition, offset: 0 }).collect();
+            places = node
+                .partitions
+                .iter()
+                .map(|partition| Place {
+                    partition: *partition,
+                    offset: 0,
+                })
+                .collect();
         }
-        let stream = connect(env, &node.address).await.map_err(|error| format!("connect to {}: {error}", node.address))?;
+        let stream = connect(env, &node.address)
+            .await
+            .map_err(|error| format!("connect to {}: {error}", node.address))?;
         let mut answers = Answers::new(env.clone(), stream.clone());
         let mut tally = Tally::default();
         let mut correlation_id = 0;
         while env.now() < window.end && !env.stop().is_requested() {
             let pieces = self.request(target, &places, correlation_id)?;
             let sent_at = env.now();
-            send_all(env, &stream, pieces).await.map_err(|error| format!("send: {error}"))?;
+            send_all(env, &stream, pieces)
+                .await
+                .map_err(|error| format!("send: {error}"))?;
             let answer = answers.next().await.map_err(|error| format!("receive: {error}"))?;
             let (bytes, records, errors) = advance(&answer, target.fetch_version, &mut places)?;
             if window.holds(sent_at) {
@@ -134,16 +170,34 @@ fn advance(answer: &Bytes, version: i16, places: &mut [Place]) -> Result<(u64, u
     ResponseHeader::decode::<FetchResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
     let answer = FetchResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;
     let (mut bytes, mut records, mut errors) = (0, 0, u64::from(answer.error_code != 0));
-    for data in answer.responses.iter().flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>()) {
-        let Some(place) = places.iter_mut().find(|place| place.partition == data.partition_index) else { continue };
+    for data in answer
+        .responses
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>())
+    {
+        let Some(place) = places.iter_mut().find(|place| place.partition == data.partition_index) else {
+            continue;
+        };
         match ErrorCode::from_code(data.error_code) {
             Some(ErrorCode::None) => {}
             Some(ErrorCode::OffsetOutOfRange) => place.offset = data.log_start_offset.max(0),
             _ => errors += 1,
         }
-        let batches = data.records.as_ref().and_then(|records| records.as_wire()).unwrap_or_default();
+        let batches = data
+            .records
+            .as_ref()
+            .and_then(|records| records.as_wire())
+            .unwrap_or_default();
         bytes += batches.len() as u64;
-        for batch in scan(batches, ScanOptions { crc_check: false, batch_bytes_max: usize::MAX }).map_while(Result::ok) {
+        for batch in scan(
+            batches,
+            ScanOptions {
+                crc_check: false,
+                batch_bytes_max: usize::MAX,
+            },
+        )
+        .map_while(Result::ok)
+        {
             place.offset = batch.header.next_offset();
             records += batch.header.record_count() as u64;
         }

@@ -57,7 +57,12 @@ fn nanoseconds(seconds: f64) -> u64 {
 impl LoadOptions {
     /// Runs `work` on every thread with its index and the window, and makes the report. `work` ends by itself soon after
     /// the window does.
-    pub fn measure<F, Fut>(&self, workload: &'static str, parameters: Vec<(&'static str, ringtail::cli::json::Json)>, work: F) -> Result<Report, String>
+    pub fn measure<F, Fut>(
+        &self,
+        workload: &'static str,
+        parameters: Vec<(&'static str, ringtail::cli::json::Json)>,
+        work: F,
+    ) -> Result<Report, String>
     where
         F: Fn(UringEnv, usize, Window) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Tally, String>> + 'static,
@@ -68,7 +73,15 @@ impl LoadOptions {
             let (work, options) = (work.clone(), options.clone());
             async move { options.thread(env, index, work).await }
         };
-        let results = run(threads, Options { signals: true, ..Options::default() }, main).map_err(|error| error.to_string())?;
+        let results = run(
+            threads,
+            Options {
+                signals: true,
+                ..Options::default()
+            },
+            main,
+        )
+        .map_err(|error| error.to_string())?;
         let mut report = Report {
             workload,
             parameters,
@@ -92,7 +105,10 @@ impl LoadOptions {
     {
         let now = env.now();
         let start = Monotonic(now.0 + nanoseconds(self.warmup_seconds));
-        let window = Window { start, end: Monotonic(start.0 + nanoseconds(self.seconds)) };
+        let window = Window {
+            start,
+            end: Monotonic(start.0 + nanoseconds(self.seconds)),
+        };
         let watched = async {
             let broker = self.broker_pid.filter(|_| index == 0);
             env.sleep_until(window.start).await;
@@ -110,7 +126,11 @@ impl LoadOptions {
         let working = async { outcome = work(env.clone(), index, window).await };
         let watching = async { cpu = watched.await };
         both(working, watching).await;
-        ThreadResult { outcome, broker_cpu_seconds: cpu.0, client_cpu_seconds: cpu.1 }
+        ThreadResult {
+            outcome,
+            broker_cpu_seconds: cpu.0,
+            client_cpu_seconds: cpu.1,
+        }
     }
 }
 
@@ -122,7 +142,11 @@ async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     std::future::poll_fn(|cx| {
         a_done = a_done || a.as_mut().poll(cx).is_ready();
         b_done = b_done || b.as_mut().poll(cx).is_ready();
-        if a_done && b_done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if a_done && b_done {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
 }

@@ -18,7 +18,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "ringtail-bench", version, about = "Load and ceilings for Kafka-compatible brokers")]
+#[command(
+    name = "ringtail-bench",
+    version,
+    about = "Load and ceilings for Kafka-compatible brokers"
+)]
 struct Arguments {
     #[command(subcommand)]
     workload: Workload,

@@ -61,7 +61,11 @@ pub struct Answers<E: Env> {
 
 impl<E: Env> Answers<E> {
     pub fn new(env: E, stream: E::Stream) -> Self {
-        Self { env, stream, buffer: BytesMut::with_capacity(RECEIVE_BYTES) }
+        Self {
+            env,
+            stream,
+            buffer: BytesMut::with_capacity(RECEIVE_BYTES),
+        }
     }
 
     /// The next answer without its length, if it is here already.

@@ -68,13 +68,25 @@ pub fn batch(shape: &BatchShape, wall_ms: i64) -> Result<Bytes, String> {
             state ^= state << 17;
             *byte = state as u8;
         }
-        builder.push(wall_ms, None, Some(&value), &[]).map_err(|error| error.to_string())?;
+        builder
+            .push(wall_ms, None, Some(&value), &[])
+            .map_err(|error| error.to_string())?;
     }
-    builder.finish().map(Bytes::copy_from_slice).map_err(|error| error.to_string())
+    builder
+        .finish()
+        .map(Bytes::copy_from_slice)
+        .map_err(|error| error.to_string())
 }
 
 /// One request per group of partitions, encoded.
-fn frames(target: &Target, node: &Node, batch: &Bytes, records: usize, per_request: usize, acks: i16) -> Result<Vec<Frame>, String> {
+fn frames(
+    target: &Target,
+    node: &Node,
+    batch: &Bytes,
+    records: usize,
+    per_request: usize,
+    acks: i16,
+) -> Result<Vec<Frame>, String> {
     let per_request = per_request.clamp(1, node.partitions.len());
     let groups = node.partitions.len().div_ceil(per_request);
     let mut frames = Vec::with_capacity(groups);
@@ -88,7 +100,12 @@ fn frames(target: &Target, node: &Node, batch: &Bytes, records: usize, per_reque
             topic_id: target.topic_id,
             partition_data: (0..per_request).map(member).collect(),
         };
-        let request = ProduceRequest { acks, timeout_ms: 30_000, topic_data: vec![topic].into(), ..Default::default() };
+        let request = ProduceRequest {
+            acks,
+            timeout_ms: 30_000,
+            topic_data: vec![topic].into(),
+            ..Default::default()
+        };
         let header = RequestHeader {
             api_key: <ProduceRequest<'_> as Message>::API_KEY,
             api_version: target.produce_version,
@@ -96,7 +113,11 @@ fn frames(target: &Target, node: &Node, batch: &Bytes, records: usize, per_reque
             client_id: Some(Str::Borrowed("ringtail-bench")),
         };
         let pieces = encode_request(&header, &request).map_err(|error| error.to_string())?;
-        frames.push(Frame::new(pieces, (batch.len() * per_request) as u64, (records * per_request) as u64));
+        frames.push(Frame::new(
+            pieces,
+            (batch.len() * per_request) as u64,
+            (records * per_request) as u64,
+        ));
     }
     Ok(frames)
 }
@@ -114,7 +135,15 @@ impl Produce {
     pub fn run(self) -> Result<(), String> {
         let target = self.target.prepare()?;
         let mut parameters: Vec<(&'static str, Json)> = vec![
-            ("partitions", target.nodes.iter().map(|node| node.partitions.len()).sum::<usize>().into()),
+            (
+                "partitions",
+                target
+                    .nodes
+                    .iter()
+                    .map(|node| node.partitions.len())
+                    .sum::<usize>()
+                    .into(),
+            ),
             ("connections", self.load.connections.into()),
             ("threads", self.load.threads.into()),
             ("acks", self.acks.into()),
@@ -143,18 +172,39 @@ impl Produce {
         let began = env.now();
         for number in share(self.load.connections, index, self.load.threads) {
             let node = &target.nodes[number % target.nodes.len()];
-            let frames = frames(target, node, &batch, self.shape.records_per_batch, self.batches_per_request, self.acks)?;
+            let frames = frames(
+                target,
+                node,
+                &batch,
+                self.shape.records_per_batch,
+                self.batches_per_request,
+                self.acks,
+            )?;
             let pace = match self.rate {
                 None => Pace::Closed(self.in_flight.max(1)),
                 Some(rate) => {
                     let interval_ns = (1e9 * self.load.connections as f64 / rate.max(0.001)) as u64;
                     // Connections take turns.
                     let offset = interval_ns / self.load.connections as u64 * number as u64;
-                    Pace::Open { first: Monotonic(began.0 + offset), interval_ns: interval_ns.max(1) }
+                    Pace::Open {
+                        first: Monotonic(began.0 + offset),
+                        interval_ns: interval_ns.max(1),
+                    }
                 }
             };
-            let stream = connect(&env, &node.address).await.map_err(|error| format!("connect to {}: {error}", node.address))?;
-            lines.push(Line::new(env.clone(), stream, frames, number, pace, window, target.produce_version, self.acks != 0));
+            let stream = connect(&env, &node.address)
+                .await
+                .map_err(|error| format!("connect to {}: {error}", node.address))?;
+            lines.push(Line::new(
+                env.clone(),
+                stream,
+                frames,
+                number,
+                pace,
+                window,
+                target.produce_version,
+                self.acks != 0,
+            ));
         }
         let lines: Vec<Rc<Line>> = lines.into_iter().map(Rc::new).collect();
         let done = join_all(lines.iter().map(|line| line.clone().run()).collect()).await;
@@ -265,7 +315,9 @@ impl Line {
             }
             if gathered > 0 {
                 let pieces = std::mem::take(&mut pieces);
-                send_all(&self.env, &self.stream, pieces).await.map_err(|error| format!("send: {error}"))?;
+                send_all(&self.env, &self.stream, pieces)
+                    .await
+                    .map_err(|error| format!("send: {error}"))?;
                 continue;
             }
             let until = next.unwrap_or(self.window.end).min(self.window.end);
@@ -303,6 +355,7 @@ fn refusals(answer: &Bytes, version: i16) -> Result<usize, String> {
     let mut decoder = Decoder::new(answer);
     ResponseHeader::decode::<ProduceResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
     let answer = ProduceResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;
-    let refused = |topic: TopicProduceResponse<'_>| topic.partition_responses.iter().filter(|p| p.error_code != 0).count();
+    let refused =
+        |topic: TopicProduceResponse<'_>| topic.partition_responses.iter().filter(|p| p.error_code != 0).count();
     Ok(answer.responses.iter().map(refused).sum())
 }

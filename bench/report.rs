@@ -20,7 +20,13 @@ impl Default for Tally {
     fn default() -> Self {
         // Three digits up to a minute; what takes longer counts as a minute.
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are valid");
-        Self { requests: 0, records: 0, bytes: 0, errors: 0, latency }
+        Self {
+            requests: 0,
+            records: 0,
+            bytes: 0,
+            errors: 0,
+            latency,
+        }
     }
 }
 
@@ -37,7 +43,9 @@ impl Tally {
         self.records += other.records;
         self.bytes += other.bytes;
         self.errors += other.errors;
-        self.latency.add(&other.latency).expect("all histograms have the same bounds");
+        self.latency
+            .add(&other.latency)
+            .expect("all histograms have the same bounds");
     }
 }
 
@@ -78,7 +86,13 @@ impl Report {
     fn percentiles(&self) -> [(&'static str, f64); 5] {
         let latency = &self.tally.latency;
         let at = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1e6;
-        [("p50", at(0.5)), ("p99", at(0.99)), ("p99.9", at(0.999)), ("max", latency.max() as f64 / 1e6), ("mean", latency.mean() / 1e6)]
+        [
+            ("p50", at(0.5)),
+            ("p99", at(0.99)),
+            ("p99.9", at(0.999)),
+            ("max", latency.max() as f64 / 1e6),
+            ("mean", latency.mean() / 1e6),
+        ]
     }
 
     fn json(&self) -> Json {
@@ -96,8 +110,16 @@ impl Report {
             ("requests_per_second", rounded(self.per_second(self.tally.requests))),
             ("records_per_second", rounded(self.per_second(self.tally.records))),
             ("latency_ms", Json::Object(latency.into())),
-            ("broker_cpu_seconds", self.broker_cpu_seconds.map_or(Json::Null, rounded)),
-            ("broker_cpu_seconds_per_gigabyte", self.broker_cpu_seconds.and_then(|s| self.per_gigabyte(s)).map_or(Json::Null, rounded)),
+            (
+                "broker_cpu_seconds",
+                self.broker_cpu_seconds.map_or(Json::Null, rounded),
+            ),
+            (
+                "broker_cpu_seconds_per_gigabyte",
+                self.broker_cpu_seconds
+                    .and_then(|s| self.per_gigabyte(s))
+                    .map_or(Json::Null, rounded),
+            ),
             ("client_cpu_seconds", rounded(self.client_cpu_seconds)),
         ])
     }
@@ -110,7 +132,10 @@ impl Report {
         let parameters = self.parameters.iter().map(|(name, value)| format!("{name}={value}"));
         println!("{}: {}", self.workload, parameters.collect::<Vec<_>>().join(" "));
         let megabytes = self.per_second(self.tally.bytes) / 1e6;
-        let (requests, records) = (self.per_second(self.tally.requests), self.per_second(self.tally.records));
+        let (requests, records) = (
+            self.per_second(self.tally.requests),
+            self.per_second(self.tally.records),
+        );
         println!("  throughput  {megabytes:10.1} MB/s  {requests:10.0} requests/s  {records:12.0} records/s");
         let latency = self.percentiles().map(|(name, ms)| format!("{name} {ms:.3}"));
         println!("  latency ms  {}", latency.join("  "));
@@ -119,6 +144,9 @@ impl Report {
             let per_gigabyte = self.per_gigabyte(seconds).unwrap_or(0.0);
             println!("  broker CPU  {seconds:10.2} s  {per_gigabyte:10.2} s/GB  {each:10.1} us/request");
         }
-        println!("  client CPU  {:10.2} s   measured for {:.1} s, {} errors", self.client_cpu_seconds, self.seconds, self.tally.errors);
+        println!(
+            "  client CPU  {:10.2} s   measured for {:.1} s, {} errors",
+            self.client_cpu_seconds, self.seconds, self.tally.errors
+        );
     }
 }

@@ -52,7 +52,15 @@ impl Sink {
                 done.map_err(|error| error.to_string())
             }
         };
-        let results = run(shards, Options { signals: true, ..Options::default() }, main).map_err(|error| error.to_string())?;
+        let results = run(
+            shards,
+            Options {
+                signals: true,
+                ..Options::default()
+            },
+            main,
+        )
+        .map_err(|error| error.to_string())?;
         let mut tally = Tally::default();
         for bytes in results {
             tally.bytes += bytes?;

@@ -48,7 +48,13 @@ impl TargetOptions {
         let options = self.clone();
         let found = run_one(Options::default(), |env| async move {
             let servers = options.bootstrap_server.split(',').map(str::to_owned).collect();
-            let client = Client::new(env, ClientOptions { bootstrap_servers: servers, ..ClientOptions::default() });
+            let client = Client::new(
+                env,
+                ClientOptions {
+                    bootstrap_servers: servers,
+                    ..ClientOptions::default()
+                },
+            );
             let target = options.find(&client).await.map_err(|error| error.to_string());
             client.close();
             target
@@ -84,14 +90,30 @@ impl TargetOptions {
             by_node.entry(leader.node_id).or_default().push(partition);
         }
         // Versions that name topics by id need one.
-        let (produce_cap, fetch_cap) = if topic_id.is_zero() { (12, 12) } else { (i16::MAX, i16::MAX) };
-        let mut target =
-            Target { topic: self.topic.clone(), topic_id, nodes: Vec::new(), produce_version: i16::MAX, fetch_version: i16::MAX };
+        let (produce_cap, fetch_cap) = if topic_id.is_zero() {
+            (12, 12)
+        } else {
+            (i16::MAX, i16::MAX)
+        };
+        let mut target = Target {
+            topic: self.topic.clone(),
+            topic_id,
+            nodes: Vec::new(),
+            produce_version: i16::MAX,
+            fetch_version: i16::MAX,
+        };
         for (node_id, partitions) in by_node {
             let connection = client.connection(node_id, Purpose::Ask).await?;
-            target.produce_version = target.produce_version.min(connection.version::<ProduceRequest<'_>>(produce_cap)?);
-            target.fetch_version = target.fetch_version.min(connection.version::<FetchRequest<'_>>(fetch_cap)?);
-            target.nodes.push(Node { address: connection.address().to_owned(), partitions });
+            target.produce_version = target
+                .produce_version
+                .min(connection.version::<ProduceRequest<'_>>(produce_cap)?);
+            target.fetch_version = target
+                .fetch_version
+                .min(connection.version::<FetchRequest<'_>>(fetch_cap)?);
+            target.nodes.push(Node {
+                address: connection.address().to_owned(),
+                partitions,
+            });
         }
         Ok(target)
     }

@@ -62,7 +62,12 @@ pub struct Finding {
 impl Finding {
     fn new(what: impl Into<String>, verdict: Verdict, found: impl Into<String>, fix: impl Into<String>) -> Self {
         let fix = (verdict != Verdict::Good).then(|| fix.into());
-        Self { what: what.into(), verdict, found: found.into(), fix }
+        Self {
+            what: what.into(),
+            verdict,
+            found: found.into(),
+            fix,
+        }
     }
 }
 
@@ -80,7 +85,11 @@ impl Check {
         } else {
             let mut table = Table::new(&["CHECK", "VERDICT", "FOUND"]);
             for finding in &findings {
-                table.row(vec![finding.what.clone(), finding.verdict.word().into(), finding.found.clone()]);
+                table.row(vec![
+                    finding.what.clone(),
+                    finding.verdict.word().into(),
+                    finding.found.clone(),
+                ]);
             }
             out.line(table)?;
             for finding in &findings {
@@ -118,7 +127,11 @@ fn first_fatal(findings: &[Finding]) -> Result<(), Failure> {
 pub fn preflight(directories: &[PathBuf]) -> Result<(), Failure> {
     let mut findings = vec![ring(), locked_memory()];
     if findings[0].verdict != Verdict::Fatal {
-        findings.extend(directories.iter().flat_map(|directory| directory_findings(directory, false)));
+        findings.extend(
+            directories
+                .iter()
+                .flat_map(|directory| directory_findings(directory, false)),
+        );
     }
     first_fatal(&findings)
 }
@@ -127,8 +140,17 @@ fn kernel() -> Finding {
     let release = limits::kernel_release().unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let verdict = if version >= KERNEL_MIN { Verdict::Good } else { Verdict::Fatal };
-    Finding::new("kernel", verdict, format!("Linux {release}"), "install a kernel of version 6.1 or newer")
+    let verdict = if version >= KERNEL_MIN {
+        Verdict::Good
+    } else {
+        Verdict::Fatal
+    };
+    Finding::new(
+        "kernel",
+        verdict,
+        format!("Linux {release}"),
+        "install a kernel of version 6.1 or newer",
+    )
 }
 
 fn ring() -> Finding {
@@ -137,7 +159,12 @@ fn ring() -> Finding {
         (Ok(()), _) => Finding::new("io_uring", Verdict::Good, "a ring can be made", ""),
         (Err(error), Some(switch)) if switch > 0 => {
             let found = format!("disabled by kernel.io_uring_disabled={switch} ({error})");
-            Finding::new("io_uring", Verdict::Fatal, found, "sysctl -w kernel.io_uring_disabled=0")
+            Finding::new(
+                "io_uring",
+                Verdict::Fatal,
+                found,
+                "sysctl -w kernel.io_uring_disabled=0",
+            )
         }
         (Err(error), _) => {
             let fix = "allow io_uring_setup in the container's seccomp profile, and raise `ulimit -l`";
@@ -147,15 +174,28 @@ fn ring() -> Finding {
 }
 
 fn shown(limit: u64) -> String {
-    if limit == limits::UNLIMITED { "unlimited".into() } else { limit.to_string() }
+    if limit == limits::UNLIMITED {
+        "unlimited".into()
+    } else {
+        limit.to_string()
+    }
 }
 
 fn locked_memory() -> Finding {
     let Ok(limit) = limits::locked_memory_bytes() else {
-        return Finding::new("locked memory", Verdict::Warning, "cannot be asked", "look at `ulimit -l`");
+        return Finding::new(
+            "locked memory",
+            Verdict::Warning,
+            "cannot be asked",
+            "look at `ulimit -l`",
+        );
     };
     let needed = LOCKED_BYTES_MIN.saturating_mul(uring::cpus().len() as u64);
-    let verdict = if limit.now < needed { Verdict::Warning } else { Verdict::Good };
+    let verdict = if limit.now < needed {
+        Verdict::Warning
+    } else {
+        Verdict::Good
+    };
     let fix = "LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited`";
     Finding::new("locked memory", verdict, format!("{} bytes", shown(limit.now)), fix)
 }
@@ -164,23 +204,40 @@ fn open_files() -> Finding {
     let Ok(limit) = limits::open_files() else {
         return Finding::new("open files", Verdict::Warning, "cannot be asked", "look at `ulimit -n`");
     };
-    let verdict = if limit.most < OPEN_FILES_GOOD { Verdict::Warning } else { Verdict::Good };
+    let verdict = if limit.most < OPEN_FILES_GOOD {
+        Verdict::Warning
+    } else {
+        Verdict::Good
+    };
     let fix = "LimitNOFILE=1048576 in the systemd unit, or `ulimit -Hn 1048576`";
-    Finding::new("open files", verdict, format!("{} (used up to {})", shown(limit.now), shown(limit.most)), fix)
+    Finding::new(
+        "open files",
+        verdict,
+        format!("{} (used up to {})", shown(limit.now), shown(limit.most)),
+        fix,
+    )
 }
 
 fn clock() -> Finding {
     let source = limits::clock_source().unwrap_or_else(|_| "unknown".into());
     let slow = matches!(source.as_str(), "hpet" | "acpi_pm" | "jiffies");
     let verdict = if slow { Verdict::Warning } else { Verdict::Good };
-    Finding::new("clock source", verdict, source, "boot with clocksource=tsc if the CPU's is stable")
+    Finding::new(
+        "clock source",
+        verdict,
+        source,
+        "boot with clocksource=tsc if the CPU's is stable",
+    )
 }
 
 /// Tries a log directory: made, direct I/O, and with `flushes` the cost of one.
 fn directory_findings(directory: &Path, flushes: bool) -> Vec<Finding> {
     let what = format!("direct I/O on {}", directory.display());
     let owned = directory.to_owned();
-    let tried = uring::run_one(Options::default(), |env| async move { probe(&env, &owned, flushes).await });
+    let tried = uring::run_one(
+        Options::default(),
+        |env| async move { probe(&env, &owned, flushes).await },
+    );
     match tried.and_then(|probed| probed) {
         Ok(None) => vec![Finding::new(what, Verdict::Good, "works", "")],
         Ok(Some(flush_us)) => {

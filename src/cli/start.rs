@@ -1,5 +1,6 @@
 //! `ringtail start`: configuration, preflight, then one shard per core until a signal says stop.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,7 +41,6 @@ impl Start {
         }
         preflight(&config.directories.data)?;
         free_ports(&config)?;
-        eprintln!("{}", start_line(&config));
         serve_all(config)
     }
 
@@ -57,7 +57,8 @@ impl Start {
         };
         let input = Input {
             file: file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
-            environment: std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
             arguments: &self.settings,
             machine,
         };
@@ -68,13 +69,19 @@ impl Start {
 /// Log lines go to standard error, at the level that RINGTAIL_LOG says.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("RINGTAIL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .try_init();
 }
 
 fn read_text(path: &std::path::Path) -> Result<String, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
     let owned = path.to_owned();
-    let content = uring::run_one(Options::default(), |env| async move { read_file(&env, &owned, CONFIG_BYTES_MAX).await });
+    let content = uring::run_one(Options::default(), |env| async move {
+        read_file(&env, &owned, CONFIG_BYTES_MAX).await
+    });
     let content = content.and_then(|content| content).map_err(|error| failed(&error))?;
     String::from_utf8(content.to_vec()).map_err(|_| failed(&"is not UTF-8"))
 }
@@ -96,23 +103,6 @@ fn free_ports(config: &BrokerConfig) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_line(config: &BrokerConfig) -> String {
-    let listener = |listener: &crate::config::AdvertisedListener| match listener.port {
-        0 => format!("{}://{}:(any)", listener.name, listener.host),
-        port => format!("{}://{}:{port}", listener.name, listener.host),
-    };
-    let listeners: Vec<String> = config.network.advertised.iter().map(listener).collect();
-    let directories: Vec<String> = config.directories.data.iter().map(|path| path.display().to_string()).collect();
-    format!(
-        "ringtail {} starts: node {}, listeners {}, log.dirs {}, {} shards",
-        env!("CARGO_PKG_VERSION"),
-        config.identity.node_id,
-        listeners.join(","),
-        directories.join(","),
-        config.shards.count,
-    )
-}
-
 /// Every directory that is written to has a thread of its own for calls that block.
 fn directories(config: &BrokerConfig) -> Vec<PathBuf> {
     let mut all = config.directories.data.clone();
@@ -123,7 +113,11 @@ fn directories(config: &BrokerConfig) -> Vec<PathBuf> {
 }
 
 fn serve_all(config: BrokerConfig) -> Result<(), Failure> {
-    let options = Options { directories: directories(&config), signals: true, ..Options::default() };
+    let options = Options {
+        directories: directories(&config),
+        signals: true,
+        ..Options::default()
+    };
     let process: Arc<Process<UringEnv>> = Process::new(config);
     let shards = ShardPlacement::first(process.shards());
     let served = uring::run(shards, options, move |env, index| {

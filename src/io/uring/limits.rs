@@ -15,12 +15,18 @@ pub struct ResourceLimit {
 pub const UNLIMITED: u64 = libc::RLIM_INFINITY;
 
 fn limit(resource: libc::__rlimit_resource_t) -> io::Result<ResourceLimit> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the kernel writes one `rlimit` that outlives the call.
     if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(ResourceLimit { now: limit.rlim_cur, most: limit.rlim_max })
+    Ok(ResourceLimit {
+        now: limit.rlim_cur,
+        most: limit.rlim_max,
+    })
 }
 
 /// Descriptors that may be open.
@@ -31,7 +37,10 @@ pub fn open_files() -> io::Result<ResourceLimit> {
 /// Raises the descriptors that may be open as far as it goes; what is in force then.
 pub fn raise_open_files() -> io::Result<u64> {
     let most = open_files()?.most;
-    let raised = libc::rlimit { rlim_cur: most, rlim_max: most };
+    let raised = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
     // SAFETY: the kernel reads one `rlimit` that outlives the call.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } != 0 {
         return Err(io::Error::last_os_error());
