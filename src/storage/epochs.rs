@@ -24,12 +24,6 @@ impl Epochs {
         Some((found, end))
     }
 
-    /// The epoch of the batch at `offset`.
-    pub fn at(&self, offset: i64) -> i32 {
-        let after = self.starts.partition_point(|&(_, start)| start <= offset);
-        after.checked_sub(1).map_or(-1, |i| self.starts[i].0)
-    }
-
     pub fn latest(&self) -> Option<i32> {
         self.starts.last().map(|&(epoch, _)| epoch)
     }
@@ -95,7 +89,6 @@ mod tests {
         assert_eq!(epochs.end_of(1, 30), Some((1, 10)));
         assert_eq!(epochs.end_of(2, 30), Some((1, 10)));
         assert_eq!(epochs.end_of(9, 30), Some((4, 30)));
-        assert_eq!((epochs.at(9), epochs.at(10), epochs.at(-1)), (1, 3, -1));
         assert_eq!(epochs.to_text(), "0\n3\n1 0\n3 10\n4 20\n");
         epochs.trim(12);
         assert_eq!(epochs.to_text(), "0\n2\n3 12\n4 20\n");

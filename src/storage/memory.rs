@@ -56,6 +56,17 @@ impl<E: Env> TailMemory<E> {
         Ok(())
     }
 
+    /// Removes the files: everything is stored elsewhere. What fails stays until the next start.
+    pub async fn remove_files(&self) {
+        let count = self.arenas.borrow().len();
+        for number in 0..count {
+            let path = self.directory.join(format!("{}-{number}", self.prefix));
+            if let Err(error) = self.env.unlink(&path).await {
+                tracing::debug!(file = %path.display(), %error, "an arena stays");
+            }
+        }
+    }
+
     fn may_grow(&self) -> bool {
         (self.arenas.borrow().len() + 1) * self.step_bytes <= self.bytes_max
     }
@@ -76,31 +87,41 @@ impl<E: Env> TailMemory<E> {
         chunk
     }
 
+    /// Whether a smallest chunk is free.
+    pub fn has_room(&self) -> bool {
+        self.free_bytes() >= UNIT_BYTES
+    }
+
+    /// Adds memory and waits for it; `false` at the bound.
+    pub async fn grow_now(&self) -> std::io::Result<bool> {
+        if self.growing.get() {
+            self.changed.until(|| !self.growing.get()).await;
+            return Ok(true);
+        }
+        if !self.may_grow() {
+            return Ok(false);
+        }
+        self.growing.set(true);
+        let added = self.add_step().await;
+        self.growing.set(false);
+        self.changed.notify();
+        added.map(|()| true)
+    }
+
     fn grow(self: &Rc<Self>) {
-        if !self.may_grow() || self.growing.replace(true) {
+        if !self.may_grow() || self.growing.get() {
             return;
         }
         let memory = self.clone();
         self.env.spawn(Queue::Foreground, async move {
-            if let Err(error) = memory.add_step().await {
+            if let Err(error) = memory.grow_now().await {
                 tracing::warn!(directory = %memory.directory.display(), %error, "no more tail memory to be had");
             }
-            memory.growing.set(false);
-            memory.changed.notify();
         });
-    }
-
-    pub fn is_growing(&self) -> bool {
-        self.growing.get()
     }
 
     pub fn free_bytes(&self) -> usize {
         self.arenas.borrow().iter().map(Arena::free_bytes).sum()
-    }
-
-    /// Bytes of memory mapped now.
-    pub fn mapped_bytes(&self) -> usize {
-        self.arenas.borrow().len() * self.step_bytes
     }
 
     pub fn bytes_max(&self) -> usize {

@@ -77,6 +77,8 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_ms: u64,
     pub shard: usize,
     pub shards: usize,
 }

@@ -150,14 +150,6 @@ impl Producers {
         });
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u32(self.entries.len() as u32);
         for (id, entry) in &self.entries {
@@ -262,7 +254,7 @@ mod tests {
         producers.truncate(20);
         assert_eq!(producers.judge(&batch(0, 20, 29)), Verdict::Append);
         producers.truncate(0);
-        assert!(producers.is_empty());
+        assert_eq!(producers, Producers::default());
     }
 
     #[test]
@@ -286,7 +278,7 @@ mod tests {
             };
             producers.apply(&sequenced, id, id, id);
         }
-        assert_eq!(producers.len(), PRODUCERS_MAX - PRODUCERS_MAX / 10);
+        assert_eq!(producers.entries.len(), PRODUCERS_MAX - PRODUCERS_MAX / 10);
         assert!(!producers.entries.contains_key(&0));
         assert!(producers.entries.contains_key(&(PRODUCERS_MAX as i64)));
     }

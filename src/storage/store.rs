@@ -57,6 +57,7 @@ impl<E: Env> Store<E> {
             None => self.create(&folder, spec.id).await.map_err(named)?,
         };
         let opened = self.open_files(&folder, &state).await.map_err(named)?;
+        directory.ensure_chunk().await.map_err(named)?;
         let (env, shared) = (self.env.clone(), directory.clone());
         let partition = Partition::attach(env, shared, spec.topic_name, spec.options, state, opened)?;
         directory.add(&partition);
@@ -159,20 +160,6 @@ impl<E: Env> Store<E> {
             .borrow()
             .get(&id)
             .map(|(_, partition)| partition.clone())
-    }
-
-    /// Deletes what the topics' retention lets go.
-    pub async fn retain(&self) {
-        let all: Vec<_> = self
-            .partitions
-            .borrow()
-            .values()
-            .map(|(_, partition)| partition.clone())
-            .collect();
-        for partition in all {
-            partition.retain().await;
-            self.env.yield_now().await;
-        }
     }
 
     /// Whether the directory at this place of `log.dirs` is in service.

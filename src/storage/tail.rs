@@ -51,10 +51,6 @@ impl TailChunk {
         self.start + self.chunk.capacity() as u64
     }
 
-    pub fn memory_bytes(&self) -> usize {
-        self.chunk.capacity()
-    }
-
     /// Bytes `[from, to)` of the segment.
     fn view(&self, from: u64, to: u64) -> Bytes {
         self.chunk
@@ -107,14 +103,6 @@ pub struct Tail {
 }
 
 impl Tail {
-    pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.chunks.iter().map(TailChunk::memory_bytes).sum()
-    }
-
     /// Where the next chunk of `segment` begins, if one of it is here.
     pub fn capacity_end(&self, segment: i64) -> Option<u64> {
         self.chunks

@@ -43,6 +43,8 @@ pub struct ShardDirectory<E: Env> {
     start: u64,
     health: Health,
     reserve_bytes: u64,
+    producer_expiration_ms: i64,
+    retention_check_ms: u64,
     memory: Rc<TailMemory<E>>,
     journal: Rc<Journal<E>>,
     partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<E>>>>,
@@ -91,6 +93,8 @@ impl<E: Env> ShardDirectory<E> {
             start,
             health,
             reserve_bytes: options.reserve_bytes,
+            producer_expiration_ms: options.producer_expiration_ms,
+            retention_check_ms: options.retention_check_ms.max(1),
             memory,
             journal,
             partitions: RefCell::default(),
@@ -103,11 +107,14 @@ impl<E: Env> ShardDirectory<E> {
             settled: settle::Progress::default(),
             wake: Notify::default(),
             stopping: Cell::new(false),
-            running: Cell::new(2),
+            running: Cell::new(3),
             ended: Notify::default(),
         });
         directory.env.spawn(Queue::Background, directory.clone().settle_loop());
         directory.env.spawn(Queue::Background, directory.clone().watch_space());
+        directory
+            .env
+            .spawn(Queue::Background, directory.clone().retention_loop());
         Ok(directory)
     }
 
@@ -166,6 +173,17 @@ impl<E: Env> ShardDirectory<E> {
                 return None;
             }
         }
+    }
+
+    /// Waits until a chunk can be had; an error if memory cannot grow and nothing can be given back.
+    pub async fn ensure_chunk(&self) -> io::Result<()> {
+        while !self.memory.has_room() {
+            if !self.memory.grow_now().await? && !self.evict() {
+                let message = "ringtail.memory.bytes is too small for the tails of so many partitions";
+                return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
+            }
+        }
+        Ok(())
     }
 
     fn evict(&self) -> bool {
@@ -252,6 +270,28 @@ impl<E: Env> ShardDirectory<E> {
         self.end_task();
     }
 
+    /// Deletes what the topics' retention lets go, every `log.retention.check.interval.ms`.
+    async fn retention_loop(self: Rc<Self>) {
+        loop {
+            let deadline = self.env.now().plus_ms(self.retention_check_ms);
+            while self.env.now() < deadline && !self.stopping.get() {
+                race(self.ended.notified(), self.env.sleep_until(deadline)).await;
+            }
+            if self.stopping.get() || self.health.is_fenced() {
+                return self.end_task();
+            }
+            for partition in self.members() {
+                partition.retain().await;
+                self.env.yield_now().await;
+            }
+        }
+    }
+
+    /// Producers whose last append was before this have expired.
+    pub fn producers_expire_before_ms(&self) -> i64 {
+        self.env.wall_ms().saturating_sub(self.producer_expiration_ms)
+    }
+
     fn end_task(&self) {
         self.running.set(self.running.get() - 1);
         self.ended.notify();
@@ -313,7 +353,9 @@ impl<E: Env> ShardDirectory<E> {
         let settled = self.settle(true).await;
         self.members().iter().for_each(|partition| partition.close(false));
         self.journal.stop().await;
-        settled.map_err(|()| failed())
+        settled.map_err(|()| failed())?;
+        self.memory.remove_files().await;
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Settling and checkpoints: what makes the journal's files free again and bounds what a power cut or a restart costs.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -35,7 +35,6 @@ pub(super) struct Progress {
     journal_from: Cell<u64>,
     busy: Cell<bool>,
     done: crate::base::sync::Notify,
-    failed: RefCell<bool>,
 }
 
 impl Progress {

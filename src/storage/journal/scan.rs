@@ -24,7 +24,6 @@ pub struct JournalFile {
 /// A commit that counts.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    pub sequence: u64,
     pub rows: Vec<Row>,
     pub payload: Bytes,
 }
@@ -201,7 +200,6 @@ impl Chain {
             rows.push(row);
         }
         Some(Commit {
-            sequence: head.sequence,
             rows,
             payload: content.slice_ref(payload),
         })
@@ -299,10 +297,7 @@ mod tests {
         journal.next_file();
         journal.commit(row());
         let scanned = journal.scan();
-        assert_eq!(
-            scanned.commits.iter().map(|c| c.sequence).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
+        assert_eq!(scanned.commits.len(), 3);
         assert_eq!(scanned.corruption, None);
     }
 

@@ -15,7 +15,7 @@ use crate::storage::producers::Producers;
 use crate::storage::segment::{ClosedSegment, OpenSegment};
 use crate::storage::state::PartitionState;
 use crate::storage::tail::Tail;
-use crate::storage::{AppendError, Appended};
+use crate::storage::{AppendError, Appended, EXTEND_BYTES_MIN};
 
 /// Why a partition does not serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +88,53 @@ pub struct Log<E: Env> {
 }
 
 impl<E: Env> Log<E> {
+    /// A log as recovery found it: all ends are one.
+    pub fn opened(
+        state: PartitionState,
+        frozen: Option<PartitionState>,
+        closed: Vec<ClosedSegment>,
+        active: OpenSegment<E>,
+        tail: Tail,
+        epoch: i32,
+        options: LogOptions,
+    ) -> Self {
+        let end = state.boundary;
+        Self {
+            state: if frozen.is_some() {
+                State::Damaged
+            } else {
+                State::Serving
+            },
+            options,
+            epoch,
+            ends: Ends::at(state.log_start.min(end.offset), end.offset),
+            appended: end,
+            durable: end,
+            visible: end,
+            journaled: end,
+            journal_target: end,
+            in_journal_queue: false,
+            in_commit: None,
+            notes: Vec::new(),
+            closed: closed.into(),
+            open: VecDeque::from([active]),
+            next_segment: None,
+            tail,
+            run: 1,
+            step_bytes: EXTEND_BYTES_MIN,
+            extending: false,
+            storing: false,
+            admitting: false,
+            waiting: VecDeque::new(),
+            acks: VecDeque::new(),
+            producers: state.producers,
+            epochs: state.epochs,
+            readers: VecDeque::new(),
+            round: Round::default(),
+            frozen,
+        }
+    }
+
     pub fn active(&self) -> &OpenSegment<E> {
         self.open.back().expect("a log has an active segment")
     }

@@ -18,7 +18,6 @@ mod retain;
 mod settle;
 mod store;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use super::build::{SegmentBuild, SegmentIdentity};
 use super::cursor::{Cursor, Ends};
 use super::directory::ShardDirectory;
 use super::journal::rows::Owner;
-use super::options::LogOptions;
+use super::options::{DurabilityClass, LogOptions};
 use super::segment::OpenSegment;
 use super::state::PartitionState;
 use super::tail::{ChunkPlace, Tail, TailChunk};
@@ -37,7 +36,7 @@ use super::{AppendError, StorageError};
 use crate::base::buffer::block_floor;
 use crate::base::ids::PartitionId;
 use crate::base::sync::{Budget, Notify};
-use crate::io::Env;
+use crate::io::{Env, Queue};
 use crate::storage::segment::ClosedSegment;
 use std::cell::RefCell;
 
@@ -100,42 +99,10 @@ impl<E: Env> Partition<E> {
             end: None,
             stored: start,
             built: end,
-            build: state.build,
+            build: state.build.clone(),
         };
-        let log = Log {
-            state: if frozen.is_some() {
-                State::Damaged
-            } else {
-                State::Serving
-            },
-            epoch: directory.leader_epoch(),
-            ends: Ends::at(state.log_start, end.offset),
-            appended: end,
-            durable: end,
-            visible: end,
-            journaled: end,
-            journal_target: end,
-            in_journal_queue: false,
-            in_commit: None,
-            notes: Vec::new(),
-            closed: opened.closed.into(),
-            open: VecDeque::from([active]),
-            next_segment: None,
-            tail,
-            run: 1,
-            step_bytes: super::EXTEND_BYTES_MIN,
-            extending: false,
-            storing: false,
-            admitting: false,
-            waiting: VecDeque::new(),
-            acks: VecDeque::new(),
-            producers: state.producers,
-            epochs: state.epochs,
-            readers: VecDeque::new(),
-            round: settle::Round::default(),
-            frozen,
-            options,
-        };
+        let epoch = directory.leader_epoch();
+        let log = Log::opened(state, frozen, opened.closed, active, tail, epoch, options);
         let (log, advanced, store_turn) = (RefCell::new(log), Notify::default(), Budget::new(1));
         Ok(Rc::new(Self {
             env,
@@ -196,14 +163,15 @@ impl<E: Env> Partition<E> {
 
     /// New options from now on.
     pub fn set_options(self: &Rc<Self>, options: LogOptions) {
-        {
-            let mut log = self.log.borrow_mut();
-            log.options = options;
-            if log.options.durability == super::DurabilityClass::Flushed {
-                log.journal_target = log.appended;
-            }
+        let mut log = self.log.borrow_mut();
+        let before = log.options.durability;
+        let becomes_flushed = before == DurabilityClass::Written && options.durability == DurabilityClass::Flushed;
+        log.options = options;
+        if becomes_flushed {
+            // The class changes when all that was `written` is durable (`settle::become_flushed`).
+            log.options.durability = DurabilityClass::Written;
+            self.env.spawn(Queue::Background, self.clone().become_flushed());
         }
-        self.after_append();
     }
 
     /// Whether reads and appends are served.

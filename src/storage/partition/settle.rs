@@ -52,6 +52,8 @@ impl<E: Env> Partition<E> {
     /// Notes what is stored now and, for a checkpoint, encodes the state to go into it.
     pub(in crate::storage) fn snapshot(&self, checkpoint: Option<&mut Vec<u8>>) {
         let mut log = self.log.borrow_mut();
+        let expired = self.directory.producers_expire_before_ms();
+        log.producers.expire(expired);
         let oldest = log.oldest_open();
         (log.round.boundary, log.round.stored) = (oldest.built, oldest.stored);
         if let Some(out) = checkpoint {
@@ -131,5 +133,37 @@ impl<E: Env> Partition<E> {
             }
         }
         self.ask_journal();
+    }
+
+    /// Makes everything durable in the segment, then lets the journal take up from there.
+    pub(super) async fn become_flushed(self: Rc<Self>) {
+        let target = self.log.borrow().appended;
+        if self.store_to(target, Durability::Cached).await.is_err() {
+            return;
+        }
+        let (boundary, stored) = {
+            let log = self.log.borrow();
+            (log.oldest_open().built, log.oldest_open().stored)
+        };
+        if let Err(error) = self.env.flush_file_system(self.directory.path()).await {
+            return self.directory.fence("flushing the file system", &error);
+        }
+        {
+            let mut log = self.log.borrow_mut();
+            log.options.durability = DurabilityClass::Flushed;
+            if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
+                log.journaled = Cursor {
+                    segment: boundary.segment,
+                    position: stored,
+                    offset: boundary.offset,
+                };
+            }
+            if boundary.offset > log.durable.offset {
+                log.durable = boundary;
+                log.ends.advance(|e| e.durable = boundary.offset);
+            }
+            log.journal_target = log.appended;
+        }
+        self.after_append();
     }
 }

@@ -128,6 +128,12 @@ impl Evidence {
             numbers.sort_unstable();
             needed.insert(shard, self.read_checkpoint(env, path, start, shard, &numbers).await?);
         }
+        if let Some(shard) = needed.keys().find(|shard| !journals.contains_key(shard)) {
+            return Err(corrupt(format!(
+                "{}: the journal of shard {shard} is missing",
+                path.display()
+            )));
+        }
         for (shard, names) in journals {
             self.read_journal(env, path, names, needed.get(&shard).copied().unwrap_or(1))
                 .await?;
