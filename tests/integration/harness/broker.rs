@@ -212,6 +212,12 @@ impl Broker {
     pub fn ringtail_command(&self) -> Command {
         let mut command = Command::new(ringtail());
         command.arg("start");
+        // Variables that begin with RINGTAIL_ are options to the broker; these are for the tests.
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("RINGTAIL_TEST_") {
+                command.env_remove(variable);
+            }
+        }
         let own = [
             ("listeners".to_string(), format!("PLAINTEXT://{}", self.address())),
             ("log.dirs".to_string(), self.data().display().to_string()),
