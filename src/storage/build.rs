@@ -2,11 +2,14 @@
 //!
 //! `.sums` is a head of 64 bytes and rows of 16: (end position u64, CRC-32C u32, records' next relative offset u32). A row
 //! covers the whole batches from the row before to its end; its CRC begins with topic id, partition, segment base, the
-//! segment's random uid and the row's start, so that right bytes in the wrong place do not verify.
+//! segment's random uid and the row's start, so that right bytes in the wrong place do not verify. A segment that is over
+//! has a trailer behind its rows (`sums`), which seals the rows and both indexes.
 
 use super::codec::{Fields, PutFields};
+use super::cursor::Cursor;
 use super::growing::Growing;
 use super::index::{OffsetEntry, TimeEntry};
+use super::sums::SumsTrailer;
 use crate::base::ids::PartitionId;
 
 /// Bytes of the head of a `.sums` file.
@@ -210,12 +213,44 @@ impl SegmentBuild {
         (offset - self.identity.base) as u32
     }
 
-    /// Ends the segment at `end`: the last time entry, and the last row of the sums.
+    /// Ends the segment at `end`: the last time entry, the last row of the sums, and their trailer.
     pub fn finish(&mut self, end: u64, next_offset: i64) {
         self.add_time();
         if end > self.row.start {
             self.close_row(end, next_offset);
         }
+        let trailer = SumsTrailer {
+            uid: self.identity.uid,
+            log_bytes: end,
+            next_offset,
+            largest_ms: self.largest.0,
+            rows: ((self.sums.bytes() - SUMS_HEAD_BYTES as u64) / SUMS_ROW_BYTES as u64) as u32,
+            sums_crc: self.sums.crc(),
+            index_crc: self.offsets.crc(),
+            times_crc: self.times.crc(),
+        };
+        self.sums.push(&trailer.encode(&self.identity));
+    }
+
+    /// The rows that the `.sums` file holds.
+    pub fn stored_rows(&self) -> u64 {
+        self.sums.stored().saturating_sub(SUMS_HEAD_BYTES as u64) / SUMS_ROW_BYTES as u64
+    }
+
+    /// The rows that it does not hold, encoded; `built` is the boundary that the build has reached: the open row counts as
+    /// one that ends there.
+    pub fn unstored_rows(&self, built: &Cursor) -> Vec<u8> {
+        let skip = if self.sums.stored() == 0 { SUMS_HEAD_BYTES } else { 0 };
+        let mut rows = self.sums.rest()[skip..].to_vec();
+        if built.position > self.row.start {
+            let row = SumsRow {
+                end: built.position,
+                crc: self.row.crc,
+                next_relative: self.relative(built.offset),
+            };
+            rows.extend(row.encode());
+        }
+        rows
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -10,11 +10,14 @@ pub struct Growing {
     stored: u64,
     /// What follows them.
     rest: Vec<u8>,
+    /// CRC-32C of all of it.
+    crc: u32,
 }
 
 impl Growing {
     pub fn push(&mut self, entry: &[u8]) {
         self.rest.extend_from_slice(entry);
+        self.crc = crc32c::crc32c_append(self.crc, entry);
     }
 
     /// Bytes in all.
@@ -24,6 +27,11 @@ impl Growing {
 
     pub fn stored(&self) -> u64 {
         self.stored
+    }
+
+    /// CRC-32C of the whole content, what the file holds included.
+    pub fn crc(&self) -> u32 {
+        self.crc
     }
 
     /// The bytes not in the file, from `stored` on.
@@ -46,12 +54,14 @@ impl Growing {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u64(self.stored);
         out.put_sized(&self.rest);
+        out.put_u32(self.crc);
     }
 
     pub fn decode(fields: &mut Fields<'_>) -> Option<Self> {
         let stored = fields.u64()?;
         let rest = fields.sized()?.to_vec();
-        (stored % BLOCK_BYTES as u64 == 0).then_some(Self { stored, rest })
+        let crc = fields.u32()?;
+        (stored % BLOCK_BYTES as u64 == 0).then_some(Self { stored, rest, crc })
     }
 }
 

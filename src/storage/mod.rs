@@ -7,6 +7,7 @@
 
 mod build;
 mod codec;
+mod cold;
 mod cursor;
 mod directory;
 mod epochs;
@@ -22,6 +23,7 @@ mod recovery;
 mod segment;
 mod state;
 mod store;
+mod sums;
 mod tail;
 
 pub use cursor::Ends;

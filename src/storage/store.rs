@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::build::{SegmentBuild, SegmentIdentity};
+use super::cold::read_range;
 use super::cursor::Cursor;
 use super::directory::ShardDirectory;
 use super::epochs::Epochs;
@@ -19,6 +20,7 @@ use super::recovery::{Recovered, RecoveredDirectory};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
 use super::{DELETED_SUFFIX, EXTEND_BYTES_MIN, PartitionSpec, StorageError, StoreOptions};
+use crate::base::buffer::BLOCK_BYTES;
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, replace_file};
 
@@ -70,8 +72,8 @@ impl<E: Env> Store<E> {
     /// A new partition's folder and files, durable.
     async fn create(&self, folder: &Path, id: PartitionId) -> io::Result<PartitionState> {
         match self.env.create_directory(folder).await {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check_unused(folder).await?,
+            made => made?,
         }
         let options = OpenOptions {
             exclusive: false,
@@ -103,6 +105,32 @@ impl<E: Env> Store<E> {
             epochs: Epochs::default(),
             producers: Producers::default(),
         })
+    }
+
+    /// A folder that a crash left half made has no data and no `partition.metadata`; anything else is somebody's.
+    async fn check_unused(&self, folder: &Path) -> io::Result<()> {
+        let taken = |file: &str| {
+            let message = format!(
+                "{file} is there, and is not this topic's (or damaged): restore it, or move the folder away to begin anew"
+            );
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        };
+        for entry in self.env.list(folder).await? {
+            if entry.name == "partition.metadata" {
+                return Err(taken(&entry.name));
+            }
+            if base_of(&entry.name).is_some() {
+                let log = self
+                    .env
+                    .open(&folder.join(&entry.name), OpenOptions::READ_DIRECT)
+                    .await?;
+                let head = read_range(&self.env, &log, 0, entry.bytes.min(BLOCK_BYTES as u64)).await?;
+                if head.iter().any(|&byte| byte != 0) {
+                    return Err(taken(&entry.name));
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn open_files(&self, folder: &Path, state: &PartitionState) -> io::Result<Opened<E>> {
@@ -146,6 +174,7 @@ impl<E: Env> Store<E> {
         partition.close(false);
         directory.remove(id);
         let folder = partition.folder().to_owned();
+        directory.forget_folder(&folder);
         let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
         let mut doomed = folder.as_os_str().to_owned();
         doomed.push(format!(".{}{DELETED_SUFFIX}", id.topic));

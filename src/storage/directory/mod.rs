@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
+use super::cold::{ColdSegment, SegmentPlace};
 use super::health::Health;
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
 use super::memory::TailMemory;
@@ -24,12 +25,12 @@ use super::{LogDirectory, StorageError, StoreOptions};
 use crate::base::buffer::{AlignedBuf, Chunk, ChunkIdentity, Pool};
 use crate::base::ids::PartitionId;
 use crate::base::sync::{Budget, Notify, OneshotSender, oneshot, race};
-use crate::io::{Env, OpenOptions, Queue};
+use crate::io::{Env, Queue};
 
 /// Bytes of segment writes in flight.
 const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
-/// Descriptors of cold segments kept open.
-const COLD_FILES_MAX: usize = 256;
+/// Cold segments whose descriptors and sums are kept.
+const COLD_SEGMENTS_MAX: usize = 128;
 /// A read buffer of the pool.
 const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
 /// While the directory is full, free space is looked at this often.
@@ -51,7 +52,7 @@ pub struct ShardDirectory<E: Env> {
     evictable: RefCell<VecDeque<Weak<Partition<E>>>>,
     writes: Rc<Budget>,
     buffers: Pool,
-    cold_files: RefCell<VecDeque<(PathBuf, E::File)>>,
+    cold_segments: RefCell<VecDeque<(PathBuf, Rc<ColdSegment<E>>)>>,
     full: Cell<bool>,
     appended_bytes: Cell<u64>,
     settled: settle::Progress,
@@ -101,7 +102,7 @@ impl<E: Env> ShardDirectory<E> {
             evictable: RefCell::default(),
             writes: Budget::new(WRITE_BYTES_IN_FLIGHT_MAX),
             buffers: Pool::new(READ_BUFFER_BYTES, 8),
-            cold_files: RefCell::default(),
+            cold_segments: RefCell::default(),
             full: Cell::new(false),
             appended_bytes: Cell::new(0),
             settled: settle::Progress::default(),
@@ -125,7 +126,7 @@ impl<E: Env> ShardDirectory<E> {
 
     /// Rises at every start of the directory, so that clients can tell what a power cut took.
     pub fn leader_epoch(&self) -> i32 {
-        i32::try_from(self.start).unwrap_or(i32::MAX)
+        leader_epoch(self.start)
     }
 
     pub fn path(&self) -> &Path {
@@ -297,30 +298,37 @@ impl<E: Env> ShardDirectory<E> {
         self.ended.notify();
     }
 
-    /// The `.log` of a closed segment, for reading.
-    pub async fn open_segment(&self, folder: &Path, base: i64) -> io::Result<E::File> {
-        let path = path_of(folder, base, "log");
+    /// A segment for reading.
+    pub async fn cold_segment(&self, folder: &Path, place: &SegmentPlace) -> io::Result<Rc<ColdSegment<E>>> {
+        let path = path_of(folder, place.base, "log");
         let known = {
-            let mut files = self.cold_files.borrow_mut();
-            let index = files.iter().position(|(p, _)| *p == path);
-            index.and_then(|i| files.remove(i))
+            let mut segments = self.cold_segments.borrow_mut();
+            let index = segments.iter().position(|(p, _)| *p == path);
+            index.and_then(|i| segments.remove(i))
         };
-        let file = match known {
-            Some((_, file)) => file,
-            None => self.env.open(&path, OpenOptions::READ_DIRECT).await?,
+        let segment = match known {
+            Some((_, segment)) if segment.fits(place) => segment,
+            _ => Rc::new(ColdSegment::open(&self.env, folder, place).await?),
         };
-        let mut files = self.cold_files.borrow_mut();
-        if files.len() >= COLD_FILES_MAX {
-            files.pop_front();
+        let mut segments = self.cold_segments.borrow_mut();
+        if segments.len() >= COLD_SEGMENTS_MAX {
+            segments.pop_front();
         }
-        files.push_back((path, file.clone()));
-        Ok(file)
+        segments.push_back((path, segment.clone()));
+        Ok(segment)
     }
 
-    /// Closes the descriptor of a segment about to be deleted.
+    /// Closes the descriptors of a segment about to be deleted.
     pub fn forget_segment(&self, folder: &Path, base: i64) {
         let path = path_of(folder, base, "log");
-        self.cold_files.borrow_mut().retain(|(p, _)| *p != path);
+        self.cold_segments.borrow_mut().retain(|(p, _)| *p != path);
+    }
+
+    /// Closes the descriptors of a partition about to be deleted: its folder's name may be used again.
+    pub fn forget_folder(&self, folder: &Path) {
+        self.cold_segments
+            .borrow_mut()
+            .retain(|(p, _)| p.parent() != Some(folder));
     }
 
     /// A buffer for a cold read of `bytes`.
@@ -357,6 +365,11 @@ impl<E: Env> ShardDirectory<E> {
         self.memory.remove_files().await;
         Ok(())
     }
+}
+
+/// The leader epoch of all batches appended during a start.
+pub fn leader_epoch(start: u64) -> i32 {
+    i32::try_from(start).unwrap_or(i32::MAX)
 }
 
 /// The beginning of the names of a directory's arenas.

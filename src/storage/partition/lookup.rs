@@ -6,9 +6,11 @@ use std::rc::Rc;
 use super::Partition;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
 use crate::io::{Env, OpenOptions};
+use crate::storage::cold::{Sums, crc_of_file};
 use crate::storage::cursor::Cursor;
+use crate::storage::growing::Growing;
 use crate::storage::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry, last_where};
-use crate::storage::segment::path_of;
+use crate::storage::segment::{ClosedSegment, path_of};
 use crate::storage::{ReadError, TimedOffset};
 use crate::wire::batch::{BatchHeader, DecodeLimits, max_timestamp_offset, offset_for_time};
 
@@ -16,34 +18,21 @@ use crate::wire::batch::{BatchHeader, DecodeLimits, max_timestamp_offset, offset
 const STEP_BYTES: usize = 256 << 10;
 
 impl<E: Env> Partition<E> {
-    /// A batch boundary at or before `offset`, in the segment that holds it.
-    pub(super) async fn locate_cold(&self, offset: i64) -> Result<Cursor, ReadError> {
-        let (segment, rest, stored) = {
-            let log = self.log.borrow();
-            let segment = log.segment_of(offset).ok_or(ReadError::OutOfRange)?;
-            let open = log.open.iter().find(|s| s.base == segment);
-            let rest = open.map(|s| s.build.offsets.rest().to_vec());
-            (segment, rest, open.map(|s| s.build.offsets.stored()))
-        };
+    /// A batch boundary at or before `offset` in a closed segment, as far as its index tells the truth.
+    pub(super) async fn locate_cold(&self, segment: i64, offset: i64) -> Result<Cursor, ReadError> {
         let relative = (offset - segment) as u64;
         let below = |entry: &OffsetEntry| u64::from(entry.relative) <= relative;
-        let mut found = rest.and_then(|rest| last_where(&rest, OFFSET_ENTRY_BYTES, OffsetEntry::decode, below));
-        if found.is_none() && stored != Some(0) {
-            found = self
-                .search_file(segment, "index", stored, OFFSET_ENTRY_BYTES, OffsetEntry::decode, below)
-                .await
-                .map_err(|error| self.read_failed(error))?;
-        }
-        let Some(entry) = found else {
-            return Ok(Cursor::segment_start(segment));
-        };
+        let found = self
+            .search_file(segment, "index", None, OFFSET_ENTRY_BYTES, OffsetEntry::decode, below)
+            .await
+            .map_err(|error| self.read_failed(error))?;
         // An entry names the last offset of its batch; the batch's base is only known once it is read, and not needed:
         // whoever reads from here skips by the headers.
-        Ok(Cursor {
+        Ok(found.map_or(Cursor::segment_start(segment), |entry| Cursor {
             segment,
             position: u64::from(entry.position),
             offset: segment,
-        })
+        }))
     }
 
     /// Binary search by blocks in a companion file: the last entry for which `below` holds.
@@ -117,30 +106,78 @@ impl<E: Env> Partition<E> {
         Ok(None)
     }
 
-    /// An offset of the segment before which no record is as late as `target_ms`.
+    /// An offset of the segment before which no record is as late as `target_ms`; its base if the index is not to be
+    /// trusted.
     async fn time_entry_before(&self, segment: i64, target_ms: i64) -> Result<i64, ReadError> {
-        let (rest, stored) = {
+        let (growing, closed) = {
             let log = self.log.borrow();
             let open = log.open.iter().find(|s| s.base == segment);
-            (
-                open.map(|s| s.build.times.rest().to_vec()),
-                open.map(|s| s.build.times.stored()),
-            )
+            (open.map(|s| s.build.times.clone()), log.closed_segment(segment))
         };
+        let stored = growing.as_ref().map(Growing::stored);
         let below = |entry: &TimeEntry| entry.timestamp_ms < target_ms;
         // Entries of 12 bytes may straddle the end of what is stored: the rest may begin inside one.
-        let rest = rest.zip(stored).map(|(rest, stored)| {
-            let skip = (TIME_ENTRY_BYTES as u64 - stored % TIME_ENTRY_BYTES as u64) % TIME_ENTRY_BYTES as u64;
-            rest.get(skip as usize..).unwrap_or_default().to_vec()
+        let rest = growing.as_ref().map(|times| {
+            let skip = times.stored().next_multiple_of(TIME_ENTRY_BYTES as u64) - times.stored();
+            times.rest().get(skip as usize..).unwrap_or_default()
         });
-        let mut found = rest.and_then(|rest| last_where(&rest, TIME_ENTRY_BYTES, TimeEntry::decode, below));
+        let mut found = rest.and_then(|rest| last_where(rest, TIME_ENTRY_BYTES, TimeEntry::decode, below));
         if found.is_none() && stored != Some(0) {
+            if !self.times_verify(segment, growing.as_ref(), closed).await? {
+                return Ok(segment);
+            }
             found = self
                 .search_file(segment, "timeindex", stored, TIME_ENTRY_BYTES, TimeEntry::decode, below)
                 .await
                 .map_err(|error| self.read_failed(error))?;
         }
-        Ok(found.map_or(segment, |entry| segment + i64::from(entry.relative)))
+        let end = closed.map_or(i64::MAX, |closed| closed.next_offset);
+        let offset = found.map_or(segment, |entry| segment + i64::from(entry.relative));
+        Ok(if offset < end { offset } else { segment })
+    }
+
+    /// Whether the stored part of a `.timeindex` is what was written; looked at once per length and open descriptor.
+    async fn times_verify(
+        &self,
+        base: i64,
+        growing: Option<&Growing>,
+        closed: Option<ClosedSegment>,
+    ) -> Result<bool, ReadError> {
+        let Ok(plan) = self.plan_cold(base) else {
+            return Ok(false);
+        };
+        let failed = |error| self.read_failed(error);
+        let cold = self
+            .directory
+            .cold_segment(&self.folder, plan.place())
+            .await
+            .map_err(failed)?;
+        let trailer = match &cold.sums {
+            Sums::Present(sums) => sums.trailer,
+            _ => None,
+        };
+        let stored = growing.map(Growing::stored);
+        if closed.is_some() && matches!(cold.sums, Sums::Absent)
+            || (stored.is_some() && cold.times_checked.get() == stored)
+        {
+            return Ok(true);
+        }
+        if let Some(good) = cold.times_good.get().filter(|_| closed.is_some()) {
+            return Ok(good);
+        }
+        let path = path_of(&self.folder, base, "timeindex");
+        let (file_crc, bytes) = crc_of_file(&self.env, &path, stored).await.map_err(failed)?;
+        let good = match growing {
+            Some(times) => bytes == times.stored() && crc32c::crc32c_append(file_crc, times.rest()) == times.crc(),
+            None => trailer.is_some_and(|trailer| trailer.times_crc == file_crc),
+        };
+        if !good {
+            let file = path.display();
+            tracing::error!(%file, "a time index does not verify: look-ups by time read the segment from its beginning");
+        }
+        cold.times_checked.set(stored.filter(|_| good));
+        cold.times_good.set(closed.map(|_| good));
+        Ok(good)
     }
 
     /// Walks the batches of `segment` from the one that holds `offset`.

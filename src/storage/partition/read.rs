@@ -1,5 +1,6 @@
 //! Reading: from the arena without a copy, from the segment with a check.
 
+use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -8,7 +9,11 @@ use super::Partition;
 use super::log::{Log, State};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::io::Env;
+use crate::storage::build::SegmentIdentity;
+use crate::storage::cold::{ColdSegment, SegmentPlace, Sums, SumsFile};
 use crate::storage::cursor::Cursor;
+use crate::storage::segment::path_of;
+use crate::storage::sums::{Row, decode_rows, rows_from};
 use crate::storage::{LogSlice, ReadError};
 use crate::wire::batch::{ScanOptions, StopReason, scan};
 
@@ -22,16 +27,37 @@ const READ_BYTES_MAX: usize = 1 << 20;
 const READERS_MAX: usize = 32;
 
 /// What a cold read was told before it began, so that it needs the log no more.
-struct ColdPlan<E: Env> {
-    /// A batch boundary at or before the offset.
-    at: Cursor,
-    file: Option<E::File>,
-    /// Bytes of the segment that lie in the file.
-    stored: u64,
-    /// Bytes behind them that are visible, from the arena.
-    rest: Vec<u8>,
+pub(super) struct ColdPlan<E: Env> {
+    place: SegmentPlace,
+    /// Of a segment that still grows: what its files lack.
+    growing: Option<Growing<E>>,
     /// Where the visible bytes of the segment end.
     limit: u64,
+}
+
+struct Growing<E: Env> {
+    file: E::File,
+    /// Rows of the sums that are not in their file.
+    rows: Vec<u8>,
+    /// Bytes of the segment that its file has.
+    stored: u64,
+    /// Those behind them that the rows cover: less than a block, and only until the first append after a start.
+    unstored: Vec<u8>,
+}
+
+/// A request for batches.
+#[derive(Clone, Copy)]
+struct Wanted {
+    offset: i64,
+    bytes_max: usize,
+    whole_first: bool,
+}
+
+impl Wanted {
+    /// Bytes to read for it.
+    fn read_bytes(&self) -> u64 {
+        self.bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX) as u64
+    }
 }
 
 impl<E: Env> Partition<E> {
@@ -46,16 +72,17 @@ impl<E: Env> Partition<E> {
         if let Some(answer) = self.read_tail(offset, bytes_max, whole_first) {
             return answer;
         }
-        let at = match self.remembered_place(offset) {
-            Some(at) => at,
-            None => self.locate_cold(offset).await?,
+        let wanted = Wanted {
+            offset,
+            bytes_max,
+            whole_first,
         };
-        let plan = self.plan_cold(at)?;
-        let slice = self.read_cold(plan, offset, bytes_max, whole_first).await?;
+        let slice = self.read_cold(wanted).await;
+        // Retention may have deleted the segment meanwhile, whatever that made of the read.
         if offset < self.ends().log_start {
             return Err(ReadError::OutOfRange);
         }
-        Ok(slice)
+        slice
     }
 
     fn check_range(&self, log: &Log<E>, offset: i64) -> Result<(), ReadError> {
@@ -106,114 +133,246 @@ impl<E: Env> Partition<E> {
         log.readers.push_back(place);
     }
 
-    fn plan_cold(&self, at: Cursor) -> Result<ColdPlan<E>, ReadError> {
+    async fn read_cold(&self, wanted: Wanted) -> Result<LogSlice, ReadError> {
+        let plan = self.plan_cold(wanted.offset)?;
+        let opened = self.directory.cold_segment(&self.folder, &plan.place).await;
+        let segment = opened.map_err(|error| self.read_failed(error))?;
+        match &segment.sums {
+            Sums::Present(sums) => self.read_rows(&plan, &segment, Some(sums), wanted).await,
+            Sums::Absent if plan.growing.is_some() => self.read_rows(&plan, &segment, None, wanted).await,
+            Sums::Absent => self.read_bare(&plan, &segment.log, wanted).await,
+            Sums::Damaged(path) => {
+                let file = path.display();
+                tracing::error!(%file, "the sums of a segment are unreadable: nothing of it is served (without the file its batches are served with their own check sums alone)");
+                Err(ReadError::Corrupt)
+            }
+        }
+    }
+
+    pub(super) fn plan_cold(&self, offset: i64) -> Result<ColdPlan<E>, ReadError> {
         let log = self.log.borrow();
-        let limit = visible_end(&log, at.segment);
-        let open = log.open.iter().find(|s| s.base == at.segment);
-        let Some(open) = open else {
-            let bytes = log.closed_segment(at.segment).ok_or(ReadError::OutOfRange)?.bytes;
+        let base = log.segment_of(offset).ok_or(ReadError::OutOfRange)?;
+        let partition = self.owner.partition;
+        let limit = visible_end(&log, base);
+        if let Some(closed) = log.closed_segment(base) {
+            let place = SegmentPlace {
+                partition,
+                base,
+                next_offset: closed.next_offset,
+                log_bytes: closed.bytes,
+                growing: None,
+            };
             return Ok(ColdPlan {
-                at,
-                file: None,
-                stored: bytes,
-                rest: Vec::new(),
+                place,
+                growing: None,
                 limit,
             });
+        }
+        let open = log.open.iter().find(|s| s.base == base).ok_or(ReadError::OutOfRange)?;
+        let built = open.built;
+        let unstored = log.tail.slices(base, open.stored, built.position.max(open.stored));
+        let growing = Growing {
+            file: open.file.clone(),
+            rows: open.build.unstored_rows(&built),
+            stored: open.stored,
+            unstored: unstored.concat(),
         };
-        let stored = open.stored.min(limit);
-        let rest = if limit - stored > 0 && log.tail.holds(at.segment, stored) {
-            log.tail
-                .slices(at.segment, stored, limit.min(stored + READ_BYTES_MAX as u64))
-                .concat()
-        } else {
-            Vec::new()
+        let place = SegmentPlace {
+            partition,
+            base,
+            next_offset: built.offset,
+            log_bytes: built.position,
+            growing: Some((open.build.identity, open.build.stored_rows())),
         };
         Ok(ColdPlan {
-            at,
-            file: Some(open.file.clone()),
-            stored,
-            rest,
+            place,
+            growing: Some(growing),
             limit,
         })
     }
 
-    async fn read_cold(
+    /// Reads whole rows of the sums and verifies them.
+    async fn read_rows(
         &self,
-        plan: ColdPlan<E>,
-        offset: i64,
-        bytes_max: usize,
-        whole_first: bool,
+        plan: &ColdPlan<E>,
+        segment: &ColdSegment<E>,
+        sums: Option<&SumsFile<E>>,
+        wanted: Wanted,
     ) -> Result<LogSlice, ReadError> {
-        let file = match &plan.file {
-            Some(file) => file.clone(),
-            None => self
-                .directory
-                .open_segment(&self.folder, plan.at.segment)
-                .await
-                .map_err(|e| self.read_failed(e))?,
+        let found = self.find_rows(plan, sums, wanted.offset).await;
+        let rows = found.map_err(|error| self.read_failed(error))?;
+        let (Some(first), Some(identity)) = (rows.first(), plan.identity(sums)) else {
+            let position = plan.place.log_bytes;
+            return Err(self.damaged(
+                plan,
+                position,
+                format!("no row of the sums holds offset {}", wanted.offset),
+            ));
         };
-        let mut want = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX) as u64;
+        let within = |row: &&Row| row.end - first.start <= wanted.read_bytes();
+        let count = rows.iter().take_while(within).count().max(1);
+        let (rows, start) = (&rows[..count], first.start);
+        let bytes = self.gather(plan, &segment.log, start, rows[count - 1].end).await?;
+        let mut good = 0;
+        for row in rows {
+            let covered = &bytes[good..good + row.bytes() as usize];
+            if !row.verifies(&identity, covered) {
+                let error = self.damaged(
+                    plan,
+                    row.start,
+                    format!("bytes up to {} do not match the sums", row.end),
+                );
+                if row.first_offset <= wanted.offset {
+                    return Err(error);
+                }
+                break;
+            }
+            good += covered.len();
+        }
+        let mut found = CutOut::new(wanted, Some(first.first_offset));
+        let visible = plan.limit.saturating_sub(start).min(good as u64) as usize;
+        let stop = found.walk(&bytes[..visible]);
+        match found.range() {
+            Some((from, to, _)) => Ok(LogSlice {
+                bytes: to - from,
+                pieces: vec![bytes.slice(from..to)],
+            }),
+            None if found.is_past_bytes_max => Ok(LogSlice::default()),
+            None => {
+                let position = start + found.position as u64;
+                Err(self.damaged(
+                    plan,
+                    position,
+                    format!("no batch holds offset {} ({stop:?})", wanted.offset),
+                ))
+            }
+        }
+    }
+
+    async fn find_rows(&self, plan: &ColdPlan<E>, sums: Option<&SumsFile<E>>, offset: i64) -> io::Result<Vec<Row>> {
+        let place = &plan.place;
+        if let Some(growing) = &plan.growing {
+            let last = match sums {
+                Some(sums) => sums.last_row(&self.env, place).await?,
+                None => None,
+            };
+            if last.is_none() && place.growing.is_some_and(|(_, rows)| rows > 0) {
+                return Ok(Vec::new());
+            }
+            let before = last.map_or((0, place.base), |row| (row.end, row.next_offset));
+            if offset >= before.1 {
+                let rows = decode_rows(place.base, before, &growing.rows, place.log_bytes);
+                return Ok(rows_from(&rows, offset).to_vec());
+            }
+        }
+        match sums {
+            Some(sums) => sums.find(&self.env, place, offset).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads a segment without sums, from what its index says or from its beginning.
+    async fn read_bare(&self, plan: &ColdPlan<E>, file: &E::File, wanted: Wanted) -> Result<LogSlice, ReadError> {
+        let base = plan.place.base;
+        let mut at = match self.remembered_place(wanted.offset) {
+            Some(at) if at.segment == base => at,
+            _ => self.locate_cold(base, wanted.offset).await?,
+        };
+        if at.position >= plan.limit {
+            at = Cursor::segment_start(base);
+        }
+        let mut indexed = at.position > 0;
+        let mut want = wanted.read_bytes();
         loop {
-            let end = plan.limit.min(plan.at.position + want);
-            let bytes = self.gather(&plan, &file, end).await?;
-            let mut found = CutOut::new(offset, bytes_max, whole_first);
+            let end = plan.limit.min(at.position + want);
+            let bytes = self.gather(plan, file, at.position, end).await?;
+            let mut found = CutOut::new(wanted, None);
             let stop = found.walk(&bytes);
-            match stop {
-                Some(StopReason::Incomplete { bytes_needed }) if found.is_empty() && end < plan.limit => {
-                    let needed = (found.position + bytes_needed) as u64;
-                    want = needed.max(want * 2);
-                    continue;
-                }
-                Some(StopReason::Incomplete { .. }) if !found.is_empty() || end < plan.limit => {}
-                Some(reason) if found.is_empty() => {
-                    let position = plan.at.position + found.position as u64;
-                    let (folder, segment) = (self.folder.display(), plan.at.segment);
-                    tracing::error!(%folder, segment, position, ?reason, "stored bytes do not verify");
-                    return Err(ReadError::Corrupt);
-                }
-                _ => {}
+            if indexed && found.first_base.is_none_or(|first| first > wanted.offset) && !is_incomplete(stop) {
+                tracing::error!(folder = %self.folder.display(), segment = base, position = at.position, "an index entry leads astray: the segment is read from its beginning");
+                (at, indexed) = (Cursor::segment_start(base), false);
+                continue;
             }
             if let Some((from, to, next_offset)) = found.range() {
-                let place = Cursor {
-                    segment: plan.at.segment,
-                    position: plan.at.position + to as u64,
-                    offset: next_offset,
-                };
-                if place.position < plan.limit {
-                    self.remember_place(offset, place);
-                }
+                self.remember(plan, wanted.offset, at.position + to as u64, next_offset);
                 return Ok(LogSlice {
                     bytes: to - from,
                     pieces: vec![bytes.slice(from..to)],
                 });
             }
-            return Ok(LogSlice::default());
+            if found.is_past_bytes_max {
+                return Ok(LogSlice::default());
+            }
+            let more = end < plan.limit;
+            match stop {
+                None | Some(StopReason::Incomplete { .. }) if more && found.position > 0 => {
+                    at.position += found.position as u64;
+                    indexed = false;
+                }
+                Some(StopReason::Incomplete { bytes_needed }) if more => want = (bytes_needed as u64).max(want * 2),
+                _ => {
+                    let position = at.position + found.position as u64;
+                    return Err(self.damaged(
+                        plan,
+                        position,
+                        format!("no batch holds offset {} ({stop:?})", wanted.offset),
+                    ));
+                }
+            }
+            self.env.yield_now().await;
         }
     }
 
-    /// Bytes `[at, end)` of the segment, from the file and behind it from the arena.
-    async fn gather(&self, plan: &ColdPlan<E>, file: &E::File, end: u64) -> Result<Bytes, ReadError> {
-        let start = block_floor(plan.at.position);
-        let file_end = end.min(plan.stored);
-        let skip = (plan.at.position - start) as usize;
-        let mut buffer = self.directory.read_buffer((block_ceil(end) - start) as usize);
-        if file_end > start {
-            buffer = read_exactly(&self.env, file, buffer, start, (file_end - start) as usize)
-                .await
-                .map_err(|error| self.read_failed(error))?;
+    fn remember(&self, plan: &ColdPlan<E>, from: i64, position: u64, offset: i64) {
+        if position < plan.limit {
+            let segment = plan.place.base;
+            self.remember_place(
+                from,
+                Cursor {
+                    segment,
+                    position,
+                    offset,
+                },
+            );
         }
-        if end > plan.stored {
-            let from = plan.at.position.saturating_sub(plan.stored) as usize;
-            let rest = &plan.rest[from.min(plan.rest.len())..((end - plan.stored) as usize).min(plan.rest.len())];
-            if file_end <= start {
-                buffer.set_len(skip);
-            }
-            buffer.extend(rest);
+    }
+
+    /// Bytes `[start, end)` of the segment, from the file and what it lacks.
+    async fn gather(&self, plan: &ColdPlan<E>, file: &E::File, start: u64, end: u64) -> Result<Bytes, ReadError> {
+        let (file, stored) = match &plan.growing {
+            Some(growing) => (&growing.file, growing.stored),
+            None => (file, end),
+        };
+        let from = block_floor(start);
+        let skip = (start - from) as usize;
+        let file_end = end.min(stored);
+        let mut buffer = self.directory.read_buffer((block_ceil(end) - from) as usize);
+        if file_end > from {
+            let read = read_exactly(&self.env, file, buffer, from, (file_end - from) as usize).await;
+            buffer = read.map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => self.damaged(plan, start, error.to_string()),
+                _ => self.read_failed(error),
+            })?;
+        }
+        if let Some(growing) = plan.growing.as_ref().filter(|_| end > stored) {
+            let lacking = growing
+                .unstored
+                .get(from.saturating_sub(stored) as usize..(end - stored) as usize);
+            buffer.extend(lacking.unwrap_or_default());
+        }
+        if buffer.len() < (end - from) as usize {
+            return Err(self.damaged(plan, start, "the log is shorter than its rows".into()));
         }
         Ok(buffer.freeze().slice(skip..))
     }
 
-    pub(super) fn read_failed(&self, error: std::io::Error) -> ReadError {
+    fn damaged(&self, plan: &ColdPlan<E>, position: u64, what: String) -> ReadError {
+        let file = path_of(&self.folder, plan.place.base, "log");
+        tracing::error!(file = %file.display(), position, what, "stored bytes do not verify");
+        ReadError::Corrupt
+    }
+
+    pub(super) fn read_failed(&self, error: io::Error) -> ReadError {
         tracing::error!(folder = %self.folder.display(), %error, "a segment cannot be read");
         ReadError::Offline
     }
@@ -234,6 +393,21 @@ impl<E: Env> Partition<E> {
     }
 }
 
+fn is_incomplete(stop: Option<StopReason>) -> bool {
+    matches!(stop, Some(StopReason::Incomplete { .. }))
+}
+
+impl<E: Env> ColdPlan<E> {
+    pub(super) fn place(&self) -> &SegmentPlace {
+        &self.place
+    }
+
+    fn identity(&self, sums: Option<&SumsFile<E>>) -> Option<SegmentIdentity> {
+        let growing = self.place.growing.map(|(identity, _)| identity);
+        growing.or_else(|| sums.map(|sums| sums.identity))
+    }
+}
+
 /// Where the visible bytes of `segment` end.
 fn visible_end<E: Env>(log: &Log<E>, segment: i64) -> u64 {
     if segment == log.visible.segment {
@@ -250,13 +424,13 @@ async fn read_exactly<E: Env>(
     mut buffer: AlignedBuf,
     position: u64,
     bytes: usize,
-) -> std::io::Result<AlignedBuf> {
+) -> io::Result<AlignedBuf> {
     let result;
     (result, buffer) = env.read_at(file, buffer, position).await;
     let read = result?;
     if read < bytes {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::UnexpectedEof,
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
             format!("{read} of {bytes} bytes at {position}"),
         ));
     }
@@ -266,30 +440,32 @@ async fn read_exactly<E: Env>(
 
 /// Finds the whole batches to give out in bytes that begin at a boundary.
 struct CutOut {
-    offset: i64,
-    bytes_max: usize,
-    whole_first: bool,
+    wanted: Wanted,
+    /// What the next batch begins with: exactly, where the log is dense, or not below it.
+    expected: i64,
+    is_dense: bool,
+    first_base: Option<i64>,
     start: Option<usize>,
     end: usize,
     next_offset: i64,
     position: usize,
+    /// The batch that holds the offset is there, and larger than is wanted.
+    is_past_bytes_max: bool,
 }
 
 impl CutOut {
-    fn new(offset: i64, bytes_max: usize, whole_first: bool) -> Self {
+    fn new(wanted: Wanted, first_offset: Option<i64>) -> Self {
         Self {
-            offset,
-            bytes_max,
-            whole_first,
+            wanted,
+            expected: first_offset.unwrap_or(0),
+            is_dense: first_offset.is_some(),
+            first_base: None,
             start: None,
             end: 0,
             next_offset: 0,
             position: 0,
+            is_past_bytes_max: false,
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start.is_none()
     }
 
     fn range(&self) -> Option<(usize, usize, i64)> {
@@ -297,13 +473,11 @@ impl CutOut {
     }
 
     fn walk(&mut self, bytes: &[u8]) -> Option<StopReason> {
-        for batch in scan(
-            bytes,
-            ScanOptions {
-                crc_check: true,
-                batch_bytes_max: BATCH_BYTES_MAX,
-            },
-        ) {
+        let options = ScanOptions {
+            crc_check: true,
+            batch_bytes_max: BATCH_BYTES_MAX,
+        };
+        for batch in scan(bytes, options) {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(stop) => {
@@ -311,20 +485,30 @@ impl CutOut {
                     return Some(stop.reason);
                 }
             };
+            let (base, next) = (batch.header.base_offset(), batch.header.next_offset());
+            if base < self.expected || (self.is_dense && base > self.expected) {
+                self.position = batch.position;
+                let last_offset_delta = batch.header.last_offset_delta();
+                return Some(StopReason::BadOffsets {
+                    base_offset: base,
+                    last_offset_delta,
+                });
+            }
+            self.first_base.get_or_insert(base);
+            self.expected = next;
             let end = batch.position + batch.bytes.len();
             self.position = end;
-            if batch.header.next_offset() <= self.offset {
+            if next <= self.wanted.offset {
                 continue;
             }
-            let start = *self.start.get_or_insert(batch.position);
+            let start = self.start.unwrap_or(batch.position);
             let first = start == batch.position;
-            if end - start > self.bytes_max && !(first && self.whole_first) {
-                if first {
-                    self.start = None;
-                }
+            if end - start > self.wanted.bytes_max && !(first && self.wanted.whole_first) {
+                self.is_past_bytes_max = first;
                 return None;
             }
-            (self.end, self.next_offset) = (end, batch.header.next_offset());
+            self.start = Some(start);
+            (self.end, self.next_offset) = (end, next);
         }
         None
     }

@@ -10,6 +10,7 @@ use crate::base::buffer::AlignedBuf;
 use crate::base::buffer::Arena;
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_file};
+use crate::storage::directory::leader_epoch;
 use crate::storage::journal::rows::{Owner, Row};
 use crate::storage::journal::scan::{Commit, JournalFile, scan};
 use crate::storage::state::{Checkpoint, OwnFile, PartitionState, base_name, shard_name};
@@ -45,6 +46,8 @@ pub struct PartitionEvidence {
     pub log_start: i64,
     /// Offsets below this were durable.
     pub reach: i64,
+    /// The leader epoch of the start that ended.
+    pub epoch: Option<i32>,
 }
 
 impl PartitionEvidence {
@@ -56,6 +59,7 @@ impl PartitionEvidence {
             rolled: BTreeMap::new(),
             log_start: 0,
             reach: 0,
+            epoch: None,
         }
     }
 }
@@ -78,9 +82,11 @@ impl Evidence {
 
     /// What is known of a partition, moved out.
     pub fn of(&mut self, id: PartitionId) -> PartitionEvidence {
-        self.partitions
-            .remove(&id)
-            .unwrap_or_else(|| PartitionEvidence::none(id))
+        let found = self.partitions.remove(&id);
+        PartitionEvidence {
+            epoch: Some(leader_epoch(self.governing)),
+            ..found.unwrap_or_else(|| PartitionEvidence::none(id))
+        }
     }
 
     fn add_state(&mut self, state: PartitionState) {

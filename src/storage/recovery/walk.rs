@@ -29,6 +29,8 @@ struct Walk<'a, E: Env> {
     bases: Vec<i64>,
     pieces: Vec<Piece>,
     at: Cursor,
+    /// The leader epoch of all batches behind the checkpoint: a start has one, and it lies outside a batch's own check sum.
+    epoch: Option<i32>,
     build: SegmentBuild,
     epochs: Epochs,
     producers: Producers,
@@ -70,6 +72,7 @@ pub async fn recover_partition<E: Env>(
         bases,
         pieces,
         at: state.boundary,
+        epoch: evidence.epoch.filter(|_| evidence.state.is_some()),
         build: state.build,
         epochs: state.epochs,
         producers: state.producers,
@@ -212,7 +215,8 @@ impl<E: Env> Walk<'_, E> {
                 Ok(batch) => batch,
                 Err(stop) => return Some(stop.reason),
             };
-            if batch.header.base_offset() != self.at.offset {
+            let epoch = batch.header.partition_leader_epoch();
+            if batch.header.base_offset() != self.at.offset || self.epoch.is_some_and(|known| known != epoch) {
                 return None;
             }
             self.take_in(&batch.header, batch.bytes);
@@ -265,10 +269,11 @@ impl<E: Env> Walk<'_, E> {
             ..OpenOptions::CREATE_DIRECT
         };
         let file = self.env.open(path, options).await?;
-        if self.env.size(&file).await? < bytes {
-            self.env
-                .allocate(&file, 0, bytes.next_multiple_of(EXTEND_BYTES_MIN))
-                .await?;
+        let size = self.env.size(&file).await?;
+        // A file that was trimmed to its last byte takes whole blocks again.
+        if size < bytes || size != block_ceil(size) {
+            let bytes = bytes.max(size).next_multiple_of(EXTEND_BYTES_MIN);
+            self.env.allocate(&file, 0, bytes).await?;
         }
         Ok(file)
     }

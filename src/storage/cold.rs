@@ -1,0 +1,239 @@
+//! Segments as cold readers see them: descriptors and the sums' rows, read as needed and kept for the next reader.
+//!
+//! Kept per segment are two descriptors and one page of rows (256 rows: 16 MiB of log or more); the directory keeps a
+//! bounded number of segments.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::build::{SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity, SumsRow};
+use super::segment::path_of;
+use super::sums::{Row, SUMS_TRAILER_BYTES, SumsTrailer, decode_rows, rows_from};
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, block_ceil, block_floor};
+use crate::base::ids::PartitionId;
+use crate::io::{Env, OpenOptions};
+
+/// Bytes read at once to sum a file up.
+const CRC_WINDOW_BYTES: u64 = 128 << 10;
+
+/// Which segment, and what its log knows of it.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentPlace {
+    pub partition: PartitionId,
+    pub base: i64,
+    /// The offset behind what is readable here.
+    pub next_offset: i64,
+    /// Bytes of the `.log` that are readable here.
+    pub log_bytes: u64,
+    /// Of a segment that still grows: who it is and how many rows its `.sums` holds.
+    pub growing: Option<(SegmentIdentity, u64)>,
+}
+
+/// A segment's descriptors.
+pub struct ColdSegment<E: Env> {
+    pub log: E::File,
+    pub sums: Sums<E>,
+    is_growing: bool,
+    /// Bytes of the growing `.timeindex` that were verified.
+    pub times_checked: Cell<Option<u64>>,
+    /// Whether the `.timeindex` of a segment that is over verifies, once known.
+    pub times_good: Cell<Option<bool>>,
+}
+
+/// What there is to check the bytes of a segment with.
+pub enum Sums<E: Env> {
+    /// Batches carry their own check sums, and that is all: a segment that another broker wrote.
+    Absent,
+    /// A file that says neither at its head nor at its end whose sums it has.
+    Damaged(PathBuf),
+    Present(SumsFile<E>),
+}
+
+/// An open `.sums` file.
+pub struct SumsFile<E: Env> {
+    pub path: PathBuf,
+    pub identity: SegmentIdentity,
+    pub trailer: Option<SumsTrailer>,
+    file: E::File,
+    /// Rows in a file that grows no more.
+    rows: u64,
+    page: RefCell<Option<(u64, Rc<[Row]>)>>,
+}
+
+impl<E: Env> ColdSegment<E> {
+    pub async fn open(env: &E, folder: &Path, place: &SegmentPlace) -> io::Result<Self> {
+        let log = env
+            .open(&path_of(folder, place.base, "log"), OpenOptions::READ_DIRECT)
+            .await?;
+        Ok(Self {
+            log,
+            sums: open_sums(env, folder, place).await?,
+            is_growing: place.growing.is_some(),
+            times_checked: Cell::new(None),
+            times_good: Cell::new(None),
+        })
+    }
+
+    /// Whether this still is how the segment stands: it ends, and its sums get a file, while readers come and go.
+    pub fn fits(&self, place: &SegmentPlace) -> bool {
+        let lacks_sums = matches!(self.sums, Sums::Absent) && place.growing.is_some_and(|(_, rows)| rows > 0);
+        self.is_growing == place.growing.is_some() && !lacks_sums
+    }
+}
+
+async fn open_sums<E: Env>(env: &E, folder: &Path, place: &SegmentPlace) -> io::Result<Sums<E>> {
+    let path = path_of(folder, place.base, "sums");
+    let file = match env.open(&path, OpenOptions::READ_DIRECT).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sums::Absent),
+        file => file?,
+    };
+    let page = RefCell::default();
+    if let Some((identity, _)) = place.growing {
+        return Ok(Sums::Present(SumsFile {
+            path,
+            identity,
+            trailer: None,
+            file,
+            rows: 0,
+            page,
+        }));
+    }
+    let bytes = env.size(&file).await?;
+    let head = read_range(env, &file, 0, SUMS_HEAD_BYTES as u64).await?;
+    let end_from = bytes.saturating_sub(SUMS_TRAILER_BYTES as u64);
+    let end = read_range(env, &file, end_from, bytes).await?;
+    let trailer = SumsTrailer::decode(&end, place.partition, place.base).filter(|t| t.file_bytes() == bytes);
+    let expected = |i: &SegmentIdentity| i.partition == place.partition && i.base == place.base;
+    let named = SegmentIdentity::from_sums_head(&head).filter(expected);
+    let identity = named.or_else(|| {
+        trailer.map(|trailer| SegmentIdentity {
+            partition: place.partition,
+            base: place.base,
+            uid: trailer.uid,
+        })
+    });
+    let Some(identity) = identity else {
+        return Ok(Sums::Damaged(path));
+    };
+    let rows = trailer.map_or(
+        bytes.saturating_sub(SUMS_HEAD_BYTES as u64) / SUMS_ROW_BYTES as u64,
+        |t| u64::from(t.rows),
+    );
+    Ok(Sums::Present(SumsFile {
+        path,
+        identity,
+        trailer,
+        file,
+        rows,
+        page,
+    }))
+}
+
+/// Bytes `[from, to)` of a file, fewer at its end.
+pub async fn read_range<E: Env>(env: &E, file: &E::File, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    let start = block_floor(from);
+    let buffer = AlignedBuf::new((block_ceil(to) - start).max(BLOCK_BYTES as u64) as usize);
+    let (read, buffer) = env.read_at(file, buffer, start).await;
+    let read = read?;
+    let end = ((to - start) as usize).min(read);
+    Ok(buffer.get((from - start) as usize..end).unwrap_or_default().to_vec())
+}
+
+/// CRC-32C of a file's first `bytes` (of all of it without a number), and how many there were. A missing file is empty.
+pub async fn crc_of_file<E: Env>(env: &E, path: &Path, bytes: Option<u64>) -> io::Result<(u32, u64)> {
+    let file = match env.open(path, OpenOptions::READ_DIRECT).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
+        file => file?,
+    };
+    let size = env.size(&file).await?;
+    let end = bytes.map_or(size, |bytes| bytes.min(size));
+    let (mut crc, mut position) = (0, 0);
+    while position < end {
+        let piece = read_range(env, &file, position, end.min(position + CRC_WINDOW_BYTES)).await?;
+        if piece.is_empty() {
+            break;
+        }
+        crc = crc32c::crc32c_append(crc, &piece);
+        position += piece.len() as u64;
+    }
+    Ok((crc, position))
+}
+
+impl<E: Env> SumsFile<E> {
+    fn rows_at(&self, place: &SegmentPlace) -> u64 {
+        place.growing.map_or(self.rows, |(_, rows)| rows)
+    }
+
+    /// The rows from the one that holds `offset` on, as far as one page goes; empty if the file has none that does.
+    pub async fn find(&self, env: &E, place: &SegmentPlace, offset: i64) -> io::Result<Vec<Row>> {
+        let rows = self.rows_at(place);
+        let pages = (SUMS_HEAD_BYTES as u64 + rows * SUMS_ROW_BYTES as u64).div_ceil(BLOCK_BYTES as u64);
+        let (mut low, mut high) = (0, pages);
+        // Offsets and bytes mostly rise together: the first guess is right or next to it.
+        let span = (place.next_offset - place.base).max(1) as u128;
+        let mut probe = ((offset - place.base).max(0) as u128 * u128::from(pages) / span) as u64;
+        for tries in 1.. {
+            if low >= high {
+                break;
+            }
+            if tries > 3 {
+                probe = low.midpoint(high);
+            }
+            probe = probe.clamp(low, high - 1);
+            let page = self.page(env, place, probe).await?;
+            match (page.first(), page.last()) {
+                (Some(first), _) if offset < first.first_offset => {
+                    high = probe;
+                    probe = probe.saturating_sub(1);
+                }
+                (_, Some(last)) if offset >= last.next_offset => {
+                    low = probe + 1;
+                    probe += 1;
+                }
+                _ => return Ok(rows_from(&page, offset).to_vec()),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The last row that the file holds.
+    pub async fn last_row(&self, env: &E, place: &SegmentPlace) -> io::Result<Option<Row>> {
+        let Some(last) = self.rows_at(place).checked_sub(1) else {
+            return Ok(None);
+        };
+        let page = (SUMS_HEAD_BYTES as u64 + last * SUMS_ROW_BYTES as u64) / BLOCK_BYTES as u64;
+        Ok(self.page(env, place, page).await?.last().copied())
+    }
+
+    /// The rows that begin in block `number` of the file, up to the first that is none.
+    async fn page(&self, env: &E, place: &SegmentPlace, number: u64) -> io::Result<Rc<[Row]>> {
+        if let Some((known, rows)) = &*self.page.borrow()
+            && *known == number
+        {
+            return Ok(rows.clone());
+        }
+        let end = SUMS_HEAD_BYTES as u64 + self.rows_at(place) * SUMS_ROW_BYTES as u64;
+        let (from, to) = (number * BLOCK_BYTES as u64, end.min((number + 1) * BLOCK_BYTES as u64));
+        let rows = if number == 0 {
+            let bytes = read_range(env, &self.file, SUMS_HEAD_BYTES as u64, to).await?;
+            decode_rows(place.base, (0, place.base), &bytes, place.log_bytes)
+        } else {
+            let bytes = read_range(env, &self.file, from - SUMS_ROW_BYTES as u64, to).await?;
+            let before = bytes.get(..SUMS_ROW_BYTES).and_then(SumsRow::decode);
+            before.map_or(Vec::new(), |before| {
+                let next_offset = place.base.saturating_add(i64::from(before.next_relative));
+                decode_rows(
+                    place.base,
+                    (before.end, next_offset),
+                    &bytes[SUMS_ROW_BYTES..],
+                    place.log_bytes,
+                )
+            })
+        };
+        let rows: Rc<[Row]> = rows.into();
+        *self.page.borrow_mut() = Some((number, rows.clone()));
+        Ok(rows)
+    }
+}

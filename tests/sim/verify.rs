@@ -1,0 +1,258 @@
+//! Rot: bits flipped, blocks swapped, files cut below the durable end. Nothing wrong may be served, whatever it was.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringtail::base::buffer::{AlignedBuf, BLOCK_BYTES};
+use ringtail::io::sim::{DiskImage, LossMode, Options, SimEnv, World};
+use ringtail::io::{Durability, Env, OpenOptions, read_file, write_all_at};
+use ringtail::storage::{DurabilityClass, Partition, ReadError, Store, recover};
+use ringtail::wire::batch::BatchHeader;
+
+use crate::model::{DATA, MEMORY, batch, log_options, open, payload, read_all, spec, store_options};
+
+const PARTITIONS: i32 = 2;
+const SEGMENT_BYTES: u64 = 300_000;
+
+/// The batches of each partition, as they were served before the damage.
+type Golden = Vec<Vec<(i64, Bytes)>>;
+
+fn world(seed: u64) -> World {
+    World::new(
+        seed,
+        Options {
+            hosts: 1,
+            ..Options::default()
+        },
+    )
+}
+
+async fn open_partition(store: &Store<SimEnv>, index: i32) -> Result<Rc<Partition<SimEnv>>, String> {
+    let options = log_options(DurabilityClass::Flushed, SEGMENT_BYTES);
+    store.open_partition(spec(index, options)).await.map_err(|e| e.0)
+}
+
+/// A disk with some closed and an active segment in each partition, after a clean stop or (its memory gone) a power cut.
+fn disk(seed: u64, clean: bool) -> (DiskImage, Golden) {
+    let world = world(seed);
+    let kept: Rc<std::cell::RefCell<Option<DiskImage>>> = Rc::default();
+    let golden = world.block_on(0, move |env| async move {
+        let mut golden = Golden::new();
+        for start in 0..2 {
+            let store = open(&env).await;
+            golden.clear();
+            for index in 0..PARTITIONS {
+                let partition = open_partition(&store, index).await.expect("opens");
+                for i in 0..70 {
+                    let sequence = start * 70 + i;
+                    let bytes = payload(index, sequence, 200 + (sequence as usize * 2731) % 18_000);
+                    partition.append(batch(7, sequence, &bytes)).await.expect("appended");
+                }
+                golden.push(read_all(&partition).await);
+            }
+            // The last commit is confirmed once the journal is idle.
+            env.sleep_until(env.now().plus_ms(3_000)).await;
+            if clean || start == 0 {
+                store.close().await.expect("closes");
+            }
+        }
+        golden
+    });
+    kept.replace(Some(world.disk_image(0)));
+    let image = kept.take().expect("taken").after_power_cut(LossMode::LoseAll, seed);
+    (image, golden)
+}
+
+/// Every file under the data directory.
+async fn files(env: &SimEnv) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from(DATA)];
+    while let Some(folder) = folders.pop() {
+        for entry in env.list(&folder).await.expect("listed") {
+            let path = folder.join(&entry.name);
+            if entry.is_directory {
+                folders.push(path);
+            } else if entry.bytes > 0 {
+                found.push((path, entry.bytes));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip { position: u64, mask: u8 },
+    Swap { first: u64, second: u64 },
+    Cut { bytes: u64 },
+}
+
+impl Damage {
+    fn draw(random: &mut impl FnMut(u64) -> u64, bytes: u64) -> Self {
+        let blocks = bytes / BLOCK_BYTES as u64;
+        match random(5) {
+            0 => Self::Cut { bytes: random(bytes) },
+            1 if blocks >= 2 => Self::Swap {
+                first: random(blocks),
+                second: random(blocks),
+            },
+            _ => Self::Flip {
+                position: random(bytes),
+                mask: 1 << random(8),
+            },
+        }
+    }
+
+    async fn apply(self, env: &SimEnv, path: &Path) {
+        let content = read_file(env, path, 1 << 30).await.expect("read");
+        let mut changed = AlignedBuf::copy_of(&content);
+        match self {
+            Self::Flip { position, mask } => changed[position as usize] ^= mask,
+            Self::Swap { first, second } => {
+                let (a, b) = (first as usize * BLOCK_BYTES, second as usize * BLOCK_BYTES);
+                changed[a..a + BLOCK_BYTES].copy_from_slice(&content[b..b + BLOCK_BYTES]);
+                changed[b..b + BLOCK_BYTES].copy_from_slice(&content[a..a + BLOCK_BYTES]);
+            }
+            Self::Cut { .. } => {}
+        }
+        let file = env.open(path, OpenOptions::CREATE).await.expect("opens");
+        if let Self::Cut { bytes } = self {
+            return env.truncate(&file, bytes).await.expect("cut");
+        }
+        write_all_at(env, &file, changed.freeze(), 0, Durability::Cached)
+            .await
+            .expect("written");
+        env.flush(&file).await.expect("flushed");
+    }
+}
+
+/// What became of a damaged disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Verdict {
+    refused: bool,
+    corrupt: usize,
+    served: usize,
+}
+
+/// Every batch is served as it was, or refused as corrupt; none is out of range.
+async fn judge(env: SimEnv, golden: &Golden) -> Verdict {
+    let mut verdict = Verdict::default();
+    let options = store_options(0);
+    let Ok(recovered) = recover(&env, &options.directories, Path::new(MEMORY)).await else {
+        verdict.refused = true;
+        return verdict;
+    };
+    let store = Store::open(env, options, recovered).await.expect("the store opens");
+    for (index, batches) in golden.iter().enumerate() {
+        let Ok(partition) = open_partition(&store, index as i32).await else {
+            verdict.refused = true;
+            continue;
+        };
+        for (offset, expected) in batches {
+            match partition.read(*offset, 100_000, true).await {
+                Ok(slice) => {
+                    let bytes = slice.pieces.concat();
+                    let mut rest = &bytes[..];
+                    let mut at = *offset;
+                    while !rest.is_empty() {
+                        let header = BatchHeader::parse(rest).expect("whole batches");
+                        let (whole, after) = rest.split_at(header.total_bytes());
+                        let known = &batches[batches.partition_point(|(base, _)| *base < at)];
+                        assert!(
+                            known.0 == at && known.1 == whole,
+                            "{index}: offset {at} is served changed"
+                        );
+                        at = header.next_offset();
+                        rest = after;
+                    }
+                    assert!(bytes.len() >= expected.len(), "{index}: nothing at {offset}");
+                    verdict.served += 1;
+                }
+                Err(ReadError::Corrupt) => verdict.corrupt += 1,
+                Err(error) => panic!("{index}: offset {offset}: {error:?}"),
+            }
+        }
+        for (offset, bytes) in batches.iter().step_by(9) {
+            let time = BatchHeader::parse(bytes).expect("a batch").max_timestamp();
+            match partition.offset_for_time(time).await {
+                Ok(found) => assert_eq!(found.map(|f| f.offset), Some(*offset), "{index}: by time"),
+                Err(ReadError::Corrupt) => {}
+                Err(error) => panic!("{index}: time of {offset}: {error:?}"),
+            }
+        }
+    }
+    verdict
+}
+
+/// A disk with one damage on it, judged by a broker's start and reads.
+fn judge_damage(seed: u64, image: &DiskImage, path: &Path, damage: Damage, golden: &Rc<Golden>) -> Verdict {
+    let world = world(seed).with_disk(0, image);
+    let (path, golden) = (path.to_owned(), golden.clone());
+    world.block_on(0, move |env| async move {
+        damage.apply(&env, &path).await;
+        judge(env, &golden).await
+    })
+}
+
+fn drawer(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 33) % below.max(1)
+    }
+}
+
+fn list(image: &DiskImage) -> Vec<(PathBuf, u64)> {
+    world(1)
+        .with_disk(0, image)
+        .block_on(0, |env| async move { files(&env).await })
+}
+
+#[test]
+fn damage_below_the_durable_end_is_found_or_harmless() {
+    let cases: u64 = std::env::var("CASES").ok().and_then(|s| s.parse().ok()).unwrap_or(300);
+    for clean in [true, false] {
+        let (image, golden) = disk(11, clean);
+        let golden = Rc::new(golden);
+        let all = list(&image);
+        let mut random = drawer(17 + u64::from(clean));
+        let (mut found, mut harmless) = (0, 0);
+        for case in 0..cases / 2 {
+            let (path, bytes) = &all[random(all.len() as u64) as usize];
+            let damage = Damage::draw(&mut random, *bytes);
+            eprintln!("case {case} clean {clean} {} {damage:?}", path.display());
+            let verdict = judge_damage(case, &image, path, damage, &golden);
+            let detected = verdict.refused || verdict.corrupt > 0;
+            if detected { found += 1 } else { harmless += 1 }
+        }
+        eprintln!("{found} found, {harmless} harmless");
+        assert!(found > cases / 10 && harmless > cases / 20);
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_a_closed_segment_costs_its_row_and_nothing_else() {
+    let (image, golden) = disk(12, true);
+    let golden = Rc::new(golden);
+    let total: usize = golden.iter().map(Vec::len).sum();
+    let log = PathBuf::from(DATA).join("topic-0/00000000000000000000.log");
+    let mut random = drawer(5);
+    for case in 0..40 {
+        // The leader epoch of a batch, which lies outside its own check sum, and any other byte.
+        let (position, mask) = match case {
+            0 => (12 + 3, 1),
+            _ => (random(250_000), 1 << random(8)),
+        };
+        let verdict = judge_damage(case, &image, &log, Damage::Flip { position, mask }, &golden);
+        assert!(
+            verdict.corrupt > 0 && !verdict.refused,
+            "{position} {mask}: {verdict:?}"
+        );
+        assert!(verdict.corrupt < 40, "{position}: {verdict:?}");
+        assert_eq!(verdict.corrupt + verdict.served, total);
+    }
+}
