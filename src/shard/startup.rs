@@ -17,6 +17,9 @@ use crate::storage::{LogDirectory, Store, StoreOptions, recover};
 
 /// Lies in every log directory while a process uses it.
 const LOCK_FILE: &str = ".lock";
+/// How long, and how often, a held lock is asked for again.
+const LOCK_WAIT_MS: u64 = 3000;
+const LOCK_RETRY_MS: u64 = 5;
 
 /// Brings shard `index` up to where it can serve; `Shard::serving` is raised when all shards are there.
 pub async fn start<E: Env>(
@@ -95,9 +98,21 @@ fn log_directory(directory: &crate::cluster::Directory) -> Option<LogDirectory> 
     })
 }
 
+/// Takes the directory's lock. A killed process holds it until its writes in flight have landed, so a lock that is held is
+/// asked for again for a while.
 async fn lock<E: Env>(env: &E, directory: &Path) -> Result<Option<E::Lock>, ServeError> {
     let path = directory.display().to_string();
-    match env.lock(&directory.join(LOCK_FILE)).await {
+    let deadline = env.now().plus_ms(LOCK_WAIT_MS);
+    let file = directory.join(LOCK_FILE);
+    let locked = loop {
+        match env.lock(&file).await {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && env.now() < deadline => {
+                env.sleep_until(env.now().plus_ms(LOCK_RETRY_MS)).await;
+            }
+            locked => break locked,
+        }
+    };
+    match locked {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(ServeError::Locked { path }),

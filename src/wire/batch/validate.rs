@@ -2,7 +2,7 @@
 
 use super::codec::{Codec, DecodeLimits};
 use super::error::{BatchError, RecordFault};
-use super::header::{BatchHeader, TimestampType};
+use super::header::{BatchHeader, HeaderError, TimestampType};
 use super::patch::{patch, patch_append_time, patch_timestamps};
 use super::records::RecordReader;
 use super::{HEADER_BYTES, NONE, field};
@@ -122,12 +122,11 @@ impl<'a> ValidBatch<'a> {
 /// Judges what a Produce request carries for one partition. The order of the checks is Kafka's, so that a batch wrong in two ways gets
 /// the answer clients expect.
 pub fn validate_produce<'a>(bytes: &'a [u8], limits: &Limits) -> Result<ValidBatch<'a>, BatchError> {
-    let header = BatchHeader::parse(bytes)?;
+    let header = match BatchHeader::parse(bytes) {
+        Err(error @ HeaderError::Offsets { .. }) => return Err(damage(bytes).unwrap_or(error.into())),
+        parsed => parsed?,
+    };
     let total_bytes = header.total_bytes();
-    let codec = header.codec().map_err(BatchError::Codec)?;
-    if codec == Codec::Zstd && !limits.zstd_allowed {
-        return Err(BatchError::CodecForVersion);
-    }
     if bytes.len() < total_bytes {
         return Err(BatchError::Incomplete {
             bytes_needed: total_bytes,
@@ -155,6 +154,10 @@ pub fn validate_produce<'a>(bytes: &'a [u8], limits: &Limits) -> Result<ValidBat
             found,
         });
     }
+    let codec = header.codec().map_err(BatchError::Codec)?;
+    if codec == Codec::Zstd && !limits.zstd_allowed {
+        return Err(BatchError::CodecForVersion);
+    }
     check_header(&header, limits)?;
     let summary = match limits.records {
         RecordChecks::HeaderOnly => None,
@@ -162,6 +165,13 @@ pub fn validate_produce<'a>(bytes: &'a [u8], limits: &Limits) -> Result<ValidBat
         RecordChecks::StructureAndKeys => Some(check_records(&header, bytes, &limits.decode, &limits.timestamp, true)?),
     };
     Ok(ValidBatch { header, bytes, summary })
+}
+
+/// The wrong check sum of bytes whose header makes no sense: damage on the way explains more than a nonsensical client.
+fn damage(bytes: &[u8]) -> Option<BatchError> {
+    let expected = u32::from_be_bytes(*bytes.get(field::CRC..)?.first_chunk()?);
+    let found = crc32c::crc32c(bytes.get(field::ATTRIBUTES..)?);
+    (expected != found).then_some(BatchError::Crc { expected, found })
 }
 
 fn check_header(header: &BatchHeader, limits: &Limits) -> Result<(), BatchError> {
