@@ -275,7 +275,11 @@ impl Line {
                 done => done,
             }
         };
-        let done = race(sending, self.receive()).await;
+        let stopped = async {
+            self.env.stop().requested().await;
+            Err("stopped".to_owned())
+        };
+        let done = race(race(sending, self.receive()), stopped).await;
         self.env.shutdown(&self.stream);
         done
     }
@@ -314,6 +318,7 @@ impl Line {
                 next = self.next_due(now);
             }
             if gathered > 0 {
+                self.changed.notify();
                 let pieces = std::mem::take(&mut pieces);
                 send_all(&self.env, &self.stream, pieces)
                     .await
@@ -328,7 +333,11 @@ impl Line {
     async fn receive(&self) -> Result<(), String> {
         let mut answers = Answers::new(self.env.clone(), self.stream.clone());
         loop {
-            if self.sending_over.get() && self.waiting.borrow().is_empty() {
+            // Nothing more comes once the sender is done: the end must not be waited for on the socket.
+            self.changed
+                .until(|| self.sending_over.get() || !self.waiting.borrow().is_empty())
+                .await;
+            if self.waiting.borrow().is_empty() {
                 return Ok(());
             }
             let answer = answers.next().await.map_err(|error| format!("receive: {error}"))?;
