@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::base::buffer::{AlignedBuf, Region};
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Region};
 
 pub mod console;
 pub mod sim;
@@ -254,6 +254,25 @@ pub async fn write_all_at<E: Env>(
         position += written as u64;
     }
     Ok(())
+}
+
+/// The first `bytes` of what lies from `position` (aligned, if the file is direct) on, in as many operations as it takes; less
+/// only at the end of the file.
+pub async fn read_up_to<E: Env>(env: &E, file: &E::File, position: u64, bytes: usize) -> io::Result<AlignedBuf> {
+    let (read, mut buffer) = env.read_at(file, AlignedBuf::new(bytes), position).await;
+    read?;
+    while buffer.len() < bytes {
+        let from = buffer.len() - buffer.len() % BLOCK_BYTES;
+        let (read, more) = env.read_at(file, AlignedBuf::new(bytes - from), position + from as u64).await;
+        if read? + from <= buffer.len() {
+            break;
+        }
+        buffer.set_len(from);
+        let room = buffer.capacity() - from;
+        buffer.extend(&more[..more.len().min(room)]);
+    }
+    buffer.set_len(buffer.len().min(bytes));
+    Ok(buffer)
 }
 
 /// The whole content of a (small) file; `InvalidData` above `bytes_max`.

@@ -37,7 +37,7 @@ impl<E: Env> TailMemory<E> {
             directory,
             prefix,
             bytes_max: bytes_max.max(STEP_BYTES_MIN),
-            step_bytes: (bytes_max / 4).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX),
+            step_bytes: ((bytes_max / 4) / UNIT_BYTES * UNIT_BYTES).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX),
             arenas: RefCell::default(),
             growing: Cell::new(false),
             changed: Notify::default(),

@@ -1,7 +1,7 @@
 //! The idempotence window (KIP-98): what each producer last appended to one partition. Pure.
 //!
 //! Invariants
-//! 1. At most `WINDOW` batches per producer and `PRODUCERS_MAX` producers per partition (`trim` evicts the longest idle).
+//! 1. At most `KEPT` batches per producer and `PRODUCERS_MAX` producers per partition (`trim` evicts the longest idle).
 //! 2. `apply` of a batch already known changes nothing, so a replay may begin anywhere below the end.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +10,8 @@ use super::codec::{Fields, PutFields};
 
 /// Batches remembered per producer: a client keeps at most five in flight.
 pub const WINDOW: usize = 5;
+/// Batches kept: after a power cut the newest may be gone from the log, and five that are there must be left.
+const KEPT: usize = 2 * WINDOW;
 /// Producers remembered per partition.
 pub const PRODUCERS_MAX: usize = 10_000;
 
@@ -77,7 +79,7 @@ impl Producers {
             };
         }
         let same = |b: &&Remembered| b.first_sequence == batch.first_sequence && b.last_sequence == batch.last_sequence;
-        if let Some(duplicate) = entry.batches.iter().find(same) {
+        if let Some(duplicate) = entry.batches.iter().rev().take(WINDOW).find(same) {
             return Verdict::Duplicate(*duplicate);
         }
         match entry.batches.back() {
@@ -91,7 +93,7 @@ impl Producers {
     pub fn apply(&mut self, batch: &Sequenced, base_offset: i64, last_offset: i64, time_ms: i64) {
         let entry = self.entries.entry(batch.producer_id).or_insert_with(|| Entry {
             epoch: batch.epoch,
-            batches: VecDeque::with_capacity(WINDOW),
+            batches: VecDeque::new(),
         });
         if entry.batches.back().is_some_and(|last| last.last_offset >= last_offset) {
             return;
@@ -100,7 +102,7 @@ impl Producers {
             entry.epoch = batch.epoch;
             entry.batches.clear();
         }
-        if entry.batches.len() == WINDOW {
+        if entry.batches.len() == KEPT {
             entry.batches.pop_front();
         }
         let (first_sequence, last_sequence) = (batch.first_sequence, batch.last_sequence);
@@ -175,7 +177,7 @@ impl Producers {
             let batches = (0..fields.u8()?)
                 .map(|_| Self::decode_batch(fields))
                 .collect::<Option<VecDeque<_>>>()?;
-            if batches.is_empty() || batches.len() > WINDOW {
+            if batches.is_empty() || batches.len() > KEPT {
                 return None;
             }
             entries.insert(id, Entry { epoch, batches });

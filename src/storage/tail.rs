@@ -172,6 +172,13 @@ impl Tail {
         Some(chunk)
     }
 
+    /// Gives back the chunks at the end that hold nothing.
+    pub fn pop_empty(&mut self) {
+        while self.chunks.back().is_some_and(|c| c.chunk.filled() == 0) {
+            self.chunks.pop_back();
+        }
+    }
+
     pub fn front(&self) -> Option<&TailChunk> {
         self.chunks.front()
     }
@@ -190,12 +197,6 @@ impl Tail {
         chunks
             .find(|c| c.start <= position && position < c.capacity_end())
             .map(TailChunk::capacity_end)
-    }
-
-    /// Whether byte `position` of the segment, or its end there, is here.
-    pub fn holds(&self, segment: i64, position: u64) -> bool {
-        let first = self.chunks.iter().find(|c| c.segment == segment);
-        first.is_some_and(|c| c.start <= position)
     }
 
     /// Shared bytes `[from, to)`, which must be here.

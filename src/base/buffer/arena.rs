@@ -122,7 +122,8 @@ impl Arena {
         let first = self.0.with_units(|units| units.take(run))?;
         let region = &self.0.region;
         let header = self.0.header(first);
-        region.store(header, 0);
+        // What earlier chunks of these units said must not be found beside this one.
+        (first..first + run).for_each(|unit| region.store(self.0.header(unit), 0));
         region.store(header + 8, run as u64);
         for (i, word) in identity.chunks_exact(8).enumerate() {
             let word = u64::from_ne_bytes(word.try_into().expect("chunks of eight"));
@@ -172,7 +173,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.arena.region.store(self.arena.header(self.first), 0);
         self.arena.with_units(|units| units.give_back(self.first, self.run));
     }
 }
@@ -213,7 +213,8 @@ impl Chunk {
             .store(self.lease.arena.header(self.lease.first), self.filled as u64);
     }
 
-    /// Takes the chunk out of what a restart would find, while views of it may live on.
+    /// Takes the chunk out of what a restart would find, while views of it may live on. Dropping it does not: a process that
+    /// dies unwinding must leave what it acknowledged.
     pub fn retire(&self) {
         self.lease
             .arena

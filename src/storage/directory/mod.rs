@@ -18,7 +18,7 @@ use std::rc::{Rc, Weak};
 use super::cold::{ColdSegment, SegmentPlace};
 use super::health::Health;
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
-use super::memory::TailMemory;
+use super::memory::{TailMemory, UNIT_BYTES};
 use super::partition::Partition;
 use super::segment::path_of;
 use super::{LogDirectory, StorageError, StoreOptions};
@@ -33,6 +33,8 @@ const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
 const COLD_SEGMENTS_MAX: usize = 128;
 /// A read buffer of the pool.
 const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
+/// Bytes of cold reads under way.
+const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
 /// While the directory is full, free space is looked at this often.
 const FULL_CHECK_MS: u64 = 1000;
 
@@ -52,6 +54,7 @@ pub struct ShardDirectory<E: Env> {
     evictable: RefCell<VecDeque<Weak<Partition<E>>>>,
     writes: Rc<Budget>,
     buffers: Pool,
+    cold: Rc<Budget>,
     cold_segments: RefCell<VecDeque<(PathBuf, Rc<ColdSegment<E>>)>>,
     full: Cell<bool>,
     appended_bytes: Cell<u64>,
@@ -102,6 +105,7 @@ impl<E: Env> ShardDirectory<E> {
             evictable: RefCell::default(),
             writes: Budget::new(WRITE_BYTES_IN_FLIGHT_MAX),
             buffers: Pool::new(READ_BUFFER_BYTES, 8),
+            cold: Budget::new(COLD_BYTES_IN_FLIGHT_MAX),
             cold_segments: RefCell::default(),
             full: Cell::new(false),
             appended_bytes: Cell::new(0),
@@ -166,6 +170,9 @@ impl<E: Env> ShardDirectory<E> {
 
     /// Memory for the tail of a log; gives back what is stored elsewhere when none is free.
     pub fn take_chunk(&self, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
+        // A partition's last chunk stays until it is full: all of them together must fit.
+        let fair = self.memory.bytes_max() / UNIT_BYTES / (4 * self.partitions.borrow().len().max(1));
+        let run = run.min(fair.max(1));
         loop {
             if let Some(chunk) = self.memory.take(run, identity) {
                 return Some(chunk);
@@ -242,6 +249,11 @@ impl<E: Env> ShardDirectory<E> {
         {
             self.wake.notify();
         }
+    }
+
+    /// No larger batch is taken: a few must fit into the tail memory side by side.
+    pub fn batch_bytes_max(&self) -> u64 {
+        self.memory.bytes_max() as u64 / 4
     }
 
     /// Whether produce is refused for lack of space.
@@ -331,9 +343,14 @@ impl<E: Env> ShardDirectory<E> {
             .retain(|(p, _)| p.parent() != Some(folder));
     }
 
+    /// The room that cold reads under way share.
+    pub fn cold_budget(&self) -> &Rc<Budget> {
+        &self.cold
+    }
+
     /// A buffer for a cold read of `bytes`.
     pub fn read_buffer(&self, bytes: usize) -> AlignedBuf {
-        if bytes <= READ_BUFFER_BYTES {
+        if bytes <= READ_BUFFER_BYTES && bytes > READ_BUFFER_BYTES / 2 {
             self.buffers.take()
         } else {
             AlignedBuf::new(bytes)
@@ -358,6 +375,7 @@ impl<E: Env> ShardDirectory<E> {
             self.journal.stop().await;
             return Err(failed());
         }
+        self.members().iter().for_each(|partition| partition.refuse_appends());
         let settled = self.settle(true).await;
         self.members().iter().for_each(|partition| partition.close(false));
         self.journal.stop().await;

@@ -50,7 +50,8 @@ impl Progress {
 impl<E: Env> ShardDirectory<E> {
     pub(super) async fn settle_loop(self: Rc<Self>) {
         while !self.stopping.get() && !self.health.is_fenced() {
-            let deadline = self.env.now().plus_ms(SETTLE_MS);
+            let wait_ms = if self.journal.is_starved() { 1 } else { SETTLE_MS };
+            let deadline = self.env.now().plus_ms(wait_ms);
             let early = race(self.wake.notified(), self.journal.pressed().notified());
             race(early, self.env.sleep_until(deadline)).await;
             if self.stopping.get() {
@@ -58,7 +59,8 @@ impl<E: Env> ShardDirectory<E> {
             }
             let since = self.appended_bytes.get() - self.settled.checkpoint_at.get();
             let journaled = self.journal.written_bytes() - self.settled.journal_at.get();
-            let checkpoint = since > CHECKPOINT_BYTES || journaled > self.journal.bytes_max() / 4;
+            let starved = self.journal.is_starved();
+            let checkpoint = starved || since > CHECKPOINT_BYTES || journaled > self.journal.bytes_max() / 4;
             if self.settle(checkpoint).await.is_err() {
                 break;
             }

@@ -105,6 +105,11 @@ impl CommitHeader {
         crc
     }
 
+    /// Whether the bytes begin as a commit does.
+    pub fn looks_like(bytes: &[u8]) -> bool {
+        Fields(bytes).u32() == Some(COMMIT_MAGIC)
+    }
+
     /// Reads a header whose own check sum holds, with that sum.
     pub fn decode(bytes: &[u8], salt: u64) -> Option<(Self, u32)> {
         let head = bytes.get(..COMMIT_HEADER_BYTES)?;

@@ -48,15 +48,24 @@ pub struct Scanned {
 /// Reads one journal (one start, one shard), whatever the order of its files. Files that were never used are skipped; the
 /// oldest ones may have been recycled.
 pub fn scan(files: Vec<JournalFile>) -> Scanned {
-    let mut used: Vec<(FileHeader, JournalFile)> = files
-        .into_iter()
-        .filter_map(|f| FileHeader::decode(&f.content).map(|h| (h, f)))
-        .collect();
+    let mut headless = None;
+    let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
+    for file in files {
+        match FileHeader::decode(&file.content) {
+            Some(header) => used.push((header, file)),
+            // A header is one sector: it is the old one or the new one, never torn. Unused files hold no commits.
+            None if looks_used(&file.content) => headless = Some(file),
+            None => {}
+        }
+    }
     used.sort_by_key(|(header, _)| header.file);
     // Files below a gap were free, waiting to be used again.
     let gap = used.windows(2).rposition(|pair| pair[0].0.file + 1 != pair[1].0.file);
     used.drain(..gap.map_or(0, |gap| gap + 1));
     let mut scanned = Scanned::default();
+    if let Some(file) = headless {
+        return scanned.corrupt(&file, 0, "the header of a file that was in use".into());
+    }
     let mut chain: Option<Chain> = None;
     for (i, (header, file)) in used.iter().enumerate() {
         let mut walk = match &chain {
@@ -204,6 +213,11 @@ impl Chain {
             payload: content.slice_ref(payload),
         })
     }
+}
+
+/// Whether anything that was written as a commit is in the file, whatever its salt.
+fn looks_used(content: &[u8]) -> bool {
+    (BLOCK_BYTES..content.len()).step_by(BLOCK_BYTES).any(|at| CommitHeader::looks_like(&content[at..]))
 }
 
 /// Whether a valid commit with a sequence above `sequence` begins at any block from `from` on.

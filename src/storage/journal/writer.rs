@@ -128,6 +128,8 @@ pub struct Journal<E: Env> {
     current: RefCell<File<E>>,
     ready: RefCell<Option<File<E>>>,
     preparing: Cell<bool>,
+    /// A commit waits for a file: only a checkpoint helps.
+    starved: Cell<bool>,
     free: RefCell<VecDeque<Used>>,
     used: RefCell<VecDeque<Used>>,
     position: Cell<u64>,
@@ -159,6 +161,7 @@ impl<E: Env> Journal<E> {
             current: RefCell::new(first),
             ready: RefCell::default(),
             preparing: Cell::new(false),
+            starved: Cell::new(false),
             free: RefCell::default(),
             used: RefCell::default(),
             position: Cell::new(BLOCK_BYTES as u64),
@@ -254,6 +257,9 @@ impl<E: Env> Journal<E> {
 
     /// Asks for a commit that takes in `member`.
     pub fn enqueue(&self, member: Rc<dyn Member>) {
+        if self.is_stopped.get() {
+            return member.failed();
+        }
         self.queue.borrow_mut().push_back(member);
         self.wake.notify();
     }
@@ -281,6 +287,10 @@ impl<E: Env> Journal<E> {
     /// What all files together may take.
     pub fn bytes_max(&self) -> u64 {
         self.place.bytes_max
+    }
+
+    pub fn is_starved(&self) -> bool {
+        self.starved.get()
     }
 
     fn is_pressed(&self) -> bool {
@@ -370,6 +380,7 @@ impl<E: Env> Journal<E> {
             }
         }
         self.is_stopped.set(true);
+        self.fail_queue();
         self.stopped.notify();
     }
 
@@ -452,9 +463,11 @@ impl<E: Env> Journal<E> {
             if self.health.is_fenced() {
                 return Err(io::Error::other("the directory is out of service"));
             }
+            self.starved.set(true);
             self.pressed.notify();
             ready.await;
         };
+        self.starved.set(false);
         let mut farewell = CommitBuilder::new(AlignedBuf::new(BLOCK_BYTES), BLOCK_BYTES);
         farewell.row(&Row::Next {
             file: next.number,

@@ -87,8 +87,9 @@ impl<E: Env> Partition<E> {
 
     fn admit(self: &Rc<Self>, log: &mut Log<E>, batch: &Bytes) -> Admission {
         match log.state {
+            State::Serving if self.directory.health().is_fenced() => return Admission::Refused(AppendError::Offline),
             State::Serving => {}
-            State::Closed => return Admission::Refused(AppendError::Closed),
+            State::Closed | State::Stopping => return Admission::Refused(AppendError::Closed),
             State::Offline | State::Damaged => return Admission::Refused(AppendError::Offline),
         }
         let Ok(header) = BatchHeader::parse(batch) else {
@@ -112,7 +113,8 @@ impl<E: Env> Partition<E> {
             Verdict::OutOfOrder => return Admission::Refused(AppendError::OutOfOrderSequence),
             Verdict::StaleEpoch => return Admission::Refused(AppendError::StaleProducerEpoch),
         }
-        if batch.len() as u64 > log.options.segment_bytes.max(BLOCK_BYTES as u64) {
+        let segment_max = log.options.segment_bytes.max(BLOCK_BYTES as u64);
+        if batch.len() as u64 > segment_max.min(self.directory.batch_bytes_max()) {
             return Admission::Refused(AppendError::TooLargeForSegment);
         }
         if self.directory.is_full() {
@@ -180,10 +182,10 @@ impl<E: Env> Partition<E> {
 
     /// Goes on in the segment that was made ready; `false` if there is none.
     fn roll(&self, log: &mut Log<E>) -> bool {
-        let Some(next) = log.next_segment.take() else {
+        let end = log.appended;
+        let Some(next) = log.next_segment.take_if(|next| next.base == end.offset) else {
             return false;
         };
-        let end = log.appended;
         log.active_mut().end = Some(end);
         log.notes.push(Row::Rolled {
             owner: self.owner,
@@ -191,7 +193,7 @@ impl<E: Env> Partition<E> {
             bytes: end.position,
             next_offset: end.offset,
         });
-        log.open.push_back(self.fresh_segment(end.offset, next));
+        log.open.push_back(self.fresh_segment(next));
         log.appended = Cursor::segment_start(end.offset);
         log.run = log.run.min(4);
         true
@@ -217,6 +219,8 @@ impl<E: Env> Partition<E> {
                 start,
             };
             let Some(chunk) = self.directory.take_chunk(run, &place.encode()) else {
+                // Nothing is held while waiting: others may need just this.
+                log.tail.pop_empty();
                 return false;
             };
             log.tail.push(TailChunk::new(at.segment, start, chunk), &[]);

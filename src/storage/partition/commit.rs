@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::Partition;
-use super::log::Log;
+use super::log::{Log, State};
 use crate::base::buffer::block_floor;
 use crate::io::{Durability, Env};
 use crate::storage::cursor::Cursor;
@@ -91,16 +91,25 @@ impl<E: Env> Partition<E> {
             at,
             crc,
         });
+        // What the background stored of it before is not flushed yet (the topic was `written` until now).
+        let begun = log.open.iter().find(|s| s.base == segment).is_none_or(|s| s.stored > position);
         let partition = self.clone();
         commit.beside(Box::pin(async move {
-            let target = Cursor {
-                segment,
-                position: end,
-                offset: 0,
-            };
+            let target = Cursor { segment, position: end, offset: 0 };
             let stored = partition.store_to(target, Durability::Device).await;
-            stored.map_err(|()| io::Error::other("a segment write failed"))
+            if stored.is_err() {
+                return partition.excuse();
+            }
+            if begun { partition.env.flush_file_system(partition.directory.path()).await } else { Ok(()) }
         }));
+    }
+
+    /// A store that did not come to its end is fine when the partition is gone.
+    fn excuse(&self) -> io::Result<()> {
+        match self.log.borrow().state {
+            State::Closed => Ok(()),
+            _ => Err(io::Error::other("a segment write failed")),
+        }
     }
 }
 

@@ -21,6 +21,8 @@ use crate::storage::{AppendError, Appended, EXTEND_BYTES_MIN};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     Serving,
+    /// Reads only: the store is about to close.
+    Stopping,
     /// Its directory is out of service.
     Offline,
     /// Bytes below its durable end are missing or wrong: recovery said so.
@@ -43,10 +45,19 @@ pub struct Waiting {
     pub answer: OneshotSender<Result<Appended, AppendError>>,
 }
 
+/// A segment's file made ahead of the roll.
+pub struct NextSegment<E: Env> {
+    pub base: i64,
+    pub file: E::File,
+    pub allocated: u64,
+}
+
 /// One partition's log.
 pub struct Log<E: Env> {
     pub state: State,
     pub options: LogOptions,
+    /// The class that the topic asks for; the one in `options` follows when all is durable.
+    pub wanted_class: DurabilityClass,
     pub epoch: i32,
     pub ends: Ends,
     /// The place of `ends.appended`.
@@ -67,7 +78,7 @@ pub struct Log<E: Env> {
     /// Never empty; the last takes appends.
     pub open: VecDeque<OpenSegment<E>>,
     /// The file made ready for the next roll.
-    pub next_segment: Option<(E::File, u64)>,
+    pub next_segment: Option<NextSegment<E>>,
     pub tail: Tail,
     /// Units of the next chunk.
     pub run: usize,
@@ -105,6 +116,7 @@ impl<E: Env> Log<E> {
             } else {
                 State::Serving
             },
+            wanted_class: options.durability,
             options,
             epoch,
             ends: Ends::at(state.log_start.min(end.offset), end.offset),

@@ -79,6 +79,13 @@ impl<E: Env> Partition<E> {
         Ok(found)
     }
 
+    /// The largest timestamp of a closed segment, by the last entry of its time index; without one the segment counts as
+    /// written just now.
+    pub(super) async fn largest_time_of(&self, segment: i64) -> io::Result<i64> {
+        let last = self.search_file(segment, "timeindex", None, TIME_ENTRY_BYTES, TimeEntry::decode, |_| true).await?;
+        Ok(last.map_or_else(|| self.env.wall_ms(), |entry| entry.timestamp_ms))
+    }
+
     async fn read_entries(&self, file: &E::File, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let start = position - position % BLOCK_BYTES as u64;
         let skip = (position - start) as usize;

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use log::{Log, State};
+use log::{Log, NextSegment, State};
 
 use super::build::{SegmentBuild, SegmentIdentity};
 use super::cursor::{Cursor, Ends};
@@ -165,6 +165,7 @@ impl<E: Env> Partition<E> {
     pub fn set_options(self: &Rc<Self>, options: LogOptions) {
         let mut log = self.log.borrow_mut();
         let before = log.options.durability;
+        log.wanted_class = options.durability;
         let becomes_flushed = before == DurabilityClass::Written && options.durability == DurabilityClass::Flushed;
         log.options = options;
         if becomes_flushed {
@@ -179,22 +180,11 @@ impl<E: Env> Partition<E> {
         self.log.borrow().state == State::Serving && !self.directory.health().is_fenced()
     }
 
-    fn fresh_segment(&self, base: i64, (file, allocated): (E::File, u64)) -> OpenSegment<E> {
-        let identity = SegmentIdentity {
-            partition: self.owner.partition,
-            base,
-            uid: self.env.random(),
-        };
+    fn fresh_segment(&self, next: NextSegment<E>) -> OpenSegment<E> {
+        let NextSegment { base, file, allocated } = next;
+        let identity = SegmentIdentity { partition: self.owner.partition, base, uid: self.env.random() };
         let built = Cursor::segment_start(base);
-        OpenSegment {
-            base,
-            file,
-            allocated,
-            end: None,
-            stored: 0,
-            built,
-            build: SegmentBuild::new(identity),
-        }
+        OpenSegment { base, file, allocated, end: None, stored: 0, built, build: SegmentBuild::new(identity) }
     }
 
     /// Moves the high watermark, answers what was waiting for it and wakes readers.
@@ -208,6 +198,41 @@ impl<E: Env> Partition<E> {
         }
         if moved {
             self.advanced.notify();
+        }
+    }
+
+    /// Closes the partition and waits until nothing of it is at work any more.
+    pub(super) async fn end(&self) {
+        self.close(false);
+        let _turn = self.store_turn.acquire(1).await;
+        loop {
+            let quiet = {
+                let log = self.log.borrow();
+                !(log.admitting || log.extending || log.storing)
+            };
+            if quiet {
+                return;
+            }
+            self.env.sleep_until(self.env.now().plus_ms(1)).await;
+        }
+    }
+
+    /// Takes no more appends, while reads and settling go on: the store is about to close.
+    pub(super) fn refuse_appends(&self) {
+        let waiting = {
+            let mut log = self.log.borrow_mut();
+            if log.state == State::Serving {
+                log.state = State::Stopping;
+            }
+            std::mem::take(&mut log.waiting)
+        };
+        waiting.into_iter().for_each(|waiting| waiting.answer.send(Err(AppendError::Closed)));
+    }
+
+    /// A failed write or allocation: the end of the directory, unless it was only the partition's own end.
+    fn failed_at(&self, doing: &str, error: &std::io::Error) {
+        if self.log.borrow().state != State::Closed {
+            self.directory.fence(doing, error);
         }
     }
 

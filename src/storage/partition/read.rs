@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Partition;
 use super::log::{Log, State};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
-use crate::io::Env;
+use crate::io::{Env, read_up_to};
 use crate::storage::build::SegmentIdentity;
 use crate::storage::cold::{ColdSegment, SegmentPlace, Sums, SumsFile};
 use crate::storage::cursor::Cursor;
@@ -87,7 +87,7 @@ impl<E: Env> Partition<E> {
 
     fn check_range(&self, log: &Log<E>, offset: i64) -> Result<(), ReadError> {
         match log.state {
-            State::Serving => {}
+            State::Serving | State::Stopping => {}
             State::Closed => return Err(ReadError::Closed),
             State::Offline => return Err(ReadError::Offline),
             State::Damaged => return Err(ReadError::Corrupt),
@@ -233,10 +233,7 @@ impl<E: Env> Partition<E> {
         let visible = plan.limit.saturating_sub(start).min(good as u64) as usize;
         let stop = found.walk(&bytes[..visible]);
         match found.range() {
-            Some((from, to, _)) => Ok(LogSlice {
-                bytes: to - from,
-                pieces: vec![bytes.slice(from..to)],
-            }),
+            Some((from, to, _)) => Ok(cut(&bytes, from, to)),
             None if found.is_past_bytes_max => Ok(LogSlice::default()),
             None => {
                 let position = start + found.position as u64;
@@ -295,10 +292,7 @@ impl<E: Env> Partition<E> {
             }
             if let Some((from, to, next_offset)) = found.range() {
                 self.remember(plan, wanted.offset, at.position + to as u64, next_offset);
-                return Ok(LogSlice {
-                    bytes: to - from,
-                    pieces: vec![bytes.slice(from..to)],
-                });
+                return Ok(cut(&bytes, from, to));
             }
             if found.is_past_bytes_max {
                 return Ok(LogSlice::default());
@@ -346,6 +340,7 @@ impl<E: Env> Partition<E> {
         let from = block_floor(start);
         let skip = (start - from) as usize;
         let file_end = end.min(stored);
+        let _turn = self.directory.cold_budget().acquire(block_ceil(end) - from).await;
         let mut buffer = self.directory.read_buffer((block_ceil(end) - from) as usize);
         if file_end > from {
             let read = read_exactly(&self.env, file, buffer, from, (file_end - from) as usize).await;
@@ -417,22 +412,31 @@ fn visible_end<E: Env>(log: &Log<E>, segment: i64) -> u64 {
     }
 }
 
+/// What is given out of a buffer; a small part does not hold all of it while it waits to be sent.
+fn cut(bytes: &Bytes, from: usize, to: usize) -> LogSlice {
+    let piece = match (to - from) * 2 < bytes.len() {
+        true => Bytes::copy_from_slice(&bytes[from..to]),
+        false => bytes.slice(from..to),
+    };
+    LogSlice { bytes: to - from, pieces: vec![piece] }
+}
+
 /// Reads `[position, position + bytes)`; the buffer holds just that.
 async fn read_exactly<E: Env>(
     env: &E,
     file: &E::File,
-    mut buffer: AlignedBuf,
+    buffer: AlignedBuf,
     position: u64,
     bytes: usize,
-) -> io::Result<AlignedBuf> {
-    let result;
-    (result, buffer) = env.read_at(file, buffer, position).await;
-    let read = result?;
-    if read < bytes {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            format!("{read} of {bytes} bytes at {position}"),
-        ));
+) -> std::io::Result<AlignedBuf> {
+    let (result, mut buffer) = env.read_at(file, buffer, position).await;
+    result?;
+    if buffer.len() < bytes {
+        buffer = read_up_to(env, file, position, block_ceil(bytes as u64) as usize).await?;
+    }
+    if buffer.len() < bytes {
+        let message = format!("{} of {bytes} bytes at {position}", buffer.len());
+        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, message));
     }
     buffer.set_len(bytes);
     Ok(buffer)

@@ -37,6 +37,7 @@ pub(super) fn expired(
 impl<E: Env> Partition<E> {
     /// Deletes what the topic's retention lets go. The log start is durable before a file goes.
     pub(in crate::storage) async fn retain(self: &Rc<Self>) {
+        self.learn_oldest_time().await;
         let doomed: Vec<ClosedSegment> = {
             let log = self.log.borrow();
             if log.state != State::Serving || !log.options.cleanup.delete {
@@ -61,6 +62,24 @@ impl<E: Env> Partition<E> {
             }
         }
         tracing::info!(folder = %self.folder.display(), segments = doomed.len(), "deleted by retention");
+    }
+
+    /// Finds the largest timestamp of the oldest segments, as far as a restart left it unknown and retention asks for it.
+    async fn learn_oldest_time(self: &Rc<Self>) {
+        loop {
+            let oldest = {
+                let log = self.log.borrow();
+                let limit = log.options.retention_ms;
+                let now_ms = self.env.wall_ms();
+                let old = |s: &&ClosedSegment| s.largest_ms.is_some_and(|t| limit >= 0 && now_ms.saturating_sub(t) > limit);
+                log.closed.iter().find(|s| !old(s)).copied()
+            };
+            let Some(segment) = oldest.filter(|s| s.largest_ms.is_none()) else { return };
+            let Ok(largest_ms) = self.largest_time_of(segment.base).await else { return };
+            let mut log = self.log.borrow_mut();
+            let Some(closed) = log.closed.iter_mut().find(|s| s.base == segment.base) else { return };
+            closed.largest_ms = Some(largest_ms);
+        }
     }
 
     fn doomed(&self, log: &Log<E>) -> Vec<ClosedSegment> {
@@ -88,6 +107,8 @@ impl<E: Env> Partition<E> {
         }
         self.ask_journal();
         self.advanced.notify();
+        // Asked while a commit with the partition was in flight, the row goes into the one after the first barrier's.
+        self.directory.journal_barrier().await;
         self.directory.journal_barrier().await;
     }
 }

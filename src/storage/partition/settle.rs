@@ -35,7 +35,7 @@ impl<E: Env> Partition<E> {
         let wanted = everything || log.options.durability == DurabilityClass::Written;
         let news = wanted && target.offset > log.round.target.offset;
         log.round.target = target;
-        news && log.state == State::Serving
+        news && matches!(log.state, State::Serving | State::Stopping)
     }
 
     pub(in crate::storage) async fn store_for_settling(self: &Rc<Self>) -> Result<(), ()> {
@@ -101,7 +101,7 @@ impl<E: Env> Partition<E> {
     pub(in crate::storage) fn finish_settling(self: &Rc<Self>) {
         {
             let mut log = self.log.borrow_mut();
-            if log.state != State::Serving {
+            if !matches!(log.state, State::Serving | State::Stopping) {
                 return;
             }
             let Round {
@@ -117,10 +117,9 @@ impl<E: Env> Partition<E> {
                 e.durable = durable;
                 e.settled = settled.min(durable);
             });
-            log.notes.push(Row::Settled {
-                owner: self.owner,
-                to: boundary,
-            });
+            // Only the newest counts.
+            log.notes.retain(|note| !matches!(note, Row::Settled { .. }));
+            log.notes.push(Row::Settled { owner: self.owner, to: boundary });
             if log.options.durability == DurabilityClass::Written {
                 if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
                     log.journaled = Cursor {
@@ -150,7 +149,7 @@ impl<E: Env> Partition<E> {
         }
         {
             let mut log = self.log.borrow_mut();
-            log.options.durability = DurabilityClass::Flushed;
+            log.options.durability = log.wanted_class;
             if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
                 log.journaled = Cursor {
                     segment: boundary.segment,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Partition;
 use super::append::Lack;
-use super::log::{Log, State};
+use super::log::{Log, NextSegment, State};
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, block_ceil, block_floor};
 use crate::base::sync::join_all;
 use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
@@ -78,6 +78,9 @@ impl<E: Env> Partition<E> {
     pub(super) async fn store_to(self: &Rc<Self>, target: Cursor, durability: Durability) -> Result<(), ()> {
         let _turn = self.store_turn.acquire(1).await;
         loop {
+            if matches!(self.log.borrow().state, State::Closed | State::Offline) {
+                return Err(());
+            }
             let step = self.next_step(&self.log.borrow(), target);
             let done = match step {
                 Step::Done => return Ok(()),
@@ -89,7 +92,7 @@ impl<E: Env> Partition<E> {
                 Step::Finish => self.finish_segment(durability).await,
             };
             if let Err(error) = done {
-                self.directory.fence("a segment write", &error);
+                self.failed_at("a segment write", &error);
                 return Err(());
             }
             self.directory.note_evictable(self);
@@ -271,13 +274,17 @@ impl<E: Env> Partition<E> {
                 self.directory.note_full();
                 AppendError::Full
             } else {
-                self.directory.fence("making room in a segment", &error);
+                self.failed_at("making room in a segment", &error);
                 AppendError::Offline
             }
         })
     }
 
     async fn make_next_segment(&self) -> io::Result<()> {
+        let unused = self.log.borrow_mut().next_segment.take();
+        if let Some(unused) = unused {
+            self.env.unlink(&path_of(&self.folder, unused.base, "log")).await?;
+        }
         let (base, bytes) = {
             let log = self.log.borrow();
             (
@@ -297,7 +304,7 @@ impl<E: Env> Partition<E> {
         self.env.flush_directory(&self.folder).await?;
         let mut log = self.log.borrow_mut();
         log.step_bytes = bytes;
-        log.next_segment = Some((file, bytes));
+        log.next_segment = Some(NextSegment { base, file, allocated: bytes });
         Ok(())
     }
 

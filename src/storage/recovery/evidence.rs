@@ -6,10 +6,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::base::buffer::AlignedBuf;
-use crate::base::buffer::Arena;
+use crate::base::buffer::{Arena, BLOCK_BYTES};
 use crate::base::ids::PartitionId;
-use crate::io::{Env, OpenOptions, read_file};
+use crate::io::{Env, OpenOptions, read_file, read_up_to};
 use crate::storage::directory::leader_epoch;
 use crate::storage::journal::rows::{Owner, Row};
 use crate::storage::journal::scan::{Commit, JournalFile, scan};
@@ -18,6 +17,8 @@ use crate::storage::tail::ChunkPlace;
 
 /// No checkpoint is larger.
 const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
+/// No journal file is larger.
+const JOURNAL_FILE_BYTES_MAX: usize = 64 << 20;
 /// No arena file is larger.
 const ARENA_BYTES_MAX: u64 = 1 << 30;
 
@@ -179,12 +180,11 @@ impl Evidence {
         for name in names {
             let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
             let size = env.size(&file).await? as usize;
-            let (read, buffer) = env.read_at(&file, AlignedBuf::new(size), 0).await;
-            let content = buffer.freeze();
-            files.push(JournalFile {
-                name,
-                content: content.slice(..read?.min(content.len())),
-            });
+            if size > JOURNAL_FILE_BYTES_MAX {
+                return Err(corrupt(format!("{name} holds {size} bytes, no journal file does")));
+            }
+            let content = read_up_to(env, &file, 0, size).await?.freeze();
+            files.push(JournalFile { name, content });
         }
         let scanned = scan(files);
         if let Some(damage) = scanned.corruption {
@@ -259,7 +259,7 @@ impl Evidence {
                 .name
                 .strip_prefix(prefix)
                 .is_some_and(|rest| rest.starts_with('-'));
-            if !ours || entry.bytes == 0 || entry.bytes > ARENA_BYTES_MAX {
+            if !ours || entry.bytes == 0 || entry.bytes > ARENA_BYTES_MAX || entry.bytes % BLOCK_BYTES as u64 != 0 {
                 continue;
             }
             let region = env.map(&arenas.join(&entry.name), entry.bytes as usize).await?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::evidence::{PartitionEvidence, Piece};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
-use crate::io::{Durability, Env, OpenOptions, write_all_at};
+use crate::io::{Durability, Env, OpenOptions, read_up_to, write_all_at};
 use crate::storage::EXTEND_BYTES_MIN;
 use crate::storage::build::{BatchFacts, SegmentBuild, SegmentIdentity};
 use crate::storage::cursor::Cursor;
@@ -17,7 +17,8 @@ use crate::storage::segment::{base_of, finish_companions, path_of, unlink_segmen
 use crate::storage::state::PartitionState;
 use crate::wire::batch::{BatchHeader, ScanOptions, StopReason, scan};
 
-/// Bytes looked at at once.
+/// Bytes looked at at once: few at first, since most logs end where their checkpoint says.
+const FIRST_WINDOW_BYTES: u64 = 64 << 10;
 const WINDOW_BYTES: u64 = 1 << 20;
 /// No batch is larger.
 const BATCH_BYTES_MAX: usize = 256 << 20;
@@ -98,7 +99,7 @@ pub async fn recover_partition<E: Env>(
             ..original
         });
     }
-    walk.finish(evidence.log_start).await
+    walk.finish(evidence.log_start.max(original.log_start)).await
 }
 
 /// A partition that no checkpoint knows: made during the start that ended, or put there by somebody.
@@ -144,7 +145,7 @@ impl<E: Env> Walk<'_, E> {
             None => 0,
         };
         let available = size.max(self.pieces_end());
-        let mut window = WINDOW_BYTES;
+        let mut window = FIRST_WINDOW_BYTES;
         loop {
             let start = block_floor(self.at.position);
             let end = available.min(start + window);
@@ -178,17 +179,14 @@ impl<E: Env> Walk<'_, E> {
 
     /// Bytes `[start, end)` of the current segment: the file's, with the pieces laid over them; whether any piece was.
     async fn gather(&self, file: Option<&E::File>, size: u64, start: u64, end: u64) -> io::Result<(Bytes, bool)> {
+        let end = end.max(start);
         let mut buffer = AlignedBuf::new((block_ceil(end) - start) as usize);
         if let Some(file) = file.filter(|_| start < size) {
-            let result;
-            (result, buffer) = self.env.read_at(file, buffer, start).await;
-            result?;
+            buffer = read_up_to(self.env, file, start, (block_ceil(end) - start) as usize).await?;
         }
-        let read = buffer.len();
+        let read = buffer.len().min((end - start) as usize);
         buffer.set_len((end - start) as usize);
-        if read < buffer.len() {
-            buffer[read..].fill(0);
-        }
+        buffer[read..].fill(0);
         let mut overlaid = false;
         for piece in self
             .pieces
@@ -319,6 +317,8 @@ impl<E: Env> Walk<'_, E> {
         if log_start > self.at.offset {
             self.begin_segment(log_start);
         }
+        // Retention may have removed segments whose log start the journal no longer tells.
+        let log_start = log_start.max(self.bases.first().copied().unwrap_or(0).min(self.at.offset));
         let path = path_of(&self.folder, self.at.segment, "log");
         self.file_of(&path, EXTEND_BYTES_MIN).await?;
         self.producers.truncate(self.at.offset);
