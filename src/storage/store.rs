@@ -16,13 +16,13 @@ use super::directory::ShardDirectory;
 use super::epochs::Epochs;
 use super::partition::{Opened, Partition};
 use super::producers::Producers;
-use super::recovery::{Recovered, RecoveredDirectory, topic_id};
+use super::recovery::{Recovered, RecoveredDirectory};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
 use super::{DELETED_SUFFIX, EXTEND_BYTES_MIN, PartitionSpec, StorageError, StoreOptions};
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::ids::PartitionId;
-use crate::io::{Env, OpenOptions, read_file, replace_file};
+use crate::io::{Env, OpenOptions, replace_file};
 
 /// All logs of one shard.
 pub struct Store<E: Env> {
@@ -79,7 +79,7 @@ impl<E: Env> Store<E> {
     /// A new partition's folder and files, durable.
     async fn create(&self, folder: &Path, id: PartitionId) -> io::Result<PartitionState> {
         match self.env.create_directory(folder).await {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.clear_the_way(folder, id).await?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check_unused(folder).await?,
             made => made?,
         }
         let options = OpenOptions {
@@ -123,6 +123,9 @@ impl<E: Env> Store<E> {
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
         for entry in self.env.list(folder).await? {
+            if entry.name == "partition.metadata" {
+                return Err(taken(&entry.name));
+            }
             if base_of(&entry.name).is_some() {
                 let log = self
                     .env
@@ -135,29 +138,6 @@ impl<E: Env> Store<E> {
             }
         }
         Ok(())
-    }
-
-    /// Makes sure that a folder found where a new partition goes holds nothing of anybody: what is left of a creation cut
-    /// short is used again, another topic's log is moved aside, and everything else is an error.
-    async fn clear_the_way(&self, folder: &Path, id: PartitionId) -> io::Result<()> {
-        let refused = |message: &str| Err(io::Error::new(io::ErrorKind::InvalidData, message.to_owned()));
-        match read_file(&self.env, &folder.join("partition.metadata"), 4096).await {
-            Ok(metadata) => match topic_id(&metadata) {
-                None => refused("partition.metadata is unreadable: restore it, or move the folder away"),
-                Some(topic) if topic == id.topic => refused("the folder came after the start: restart to take it up"),
-                Some(_) => {
-                    let mut aside = folder.as_os_str().to_owned();
-                    aside.push(format!(".{:032x}-stray", self.env.random()));
-                    tracing::error!(folder = %folder.display(), "the log of another topic is moved aside (-stray)");
-                    self.env.rename(folder, Path::new(&aside)).await?;
-                    self.env.create_directory(folder).await
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.check_unused(folder).await
-            }
-            Err(error) => Err(error),
-        }
     }
 
     async fn open_files(&self, folder: &Path, state: &PartitionState) -> io::Result<Opened<E>> {
@@ -205,7 +185,9 @@ impl<E: Env> Store<E> {
         let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
         // Kafka's form of the name; a name has at most 255 bytes.
         let topic: String = partition.topic_name().chars().take(128).collect();
-        let doomed = directory.path().join(format!("{topic}-{}.{}{DELETED_SUFFIX}", id.index, id.topic));
+        let doomed = directory
+            .path()
+            .join(format!("{topic}-{}.{}{DELETED_SUFFIX}", id.index, id.topic));
         self.env.rename(&folder, &doomed).await.map_err(named)?;
         self.env.flush_directory(directory.path()).await.map_err(named)?;
         remove_folder(&self.env, &doomed).await.map_err(named)

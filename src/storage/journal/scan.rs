@@ -217,7 +217,9 @@ impl Chain {
 
 /// Whether anything that was written as a commit is in the file, whatever its salt.
 fn looks_used(content: &[u8]) -> bool {
-    (BLOCK_BYTES..content.len()).step_by(BLOCK_BYTES).any(|at| CommitHeader::looks_like(&content[at..]))
+    (BLOCK_BYTES..content.len())
+        .step_by(BLOCK_BYTES)
+        .any(|at| CommitHeader::looks_like(&content[at..]))
 }
 
 /// Whether a valid commit with a sequence above `sequence` begins at any block from `from` on.

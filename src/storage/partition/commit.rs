@@ -92,15 +92,27 @@ impl<E: Env> Partition<E> {
             crc,
         });
         // What the background stored of it before is not flushed yet (the topic was `written` until now).
-        let begun = log.open.iter().find(|s| s.base == segment).is_none_or(|s| s.stored > position);
+        let begun = log
+            .open
+            .iter()
+            .find(|s| s.base == segment)
+            .is_none_or(|s| s.stored > position);
         let partition = self.clone();
         commit.beside(Box::pin(async move {
-            let target = Cursor { segment, position: end, offset: 0 };
+            let target = Cursor {
+                segment,
+                position: end,
+                offset: 0,
+            };
             let stored = partition.store_to(target, Durability::Device).await;
             if stored.is_err() {
                 return partition.excuse();
             }
-            if begun { partition.env.flush_file_system(partition.directory.path()).await } else { Ok(()) }
+            if begun {
+                partition.env.flush_file_system(partition.directory.path()).await
+            } else {
+                Ok(())
+            }
         }));
     }
 

@@ -82,7 +82,11 @@ impl<E: Env> Partition<E> {
     /// The largest timestamp of a closed segment, by the last entry of its time index; without one the segment counts as
     /// written just now.
     pub(super) async fn largest_time_of(&self, segment: i64) -> io::Result<i64> {
-        let last = self.search_file(segment, "timeindex", None, TIME_ENTRY_BYTES, TimeEntry::decode, |_| true).await?;
+        let last = self
+            .search_file(segment, "timeindex", None, TIME_ENTRY_BYTES, TimeEntry::decode, |_| {
+                true
+            })
+            .await?;
         Ok(last.map_or_else(|| self.env.wall_ms(), |entry| entry.timestamp_ms))
     }
 

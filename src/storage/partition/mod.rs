@@ -182,9 +182,21 @@ impl<E: Env> Partition<E> {
 
     fn fresh_segment(&self, next: NextSegment<E>) -> OpenSegment<E> {
         let NextSegment { base, file, allocated } = next;
-        let identity = SegmentIdentity { partition: self.owner.partition, base, uid: self.env.random() };
+        let identity = SegmentIdentity {
+            partition: self.owner.partition,
+            base,
+            uid: self.env.random(),
+        };
         let built = Cursor::segment_start(base);
-        OpenSegment { base, file, allocated, end: None, stored: 0, built, build: SegmentBuild::new(identity) }
+        OpenSegment {
+            base,
+            file,
+            allocated,
+            end: None,
+            stored: 0,
+            built,
+            build: SegmentBuild::new(identity),
+        }
     }
 
     /// Moves the high watermark, answers what was waiting for it and wakes readers.
@@ -226,7 +238,9 @@ impl<E: Env> Partition<E> {
             }
             std::mem::take(&mut log.waiting)
         };
-        waiting.into_iter().for_each(|waiting| waiting.answer.send(Err(AppendError::Closed)));
+        waiting
+            .into_iter()
+            .for_each(|waiting| waiting.answer.send(Err(AppendError::Closed)));
     }
 
     /// A failed write or allocation: the end of the directory, unless it was only the partition's own end.

@@ -418,7 +418,10 @@ fn cut(bytes: &Bytes, from: usize, to: usize) -> LogSlice {
         true => Bytes::copy_from_slice(&bytes[from..to]),
         false => bytes.slice(from..to),
     };
-    LogSlice { bytes: to - from, pieces: vec![piece] }
+    LogSlice {
+        bytes: to - from,
+        pieces: vec![piece],
+    }
 }
 
 /// Reads `[position, position + bytes)`; the buffer holds just that.

@@ -71,13 +71,22 @@ impl<E: Env> Partition<E> {
                 let log = self.log.borrow();
                 let limit = log.options.retention_ms;
                 let now_ms = self.env.wall_ms();
-                let old = |s: &&ClosedSegment| s.largest_ms.is_some_and(|t| limit >= 0 && now_ms.saturating_sub(t) > limit);
+                let old = |s: &&ClosedSegment| {
+                    s.largest_ms
+                        .is_some_and(|t| limit >= 0 && now_ms.saturating_sub(t) > limit)
+                };
                 log.closed.iter().find(|s| !old(s)).copied()
             };
-            let Some(segment) = oldest.filter(|s| s.largest_ms.is_none()) else { return };
-            let Ok(largest_ms) = self.largest_time_of(segment.base).await else { return };
+            let Some(segment) = oldest.filter(|s| s.largest_ms.is_none()) else {
+                return;
+            };
+            let Ok(largest_ms) = self.largest_time_of(segment.base).await else {
+                return;
+            };
             let mut log = self.log.borrow_mut();
-            let Some(closed) = log.closed.iter_mut().find(|s| s.base == segment.base) else { return };
+            let Some(closed) = log.closed.iter_mut().find(|s| s.base == segment.base) else {
+                return;
+            };
             closed.largest_ms = Some(largest_ms);
         }
     }

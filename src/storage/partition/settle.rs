@@ -119,7 +119,10 @@ impl<E: Env> Partition<E> {
             });
             // Only the newest counts.
             log.notes.retain(|note| !matches!(note, Row::Settled { .. }));
-            log.notes.push(Row::Settled { owner: self.owner, to: boundary });
+            log.notes.push(Row::Settled {
+                owner: self.owner,
+                to: boundary,
+            });
             if log.options.durability == DurabilityClass::Written {
                 if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
                     log.journaled = Cursor {

@@ -304,7 +304,11 @@ impl<E: Env> Partition<E> {
         self.env.flush_directory(&self.folder).await?;
         let mut log = self.log.borrow_mut();
         log.step_bytes = bytes;
-        log.next_segment = Some(NextSegment { base, file, allocated: bytes });
+        log.next_segment = Some(NextSegment {
+            base,
+            file,
+            allocated: bytes,
+        });
         Ok(())
     }
 

@@ -54,7 +54,10 @@ impl RecoveredDirectory {
 
     /// Gives back what could not be opened.
     pub(super) fn put_back(&self, state: PartitionState) {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(state.id, state);
+        self.states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(state.id, state);
     }
 
     /// Partitions found on the disk that nobody has opened.
@@ -105,7 +108,8 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
         .map(|(_, f)| f.start())
         .max();
     if governing.is_none() && !own.is_empty() {
-        let message = "journals or checkpoints, but no base checkpoint: restore it, or move them away to lose what they hold";
+        let message =
+            "journals or checkpoints, but no base checkpoint: restore it, or move them away to lose what they hold";
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     let start = governing.map_or(0, |start| start + 1);
@@ -194,7 +198,7 @@ async fn find_partitions<E: Env>(env: &E, path: &Path, folders: &[String]) -> io
 }
 
 /// The topic id in a `partition.metadata`.
-pub(super) fn topic_id(metadata: &[u8]) -> Option<TopicId> {
+fn topic_id(metadata: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(metadata).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix("topic_id:"))?;
     TopicId::parse(value.trim())
