@@ -263,7 +263,9 @@ pub async fn read_up_to<E: Env>(env: &E, file: &E::File, position: u64, bytes: u
     read?;
     while buffer.len() < bytes {
         let from = buffer.len() - buffer.len() % BLOCK_BYTES;
-        let (read, more) = env.read_at(file, AlignedBuf::new(bytes - from), position + from as u64).await;
+        let (read, more) = env
+            .read_at(file, AlignedBuf::new(bytes - from), position + from as u64)
+            .await;
         if read? + from <= buffer.len() {
             break;
         }

@@ -53,7 +53,6 @@ pub enum Sums<E: Env> {
 
 /// An open `.sums` file.
 pub struct SumsFile<E: Env> {
-    pub path: PathBuf,
     pub identity: SegmentIdentity,
     pub trailer: Option<SumsTrailer>,
     file: E::File,
@@ -92,7 +91,6 @@ async fn open_sums<E: Env>(env: &E, folder: &Path, place: &SegmentPlace) -> io::
     let page = RefCell::default();
     if let Some((identity, _)) = place.growing {
         return Ok(Sums::Present(SumsFile {
-            path,
             identity,
             trailer: None,
             file,
@@ -122,7 +120,6 @@ async fn open_sums<E: Env>(env: &E, folder: &Path, place: &SegmentPlace) -> io::
         |t| u64::from(t.rows),
     );
     Ok(Sums::Present(SumsFile {
-        path,
         identity,
         trailer,
         file,

@@ -72,7 +72,7 @@ impl PartitionState {
             producers: Producers::decode(fields)?,
         };
         // Only the end of a segment that is over is stored to an uneven position, and nothing follows it.
-        let sound = (state.stored % BLOCK_BYTES as u64 == 0 || state.tail.is_empty())
+        let sound = (state.stored.is_multiple_of(BLOCK_BYTES as u64) || state.tail.is_empty())
             && state.boundary.segment >= 0
             && state.boundary.offset >= state.boundary.segment
             && state.build.identity.base == state.boundary.segment

@@ -24,11 +24,14 @@ use crate::base::buffer::BLOCK_BYTES;
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, replace_file};
 
+/// A partition and its directory's place in `log.dirs`.
+type Placed<E> = (usize, Rc<Partition<E>>);
+
 /// All logs of one shard.
 pub struct Store<E: Env> {
     env: E,
     directories: Vec<(Arc<RecoveredDirectory>, Rc<ShardDirectory<E>>)>,
-    partitions: RefCell<BTreeMap<PartitionId, (usize, Rc<Partition<E>>)>>,
+    partitions: RefCell<BTreeMap<PartitionId, Placed<E>>>,
 }
 
 impl<E: Env> Store<E> {

@@ -73,7 +73,7 @@ mod tests {
         let mut seed = 1u64;
         for _ in 0..10_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
-            let run = 1usize << (seed >> 33) % 6;
+            let run = 1usize << ((seed >> 33) % 6);
             match units.take(run) {
                 Some(first) if seed >> 60 != 0 => taken.push((first, run)),
                 Some(first) => units.give_back(first, run),

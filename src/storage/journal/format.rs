@@ -130,7 +130,7 @@ impl CommitHeader {
             body_crc: fields.u32()?,
         };
         let body = COMMIT_HEADER_BYTES as u64 + u64::from(header.rows_bytes) + u64::from(header.payload_bytes);
-        let whole = header.bytes as usize % BLOCK_BYTES == 0 && body <= u64::from(header.bytes);
+        let whole = (header.bytes as usize).is_multiple_of(BLOCK_BYTES) && body <= u64::from(header.bytes);
         whole.then_some((header, crc))
     }
 
