@@ -16,6 +16,7 @@ mod consume;
 mod failure;
 mod format;
 mod lines;
+mod log;
 mod output;
 mod produce;
 mod session;
@@ -46,6 +47,8 @@ enum Command {
     Consume(consume::Consume),
     /// Tells whether this machine can run a broker, and what to do where it cannot.
     Check(check::Check),
+    /// Verifies and seals the log directory of a stopped broker.
+    Log(log::Log),
 }
 
 /// Parses the arguments, runs the command, and gives the exit code.
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Produce(command) => command.run(),
         Command::Consume(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Log(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,10 +13,8 @@ use crate::broker::route::{Beginning, CONTROLLER_SHARD, Envelope, Local, Router}
 use crate::broker::{Broker, Memory};
 use crate::cluster::{Controller, MetadataLog, Publish, open_cluster};
 use crate::io::Env;
-use crate::storage::{LogDirectory, Store, StoreOptions, recover};
+use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, recover};
 
-/// Lies in every log directory while a process uses it.
-const LOCK_FILE: &str = ".lock";
 /// How long, and how often, a held lock is asked for again.
 const LOCK_WAIT_MS: u64 = 3000;
 const LOCK_RETRY_MS: u64 = 5;

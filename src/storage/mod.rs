@@ -20,16 +20,19 @@ mod options;
 mod partition;
 mod producers;
 mod recovery;
+mod seal;
 mod segment;
 mod state;
 mod store;
 mod sums;
 mod tail;
+pub mod verify;
 
 pub use cursor::Ends;
 pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
 pub use partition::Partition;
 pub use recovery::{Recovered, RecoveredDirectory, recover};
+pub use seal::{Sealed, seal};
 pub use store::Store;
 
 use std::path::PathBuf;
@@ -45,6 +48,10 @@ const EXTEND_BYTES_MIN: u64 = 64 << 10;
 const EXTEND_BYTES_MAX: u64 = 32 << 20;
 /// What the name of a deleted partition's folder ends with.
 const DELETED_SUFFIX: &str = "-delete";
+/// What the name of a folder ends with that was in the way of a new partition; Kafka uses the same.
+const STRAY_SUFFIX: &str = "-stray";
+/// Locked by whoever uses a log directory.
+pub const LOCK_FILE: &str = ".lock";
 
 /// What opening a partition needs to know.
 #[derive(Clone, Debug)]

@@ -16,13 +16,13 @@ use super::directory::ShardDirectory;
 use super::epochs::Epochs;
 use super::partition::{Opened, Partition};
 use super::producers::Producers;
-use super::recovery::{Recovered, RecoveredDirectory};
+use super::recovery::{Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
-use super::{DELETED_SUFFIX, EXTEND_BYTES_MIN, PartitionSpec, StorageError, StoreOptions};
+use super::{DELETED_SUFFIX, EXTEND_BYTES_MIN, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::ids::PartitionId;
-use crate::io::{Env, OpenOptions, replace_file};
+use crate::io::{Env, OpenOptions, read_file, replace_file};
 
 /// A partition and its directory's place in `log.dirs`.
 type Placed<E> = (usize, Rc<Partition<E>>);
@@ -59,6 +59,12 @@ impl<E: Env> Store<E> {
         let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
         let state = match found.take(spec.id) {
             Some(state) => state,
+            None if found.is_missing(spec.id) => {
+                return Err(StorageError(format!(
+                    "{}: the partition has data, and no folder whose partition.metadata names it: restore it",
+                    folder.display()
+                )));
+            }
             None => self.create(&folder, spec.id).await.map_err(named)?,
         };
         let kept = state.clone();
@@ -82,7 +88,7 @@ impl<E: Env> Store<E> {
     /// A new partition's folder and files, durable.
     async fn create(&self, folder: &Path, id: PartitionId) -> io::Result<PartitionState> {
         match self.env.create_directory(folder).await {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check_unused(folder).await?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.set_stranger_aside(folder, id).await?,
             made => made?,
         }
         let options = OpenOptions {
@@ -117,30 +123,35 @@ impl<E: Env> Store<E> {
         })
     }
 
-    /// A folder that a crash left half made has no data and no `partition.metadata`; anything else is somebody's.
-    async fn check_unused(&self, folder: &Path) -> io::Result<()> {
-        let taken = |file: &str| {
-            let message = format!(
-                "{file} is there, and is not this topic's (or damaged): restore it, or move the folder away to begin anew"
-            );
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        };
+    /// What somebody left under a new partition's name is moved aside, not taken over and not removed. A folder that a
+    /// crash left half made has no data and no `partition.metadata`: it is used.
+    async fn set_stranger_aside(&self, folder: &Path, id: PartitionId) -> io::Result<()> {
+        let mut is_strange = false;
+        if let Ok(text) = read_file(&self.env, &folder.join("partition.metadata"), 4096).await
+            && topic_id(&text) == Some(id.topic)
+        {
+            let message = "the folder came after the start: restart to take it up";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
         for entry in self.env.list(folder).await? {
-            if entry.name == "partition.metadata" {
-                return Err(taken(&entry.name));
-            }
-            if base_of(&entry.name).is_some() {
+            is_strange |= entry.name == "partition.metadata";
+            if base_of(&entry.name).is_some() && !is_strange {
                 let log = self
                     .env
                     .open(&folder.join(&entry.name), OpenOptions::READ_DIRECT)
                     .await?;
                 let head = read_range(&self.env, &log, 0, entry.bytes.min(BLOCK_BYTES as u64)).await?;
-                if head.iter().any(|&byte| byte != 0) {
-                    return Err(taken(&entry.name));
-                }
+                is_strange = head.iter().any(|&byte| byte != 0);
             }
         }
-        Ok(())
+        if !is_strange {
+            return Ok(());
+        }
+        let mut aside = folder.as_os_str().to_owned();
+        aside.push(format!(".{:016x}{STRAY_SUFFIX}", self.env.random()));
+        tracing::warn!(folder = %folder.display(), to = ?aside, "a folder of another topic is in the way of a new one: moved aside");
+        self.env.rename(folder, Path::new(&aside)).await?;
+        self.env.create_directory(folder).await
     }
 
     async fn open_files(&self, folder: &Path, state: &PartitionState) -> io::Result<Opened<E>> {

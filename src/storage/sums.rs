@@ -98,6 +98,11 @@ impl Row {
         self.end - self.start
     }
 
+    /// The sum of the row's seed and the bytes it covers.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
+
     /// Whether `bytes`, which lie at `[start, end)` of the segment, are what was written there.
     pub fn verifies(&self, identity: &SegmentIdentity, bytes: &[u8]) -> bool {
         crc32c::crc32c_append(identity.row_seed(self.start), bytes) == self.crc

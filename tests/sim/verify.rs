@@ -7,7 +7,8 @@ use bytes::Bytes;
 use ringtail::base::buffer::{AlignedBuf, BLOCK_BYTES};
 use ringtail::io::sim::{DiskImage, LossMode, Options, SimEnv, World};
 use ringtail::io::{Durability, Env, OpenOptions, read_file, write_all_at};
-use ringtail::storage::{DurabilityClass, Partition, ReadError, Store, recover};
+use ringtail::storage::verify::{Report, VerifyOptions, verify};
+use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, recover, seal};
 use ringtail::wire::batch::BatchHeader;
 
 use crate::model::{DATA, MEMORY, batch, log_options, open, payload, read_all, spec, store_options};
@@ -36,7 +37,6 @@ async fn open_partition(store: &Store<SimEnv>, index: i32) -> Result<Rc<Partitio
 /// A disk with some closed and an active segment in each partition, after a clean stop or (its memory gone) a power cut.
 fn disk(seed: u64, clean: bool) -> (DiskImage, Golden) {
     let world = world(seed);
-    let kept: Rc<std::cell::RefCell<Option<DiskImage>>> = Rc::default();
     let golden = world.block_on(0, move |env| async move {
         let mut golden = Golden::new();
         for start in 0..2 {
@@ -59,8 +59,7 @@ fn disk(seed: u64, clean: bool) -> (DiskImage, Golden) {
         }
         golden
     });
-    kept.replace(Some(world.disk_image(0)));
-    let image = kept.take().expect("taken").after_power_cut(LossMode::LoseAll, seed);
+    let image = world.disk_image(0).after_power_cut(LossMode::LoseAll, seed);
     (image, golden)
 }
 
@@ -159,7 +158,10 @@ async fn judge(env: SimEnv, golden: &Golden) -> Verdict {
                     while !rest.is_empty() {
                         let header = BatchHeader::parse(rest).expect("whole batches");
                         let (whole, after) = rest.split_at(header.total_bytes());
-                        let known = &batches[batches.partition_point(|(base, _)| *base < at)];
+                        // What was appended since is not in question here.
+                        let Some(known) = batches.get(batches.partition_point(|(base, _)| *base < at)) else {
+                            break;
+                        };
                         assert!(
                             known.0 == at && known.1 == whole,
                             "{index}: offset {at} is served changed"
@@ -186,14 +188,33 @@ async fn judge(env: SimEnv, golden: &Golden) -> Verdict {
     verdict
 }
 
-/// A disk with one damage on it, judged by a broker's start and reads.
-fn judge_damage(seed: u64, image: &DiskImage, path: &Path, damage: Damage, golden: &Rc<Golden>) -> Verdict {
+async fn report(env: &SimEnv) -> Report {
+    let directory = &store_options(0).directories[0];
+    verify(env, directory, VerifyOptions::default(), |_| false, |_| ())
+        .await
+        .expect("not locked")
+}
+
+/// A disk with one damage on it, judged by `log verify` and by a broker's start and reads.
+fn judge_damage(seed: u64, image: &DiskImage, path: &Path, damage: Damage, golden: &Rc<Golden>) -> (Verdict, Report) {
     let world = world(seed).with_disk(0, image);
     let (path, golden) = (path.to_owned(), golden.clone());
     world.block_on(0, move |env| async move {
         damage.apply(&env, &path).await;
-        judge(env, &golden).await
+        let before = files(&env).await;
+        let report = report(&env).await;
+        assert_eq!(before, files(&env).await, "verifying changes nothing");
+        (judge(env, &golden).await, report)
     })
+}
+
+/// Whether the file is of a segment that is over: `log verify` has sums for every byte of those.
+fn is_closed(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let companion = [".log", ".index", ".timeindex", ".sums"]
+        .iter()
+        .any(|kind| name.ends_with(kind));
+    companion && name < "00000000000000000090"
 }
 
 fn drawer(seed: u64) -> impl FnMut(u64) -> u64 {
@@ -225,8 +246,14 @@ fn damage_below_the_durable_end_is_found_or_harmless() {
             let (path, bytes) = &all[random(all.len() as u64) as usize];
             let damage = Damage::draw(&mut random, *bytes);
             eprintln!("case {case} clean {clean} {} {damage:?}", path.display());
-            let verdict = judge_damage(case, &image, path, damage, &golden);
+            let (verdict, report) = judge_damage(case, &image, path, damage, &golden);
             let detected = verdict.refused || verdict.corrupt > 0;
+            assert!(!detected || !report.is_good(), "not reported: {verdict:?} {report:?}");
+            let changes = !matches!(damage, Damage::Swap { first, second } if first == second);
+            assert!(
+                !is_closed(path) || !changes || !report.is_good(),
+                "not reported: {report:?}"
+            );
             if detected { found += 1 } else { harmless += 1 }
         }
         eprintln!("{found} found, {harmless} harmless");
@@ -247,12 +274,96 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_row_and_nothing_else() {
             0 => (12 + 3, 1),
             _ => (random(250_000), 1 << random(8)),
         };
-        let verdict = judge_damage(case, &image, &log, Damage::Flip { position, mask }, &golden);
+        let (verdict, report) = judge_damage(case, &image, &log, Damage::Flip { position, mask }, &golden);
+        assert!(
+            report
+                .problems
+                .iter()
+                .all(|p| p.file == log && p.position.is_some_and(|at| at <= position)),
+            "{report:?}"
+        );
         assert!(
             verdict.corrupt > 0 && !verdict.refused,
             "{position} {mask}: {verdict:?}"
         );
         assert!(verdict.corrupt < 40, "{position}: {verdict:?}");
         assert_eq!(verdict.corrupt + verdict.served, total);
+    }
+}
+
+#[test]
+fn an_intact_directory_verifies_and_a_locked_one_is_refused() {
+    for clean in [true, false] {
+        let (image, _) = disk(13, clean);
+        world(1).with_disk(0, &image).block_on(0, move |env| async move {
+            let found = report(&env).await;
+            assert!(found.is_good() && found.notes.is_empty(), "clean {clean}: {found:?}");
+            assert_eq!((found.partitions, found.batches), (2, 280));
+            let _lock = env.lock(&Path::new(DATA).join(LOCK_FILE)).await.expect("free");
+            let directory = store_options(0).directories[0].clone();
+            let closed = VerifyOptions { closed_only: true };
+            let found = verify(&env, &directory, closed, |_| false, |_| ())
+                .await
+                .expect("closed segments");
+            assert!(found.is_good() && found.segments >= 6, "{found:?}");
+        });
+    }
+}
+
+#[test]
+fn a_sealed_directory_is_exact_and_serves_again() {
+    for (seed, clean) in [(21, true), (22, false)] {
+        let (image, golden) = disk(seed, clean);
+        let world = world(seed).with_disk(0, &image);
+        let golden = Rc::new(golden);
+        let (sealed_golden, more) = (golden.clone(), golden.clone());
+        world.block_on(0, move |env| async move {
+            let directories = store_options(0).directories;
+            let sealed = seal(&env, &directories, Path::new(MEMORY)).await.expect("sealed");
+            assert_eq!((sealed.partitions, sealed.damaged), (2, 0));
+            for (index, batches) in sealed_golden.iter().enumerate() {
+                let mut logs = Vec::new();
+                for (path, _) in files(&env).await {
+                    let folder = Path::new(DATA).join(format!("topic-{index}"));
+                    if path.starts_with(folder) && path.extension().is_some_and(|kind| kind == "log") {
+                        logs.extend_from_slice(&read_file(&env, &path, 1 << 30).await.expect("read"));
+                    }
+                }
+                let expected: Vec<u8> = batches.iter().flat_map(|(_, bytes)| bytes.to_vec()).collect();
+                assert!(logs == expected, "{index}: the logs are the batches and nothing else");
+            }
+            let found = report(&env).await;
+            assert!(found.is_good(), "{found:?}");
+        });
+        // Power goes right after, and again after appends to the sealed segments.
+        let image = world.disk_image(0).after_power_cut(LossMode::LoseAll, seed);
+        let world = self::world(seed).with_disk(0, &image);
+        world.block_on(0, move |env| async move {
+            assert_eq!(judge(env.clone(), &more).await.corrupt, 0);
+            let store = open(&env).await;
+            for index in 0..PARTITIONS {
+                let partition = open_partition(&store, index).await.expect("opens");
+                let end = partition.high_watermark();
+                for sequence in 140..170 {
+                    let bytes = payload(index, sequence, 9_000);
+                    partition.append(batch(7, sequence, &bytes)).await.expect("appended");
+                }
+                assert_eq!(partition.high_watermark(), end + 30);
+            }
+        });
+        let image = world
+            .disk_image(0)
+            .after_kill(seed)
+            .after_power_cut(LossMode::LoseAll, seed);
+        self::world(seed)
+            .with_disk(0, &image)
+            .block_on(0, move |env| async move {
+                assert_eq!(judge(env.clone(), &golden).await.corrupt, 0);
+                let store = open(&env).await;
+                for index in 0..PARTITIONS {
+                    let partition = open_partition(&store, index).await.expect("opens");
+                    assert_eq!(read_all(&partition).await.len(), 170);
+                }
+            });
     }
 }

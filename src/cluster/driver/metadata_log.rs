@@ -11,7 +11,7 @@ use crate::cluster::log_format::{COMMIT_BYTES_MAX, Corruption, FormatError, push
 use crate::cluster::record::Record;
 use crate::io::{Durability, Env, OpenOptions, read_file, replace_file, write_all_at};
 
-const FILE_NAME: &str = "ringtail-metadata.log";
+pub(super) const FILE_NAME: &str = "ringtail-metadata.log";
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Below this a file is not worth rewriting.
 const COMPACTED_BYTES_MIN: u64 = 256 << 10;

@@ -17,7 +17,7 @@ use crate::config::BrokerConfig;
 use crate::io::{Env, read_file, replace_file};
 
 use super::controller::random_topic_id;
-use super::metadata_log::{LogError, MetadataLog, metadata_log_path};
+use super::metadata_log::{FILE_NAME, LogError, MetadataLog, metadata_log_path};
 
 /// One of `log.dirs`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -179,6 +179,23 @@ async fn create_log<E: Env>(
     let mut image = Image::default();
     image.apply(&record);
     Ok((log, image))
+}
+
+/// The id of a formatted log directory, for commands on a stopped broker's data. Errors: one line for the operator.
+pub async fn read_directory_id<E: Env>(env: &E, path: &Path) -> Result<[u8; 16], String> {
+    let problem = match look(env, path).await {
+        Found::Formatted(meta) => return Ok(meta.directory_id.0),
+        Found::Absent => "there is no such directory".into(),
+        Found::Blank | Found::Strange(_) => format!("it has no {META_PROPERTIES}: not a log directory"),
+        Found::Malformed(problem) => format!("{META_PROPERTIES}: {problem}"),
+        Found::Unreadable(problem) => problem,
+    };
+    Err(format!("{}: {problem}", path.display()))
+}
+
+/// Whether a file at the top of a log directory, by its name, is one of the cluster's.
+pub fn is_broker_file(name: &str) -> bool {
+    name == META_PROPERTIES || name.starts_with(FILE_NAME)
 }
 
 /// What stands in `path`.

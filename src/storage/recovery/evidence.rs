@@ -81,6 +81,11 @@ impl Evidence {
         self.partitions.entry(id).or_insert_with(|| PartitionEvidence::none(id))
     }
 
+    /// The partitions that something is known of and that were not moved out.
+    pub fn ids(&self) -> impl Iterator<Item = PartitionId> {
+        self.partitions.keys().copied()
+    }
+
     /// What is known of a partition, moved out.
     pub fn of(&mut self, id: PartitionId) -> PartitionEvidence {
         let found = self.partitions.remove(&id);

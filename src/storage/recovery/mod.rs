@@ -15,10 +15,10 @@
 //!
 //! The work is bounded by journals, arenas and what was appended since the last checkpoint, never by the bytes stored.
 
-mod evidence;
+pub(super) mod evidence;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +44,7 @@ pub struct RecoveredDirectory {
     pub start: u64,
     pub health: Health,
     states: Mutex<BTreeMap<PartitionId, PartitionState>>,
+    missing: BTreeSet<PartitionId>,
 }
 
 impl RecoveredDirectory {
@@ -58,6 +59,11 @@ impl RecoveredDirectory {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(state.id, state);
+    }
+
+    /// Whether checkpoint or journal know the partition, and no folder is there for it. (Those of deleted topics are, too.)
+    pub(super) fn is_missing(&self, id: PartitionId) -> bool {
+        self.missing.contains(&id)
     }
 
     /// Partitions found on the disk that nobody has opened.
@@ -157,6 +163,7 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
         start,
         health: Health::default(),
         states: Mutex::new(states),
+        missing: evidence.ids().collect(),
     })
 }
 
@@ -173,7 +180,11 @@ async fn write_base<E: Env>(
 }
 
 /// Folders that hold a partition, by the topic id in their `partition.metadata`; folders of deleted ones are removed.
-async fn find_partitions<E: Env>(env: &E, path: &Path, folders: &[String]) -> io::Result<Vec<(PartitionId, String)>> {
+pub(super) async fn find_partitions<E: Env>(
+    env: &E,
+    path: &Path,
+    folders: &[String],
+) -> io::Result<Vec<(PartitionId, String)>> {
     let mut found = Vec::new();
     for name in folders {
         if name.ends_with(super::DELETED_SUFFIX) {
@@ -198,7 +209,7 @@ async fn find_partitions<E: Env>(env: &E, path: &Path, folders: &[String]) -> io
 }
 
 /// The topic id in a `partition.metadata`.
-fn topic_id(metadata: &[u8]) -> Option<TopicId> {
+pub(super) fn topic_id(metadata: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(metadata).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix("topic_id:"))?;
     TopicId::parse(value.trim())

@@ -1,0 +1,150 @@
+//! `ringtail log verify`: reads every byte of a stopped broker's directory and says what does not verify.
+//!
+//! Invariants
+//! 1. Nothing is changed: files are opened for reading only (`OpenOptions::READ_DIRECT`, `READ`), but for the lock.
+//! 2. Memory is bounded: logs are read in windows of a megabyte (or one batch); held whole are checkpoints, journals and
+//!    the companions of one segment; problems are listed up to `PROBLEMS_MAX` and counted behind that.
+//!
+//! In: a directory and its id. Out: a [`Report`]. Not for: repair, or anything a running broker checks by itself as it reads
+//! (`partition::read`).
+
+mod active;
+mod partition;
+mod segment;
+mod top;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{LOCK_FILE, LogDirectory, StorageError};
+use crate::io::Env;
+
+/// Problems listed one by one.
+pub const PROBLEMS_MAX: usize = 10_000;
+
+/// What to verify.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifyOptions {
+    /// Only segments that are over: no checkpoint, journal or active segment, and a broker may be running.
+    pub closed_only: bool,
+}
+
+/// Something that is not as it was written, or should not be there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    pub file: PathBuf,
+    /// The byte in the file, where there is one to name.
+    pub position: Option<u64>,
+    pub what: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.position {
+            Some(position) => write!(f, "{}: byte {position}: {}", self.file.display(), self.what),
+            None => write!(f, "{}: {}", self.file.display(), self.what),
+        }
+    }
+}
+
+/// What was read and found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    pub problems: Vec<Problem>,
+    /// Problems behind the listed ones.
+    pub problems_more: u64,
+    /// What nobody of ours wrote, or left behind: no harm.
+    pub notes: Vec<Problem>,
+    pub partitions: u64,
+    pub segments: u64,
+    pub batches: u64,
+    pub files: u64,
+    /// Bytes of all files read.
+    pub bytes: u64,
+}
+
+impl Report {
+    pub fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn problem(&mut self, file: &Path, position: impl Into<Option<u64>>, what: impl Into<String>) {
+        if self.problems.len() == PROBLEMS_MAX {
+            self.problems_more += 1;
+            return;
+        }
+        self.problems.push(Problem {
+            file: file.to_owned(),
+            position: position.into(),
+            what: what.into(),
+        });
+    }
+
+    fn note(&mut self, file: &Path, what: impl Into<String>) {
+        if self.notes.len() < PROBLEMS_MAX {
+            self.notes.push(Problem {
+                file: file.to_owned(),
+                position: None,
+                what: what.into(),
+            });
+        }
+    }
+}
+
+/// Verifies a directory. `is_known` tells which other names at its top belong to the broker; `progress` is called with the
+/// report as it grows. A directory that a broker has locked is refused, unless only closed segments are asked for.
+pub async fn verify<E: Env>(
+    env: &E,
+    directory: &LogDirectory,
+    options: VerifyOptions,
+    is_known: impl Fn(&str) -> bool,
+    mut progress: impl FnMut(&Report),
+) -> Result<Report, StorageError> {
+    let path = &directory.path;
+    let named = |e: io::Error| StorageError(format!("{}: {e}", path.display()));
+    let entries = env.list(path).await.map_err(named)?;
+    let is_locked = entries.iter().any(|entry| entry.name == LOCK_FILE) && !options.closed_only;
+    let _lock = match is_locked {
+        true => Some(env.lock(&path.join(LOCK_FILE)).await.map_err(|error| {
+            let message = match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    "a broker is running on it: stop it, or verify the closed segments alone".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            StorageError(format!("{}: {message}", path.display()))
+        })?),
+        false => None,
+    };
+    let mut report = Report::default();
+    let mut evidence = None;
+    if !options.closed_only {
+        evidence = Some(
+            top::verify_top(env, directory, &entries, is_known, &mut report)
+                .await
+                .map_err(named)?,
+        );
+    }
+    let mut folders: Vec<&str> = entries
+        .iter()
+        .filter(|e| e.is_directory)
+        .map(|e| e.name.as_str())
+        .collect();
+    folders.sort_unstable();
+    for name in folders {
+        let folder = path.join(name);
+        let done = partition::verify_folder(env, &folder, name, evidence.as_mut(), &mut report, &mut progress).await;
+        if let Err(error) = done {
+            report.problem(&folder, None, format!("cannot be read: {error}"));
+        }
+        progress(&report);
+    }
+    for id in evidence.iter().flat_map(|evidence| evidence.ids()) {
+        let what = format!(
+            "partition {} of topic {} has a checkpoint and no folder (its topic may be deleted)",
+            id.index, id.topic
+        );
+        report.note(path, what);
+    }
+    Ok(report)
+}

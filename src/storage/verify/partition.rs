@@ -1,0 +1,132 @@
+//! One partition's folder: its names, its small text files, its segments in order.
+
+use std::io;
+use std::path::Path;
+
+use super::Report;
+use super::active::verify_chain;
+use super::segment::verify_closed;
+use crate::base::ids::{PartitionId, TopicId};
+use crate::io::{Env, read_file};
+use crate::storage::recovery::evidence::Evidence;
+use crate::storage::recovery::topic_id;
+use crate::storage::segment::base_of;
+use crate::storage::{DELETED_SUFFIX, STRAY_SUFFIX};
+
+/// The text files are small.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+
+/// Verifies the partition in `folder`, called `name`. Without `evidence` only segments that are over.
+pub async fn verify_folder<E: Env>(
+    env: &E,
+    folder: &Path,
+    name: &str,
+    evidence: Option<&mut Evidence>,
+    report: &mut Report,
+    progress: &mut impl FnMut(&Report),
+) -> io::Result<()> {
+    if name.ends_with(DELETED_SUFFIX) || name.ends_with(STRAY_SUFFIX) {
+        report.note(folder, "set aside or being deleted: not looked at");
+        return Ok(());
+    }
+    let Some(index) = name.rsplit_once('-').and_then(|(_, index)| index.parse::<i32>().ok()) else {
+        report.note(folder, "not the folder of a partition");
+        return Ok(());
+    };
+    let Some(topic) = verify_texts(env, folder, report).await? else {
+        return Ok(());
+    };
+    report.partitions += 1;
+    let bases = verify_names(env, folder, report).await?;
+    let partition = PartitionId { topic, index };
+    let known = evidence.map(|evidence| evidence.of(partition));
+    let first = bases.first().copied().unwrap_or(0);
+    let active = match &known {
+        Some(known) => known.state.as_ref().map_or(first, |state| state.boundary.segment),
+        None => bases.last().copied().unwrap_or(0),
+    };
+    let log_start = known.as_ref().map_or(0, |known| known.log_start);
+    for (i, &base) in bases.iter().enumerate().take_while(|(_, base)| **base < active) {
+        let next = bases.get(i + 1).copied().unwrap_or(active);
+        if next > log_start {
+            verify_closed(env, folder, partition, base, next, known.is_none(), report, progress).await?;
+        }
+    }
+    if let Some(known) = known {
+        verify_chain(env, folder, &bases, known, report, progress).await?;
+    }
+    Ok(())
+}
+
+/// `partition.metadata` and `leader-epoch-checkpoint`; the topic's id.
+async fn verify_texts<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io::Result<Option<TopicId>> {
+    let metadata = folder.join("partition.metadata");
+    let topic = match read_file(env, &metadata, TEXT_BYTES_MAX).await {
+        Ok(text) => topic_id(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            report.note(
+                folder,
+                "a folder without partition.metadata: never finished, or not ours",
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if topic.is_none() {
+        report.problem(
+            &metadata,
+            None,
+            "names no topic id: the folder's partition is not found at a start",
+        );
+    }
+    let epochs = folder.join("leader-epoch-checkpoint");
+    match read_file(env, &epochs, TEXT_BYTES_MAX).await {
+        Ok(text) if !are_epochs(&text) => report.problem(&epochs, None, "is not a list of rising epochs and offsets"),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    Ok(topic)
+}
+
+fn are_epochs(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return false;
+    };
+    let mut lines = text.lines();
+    let count = match (lines.next(), lines.next()) {
+        (Some("0"), Some(count)) => count.parse::<usize>(),
+        _ => return false,
+    };
+    let pair = |line: &str| {
+        let (epoch, start) = line.split_once(' ')?;
+        Some((epoch.parse::<i32>().ok()?, start.parse::<i64>().ok()?))
+    };
+    let Some(pairs) = lines.map(pair).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let rising = pairs.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1);
+    count == Ok(pairs.len()) && rising && text.ends_with('\n')
+}
+
+/// The bases of the segments, rising; names that are none of the partition's are noted.
+async fn verify_names<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io::Result<Vec<i64>> {
+    let mut bases = Vec::new();
+    let entries = env.list(folder).await?;
+    for entry in &entries {
+        bases.extend(base_of(&entry.name).filter(|_| !entry.is_directory));
+    }
+    bases.sort_unstable();
+    for entry in &entries {
+        let companion = entry.name.split_once('.').is_some_and(|(base, kind)| {
+            let companions = ["log", "index", "timeindex", "sums", "txnindex", "snapshot"];
+            companions.contains(&kind)
+                && (kind == "snapshot" || base_of(&format!("{base}.log")).is_some_and(|b| bases.contains(&b)))
+        });
+        let text = matches!(entry.name.as_str(), "partition.metadata" | "leader-epoch-checkpoint");
+        report.files += 1;
+        if !companion && !text {
+            report.note(&folder.join(&entry.name), "not a file of the partition");
+        }
+    }
+    Ok(bases)
+}
