@@ -174,6 +174,8 @@ impl<T> Future for OneshotReceiver<T> {
 pub struct Budget {
     limit: u64,
     used: Cell<u64>,
+    /// Callers of `acquire` that are not served yet.
+    waiting: Cell<usize>,
     freed: Notify,
 }
 
@@ -188,6 +190,7 @@ impl Budget {
         Rc::new(Self {
             limit,
             used: Cell::new(0),
+            waiting: Cell::new(0),
             freed: Notify::default(),
         })
     }
@@ -214,7 +217,16 @@ impl Budget {
         })
     }
 
+    /// Whether somebody waits for units now.
+    pub fn is_short(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
     pub async fn acquire(self: &Rc<Self>, units: u64) -> Permit {
+        if let Some(permit) = self.try_acquire(units) {
+            return permit;
+        }
+        let _waiting = Waiting::in_line(&self.waiting);
         loop {
             let freed = self.freed.notified();
             if let Some(permit) = self.try_acquire(units) {
@@ -222,6 +234,22 @@ impl Budget {
             }
             freed.await;
         }
+    }
+}
+
+/// Counts a waiter until it is served or gives up.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn in_line(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Broker;
 use super::connection::{Peer, Reply, ReplyFuture};
+use super::handlers::items::{ITEMS_MAX, Items};
 use super::handlers::*;
 use crate::base::sync::Permit;
 use crate::io::{Env, Monotonic};
@@ -98,6 +99,13 @@ impl<E: Env> Call<E> {
         Reply::Close
     }
 
+    /// The end of a connection whose request names too many `items`.
+    pub fn refuse_items(&self, items: usize) -> Reply {
+        tracing::debug!(peer = %self.peer.address, api = self.api.name, items, "too many items in one request");
+        self.broker.metrics.requests_refused.add(1);
+        Reply::Close
+    }
+
     /// Microseconds since the request was whole.
     pub fn elapsed_us(&self) -> u64 {
         self.broker.env.now().0.saturating_sub(self.began.0) / 1000
@@ -166,6 +174,7 @@ macro_rules! routes {
         Dispatched::alone(Box::pin(async move {
             let mut decoder = Decoder::new(&$call.body);
             match $request::decode(&mut decoder, $call.version) {
+                Ok(request) if request.items() > ITEMS_MAX => $call.refuse_items(request.items()),
                 Ok(request) => $call.answer(&$handler(&$call, request).await, Vec::new()),
                 Err(error) => $call.refuse(error),
             }
@@ -175,6 +184,7 @@ macro_rules! routes {
         Dispatched::alone(Box::pin(async move {
             let mut decoder = Decoder::new(&$call.body);
             match $request::decode(&mut decoder, $call.version) {
+                Ok(request) if request.items() > ITEMS_MAX => $call.refuse_items(request.items()),
                 Ok(request) => {
                     let (response, held) = $handler(&$call, request).await;
                     $call.answer(&response, held)

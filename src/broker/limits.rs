@@ -46,6 +46,8 @@ impl Limits {
 /// A frame's time from first byte to last, and a send's without progress.
 const FRAME_MS_MAX: u64 = 60_000;
 const SEND_MS_MAX: u64 = 60_000;
+/// Either, while others wait for the memory that it holds.
+const PRESSED_MS_MAX: u64 = 5_000;
 /// Kafka's fixed `min.incremental.fetch.session.eviction.ms`.
 const FETCH_SESSION_IDLE_MS: u64 = 120_000;
 
@@ -57,6 +59,7 @@ impl Limits {
                 idle_ms: config.network.connection_idle_ms_max.unwrap_or(u64::MAX),
                 frame_ms: FRAME_MS_MAX,
                 send_ms: SEND_MS_MAX,
+                pressed_ms: PRESSED_MS_MAX,
             },
             connections_max: config.network.connections_max,
             connections_per_ip_max: config.network.connections_per_ip_max,
@@ -176,6 +179,7 @@ mod tests {
                 idle_ms: 1,
                 frame_ms: 1,
                 send_ms: 1,
+                pressed_ms: 1,
             },
             connections_max: 100,
             connections_per_ip_max: 100,

@@ -13,6 +13,13 @@ pub struct Memory {
     responses: Rc<Budget>,
 }
 
+/// What memory is short for: then peers that hold some of it without getting on lose it sooner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pressure {
+    pub requests: bool,
+    pub responses: bool,
+}
+
 impl Memory {
     /// A frame up to this size is counted when it is whole; a larger one while it arrives.
     pub const UNCOUNTED_BYTES: usize = 64 << 10;
@@ -42,6 +49,14 @@ impl Memory {
     /// The budget of answers, for the shard's reads.
     pub fn responses(&self) -> &Rc<Budget> {
         &self.responses
+    }
+
+    /// Which of the budgets somebody waits for.
+    pub fn pressure(&self) -> Pressure {
+        Pressure {
+            requests: self.requests.is_short(),
+            responses: self.responses.is_short(),
+        }
     }
 
     pub fn used_bytes(&self) -> u64 {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub mod catalog;
 pub mod connection;
+pub mod directories;
 mod dispatch;
 mod fetch;
 mod handlers;
@@ -26,10 +27,11 @@ mod producer_ids;
 pub mod route;
 
 pub use self::dispatch::{Authorization, authorization};
-pub use self::memory::Memory;
+pub use self::memory::{Memory, Pressure};
 
 use self::catalog::Catalog;
 use self::connection::{Bounds, Registry};
+use self::directories::Directories;
 use self::fetch::session::{CacheBounds, Sessions};
 use self::limits::Limits;
 use self::producer_ids::ProducerIds;
@@ -45,6 +47,7 @@ pub struct Broker<E: Env> {
     pub limits: Arc<Limits>,
     bounds: Bounds,
     pub catalog: RefCell<Catalog>,
+    pub directories: Directories,
     pub router: Rc<Router<E>>,
     pub connections: Rc<Registry<E>>,
     pub memory: Memory,
@@ -75,7 +78,14 @@ pub struct Endpoint {
 const SESSION_PARTITIONS_MAX: usize = 500_000;
 
 impl<E: Env> Broker<E> {
-    pub fn new(env: E, limits: Arc<Limits>, memory: Memory, router: Rc<Router<E>>, catalog: Catalog) -> Rc<Self> {
+    pub fn new(
+        env: E,
+        limits: Arc<Limits>,
+        memory: Memory,
+        router: Rc<Router<E>>,
+        catalog: Catalog,
+        directories: Directories,
+    ) -> Rc<Self> {
         let sessions = CacheBounds {
             sessions_max: limits.fetch_sessions_max.div_ceil(router.shards()),
             partitions_max: SESSION_PARTITIONS_MAX,
@@ -87,6 +97,7 @@ impl<E: Env> Broker<E> {
             bounds: limits.connection_bounds(),
             limits,
             catalog: RefCell::new(catalog),
+            directories,
             connections: Rc::default(),
             memory,
             metrics: Metrics::default(),

@@ -133,7 +133,11 @@ fn serve_all(config: BrokerConfig) -> Result<(), Failure> {
     let served = served.map_err(|error| Failure::failed(format!("a shard failed: {error}")))?;
     let mut failures: Vec<ServeError> = served.into_iter().filter_map(Result::err).collect();
     // What the others say follows from the shard that failed by itself.
-    failures.sort_by_key(|failure| matches!(failure, ServeError::Abandoned));
+    failures.sort_by_key(|failure| match failure {
+        ServeError::OutOfService { .. } => 0,
+        ServeError::Abandoned => 2,
+        _ => 1,
+    });
     match failures.into_iter().next() {
         None => Ok(()),
         Some(failure) => Err(Failure::new(reason_of(&failure), failure)),
@@ -143,7 +147,9 @@ fn serve_all(config: BrokerConfig) -> Result<(), Failure> {
 fn reason_of(failure: &ServeError) -> ExitReason {
     match failure {
         ServeError::Locked { .. } => ExitReason::DataInUse,
-        ServeError::Io { .. } | ServeError::Cluster(_) | ServeError::Storage(_) => ExitReason::DataUnusable,
+        ServeError::Io { .. } | ServeError::Cluster(_) | ServeError::Storage(_) | ServeError::OutOfService { .. } => {
+            ExitReason::DataUnusable
+        }
         ServeError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => ExitReason::AddressInUse,
         ServeError::Listen { .. } | ServeError::Abandoned => ExitReason::Failed,
     }

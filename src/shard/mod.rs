@@ -12,6 +12,7 @@
 //!
 //! Not for: what a request means (`broker`), how a log is kept (`storage`).
 
+mod health;
 mod inbox;
 mod listen;
 mod startup;
@@ -41,8 +42,8 @@ use crate::storage::StorageError;
 /// Messages that wait in a shard's inbox at most; senders wait beyond.
 const INBOX_BOUND: usize = 1024;
 
-/// How often overdue connections are looked for.
-const SWEEP_MS: u64 = 1000;
+/// How often overdue connections and appends and failed directories are looked for.
+const SWEEP_MS: u64 = 500;
 
 /// What all shards of a process share from the start.
 pub struct Process<E: Env> {
@@ -99,6 +100,11 @@ pub enum ServeError {
         address: String,
         error: std::io::Error,
     },
+    /// A directory that the broker cannot do without failed while it served.
+    OutOfService {
+        path: String,
+        without: &'static str,
+    },
     /// Another shard ended before this one could begin.
     Abandoned,
 }
@@ -111,6 +117,9 @@ impl fmt::Display for ServeError {
             Self::Cluster(error) => write!(f, "{error}"),
             Self::Storage(error) => write!(f, "{error}"),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::OutOfService { path, without } => {
+                write!(f, "{path} is out of service and {without}: the broker ends")
+            }
             Self::Abandoned => f.write_str("another shard failed"),
         }
     }
@@ -145,6 +154,9 @@ struct Shard<E: Env> {
     /// Shards that have no connections left.
     quiet: Cell<usize>,
     quiet_changed: Notify,
+    /// Why the shard cannot go on, once `failed` is raised.
+    failure: Cell<Option<ServeError>>,
+    failed: Signal,
     reads: inbox::Reads,
 }
 
@@ -170,17 +182,25 @@ pub async fn serve<E: Env>(
     });
     let Some(started) = started.await else { return Ok(()) };
     let (shard, inbox) = started?;
-    stop.await;
-    stop::stop(&shard, inbox).await
+    race(stop, shard.failed.raised()).await;
+    let stopped = stop::stop(&shard, inbox).await;
+    shard.failure.take().map_or(stopped, Err)
 }
 
-/// Ends overdue connections, for as long as the shard serves.
+/// Ends overdue connections and appends and looks after the directories, for as long as the shard serves.
 fn sweep<E: Env>(shard: &Rc<Shard<E>>) {
-    let (env, broker) = (shard.env.clone(), shard.broker.clone());
-    shard.env.spawn(Queue::Foreground, async move {
+    let (env, broker, shard) = (shard.env.clone(), shard.broker.clone(), shard.clone());
+    env.clone().spawn(Queue::Foreground, async move {
         while !broker.stopping.is_raised() {
             race(env.sleep_until(env.now().plus_ms(SWEEP_MS)), broker.stopping.raised()).await;
-            Registry::sweep(&broker.connections, &env, &broker.limits.patience);
+            Registry::sweep(
+                &broker.connections,
+                &env,
+                &broker.limits.patience,
+                broker.memory.pressure(),
+            );
+            broker.router.local().beat();
+            health::look(&shard);
         }
     });
 }

@@ -9,6 +9,7 @@ use super::inbox::{self, Inbox};
 use super::{Process, ServeError, Shard, listen, topics};
 use crate::base::mailbox::Receiver;
 use crate::broker::catalog::Catalog;
+use crate::broker::directories::Directories;
 use crate::broker::route::{Beginning, CONTROLLER_SHARD, Envelope, Local, Router};
 use crate::broker::{Broker, Memory};
 use crate::cluster::{Controller, MetadataLog, Publish, open_cluster};
@@ -159,13 +160,21 @@ async fn open<E: Env>(
         shard: index,
         shards,
     };
+    let directories = Directories::new(&beginning.recovered);
     let store = Store::open(env.clone(), options, beginning.recovered).await?;
     let memory = Memory::new(memory_bytes / 4);
     let local = Local::new(env.clone(), store, memory.responses().clone());
     let router = Router::new(index, process.inboxes.clone(), local);
     let catalog = Catalog::new(beginning.image, config);
     Ok(Rc::new(Shard {
-        broker: Broker::new(env.clone(), process.limits.clone(), memory, router, catalog),
+        broker: Broker::new(
+            env.clone(),
+            process.limits.clone(),
+            memory,
+            router,
+            catalog,
+            directories,
+        ),
         env,
         process,
         directories: beginning.directories,
@@ -174,6 +183,8 @@ async fn open<E: Env>(
         serving: Default::default(),
         quiet: Default::default(),
         quiet_changed: Default::default(),
+        failure: Default::default(),
+        failed: Default::default(),
         reads: Default::default(),
     }))
 }

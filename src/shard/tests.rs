@@ -1,12 +1,16 @@
 //! The whole broker in the simulator: two shards, clients on another host, sockets and disks of the same seed.
 
+mod directories;
+mod epochs;
+mod hostile;
+
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::{Process, serve};
+use super::{Process, ServeError, serve};
 use crate::base::sync::Signal;
 use crate::client::{Connection, ConnectionOptions};
 use crate::config::{Input, Machine, load};
@@ -23,7 +27,7 @@ fn world(seed: u64) -> World {
     let options = Options {
         hosts: 2,
         disk: DiskOptions {
-            directories: vec!["/data".into(), "/dev/shm".into()],
+            directories: vec!["/data".into(), "/data2".into(), "/dev/shm".into()],
             memory_directory: "/dev/shm".into(),
             ..Default::default()
         },
@@ -36,9 +40,18 @@ fn address() -> String {
     SocketAddr::new(host_address(BROKER), 9092).to_string()
 }
 
-/// Starts a broker of two shards. It stops when the signal that comes with it is raised.
-fn start(world: &World) -> (ProcessId, Rc<Signal>, Rc<Cell<usize>>) {
-    let arguments = [
+/// A broker of two shards that was started.
+struct Started {
+    id: ProcessId,
+    /// Raised: it stops. A shard that fails raises it for the others.
+    stop: Rc<Signal>,
+    /// How each shard ended.
+    ended: Rc<RefCell<Vec<Result<(), ServeError>>>>,
+}
+
+/// Starts a broker; `settings` go before those that all tests share.
+fn start_with(world: &World, settings: &[&str]) -> Started {
+    let mut arguments = vec![
         "listeners=PLAINTEXT://:9092".to_owned(),
         format!("advertised.listeners=PLAINTEXT://{}:9092", host_address(BROKER)),
         "log.dirs=/data".to_owned(),
@@ -46,6 +59,7 @@ fn start(world: &World) -> (ProcessId, Rc<Signal>, Rc<Cell<usize>>) {
         "num.partitions=4".to_owned(),
         "ringtail.memory.bytes=256m".to_owned(),
     ];
+    arguments.extend(settings.iter().map(|setting| setting.to_string()));
     let loaded = load(Input {
         file: None,
         environment: Vec::new(),
@@ -57,19 +71,35 @@ fn start(world: &World) -> (ProcessId, Rc<Signal>, Rc<Cell<usize>>) {
         },
     });
     let process: std::sync::Arc<Process<SimEnv>> = Process::new(loaded.expect("a good configuration").config);
-    let (stop, stopped) = (Rc::new(Signal::default()), Rc::new(Cell::new(0)));
-    let (signal, count) = (stop.clone(), stopped.clone());
+    let (stop, ended) = (Rc::new(Signal::default()), Rc::<RefCell<Vec<_>>>::default());
+    let (signal, all) = (stop.clone(), ended.clone());
     let id = world.spawn_process(BROKER, 2, move |env, index| {
-        let (process, signal, count) = (process.clone(), signal.clone(), count.clone());
+        let (process, signal, all) = (process.clone(), signal.clone(), all.clone());
         async move {
-            let stop = async move { signal.raised().await };
-            serve(env, index, process, stop)
-                .await
-                .expect("the shard serves and stops");
-            count.set(count.get() + 1);
+            let stop = async { signal.raised().await };
+            let result = serve(env, index, process, stop).await;
+            if result.is_err() {
+                signal.raise();
+            }
+            all.borrow_mut().push(result);
         }
     });
-    (id, stop, stopped)
+    Started { id, stop, ended }
+}
+
+fn start(world: &World) -> Started {
+    start_with(world, &[])
+}
+
+impl Started {
+    /// Asks for the stop and waits until both shards are done.
+    fn stop(&self, world: &World) {
+        self.stop.raise();
+        assert!(world.run_until(|| self.ended.borrow().len() == 2), "the broker stops");
+        for result in &*self.ended.borrow() {
+            assert!(result.is_ok(), "{result:?}");
+        }
+    }
 }
 
 async fn connect(env: &SimEnv) -> Connection<SimEnv> {
@@ -218,11 +248,10 @@ async fn round_trip(env: SimEnv) {
 fn produced_records_are_fetched_in_order_across_shards() {
     for seed in 0..8 {
         let world = world(seed);
-        let (_, stop, stopped) = start(&world);
+        let broker = start(&world);
         world.block_on(CLIENT, round_trip);
-        stop.raise();
         let began = world.now();
-        assert!(world.run_until(|| stopped.get() == 2), "seed {seed}: the broker stops");
+        broker.stop(&world);
         assert!(world.now() - began < 5_000_000_000, "seed {seed}: within five seconds");
     }
 }
@@ -286,7 +315,7 @@ fn an_error_on_acks_0_closes_the_connection_and_success_is_silent() {
 #[test]
 fn acknowledged_records_are_there_after_kill_and_restart() {
     let world = world(13);
-    let (broker, ..) = start(&world);
+    let broker = start(&world);
     world.block_on(CLIENT, |env| async move {
         let connection = connect(&env).await;
         create(&connection).await;
@@ -295,7 +324,7 @@ fn acknowledged_records_are_there_after_kill_and_restart() {
             .await
             .expect("acknowledged");
     });
-    world.kill(broker);
+    world.kill(broker.id);
     world.run_for(100);
     start(&world);
     world.block_on(CLIENT, |env| async move {

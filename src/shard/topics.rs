@@ -80,10 +80,14 @@ async fn open_added<E: Env>(shard: &Rc<Shard<E>>, record: &Record) {
 fn spec<E: Env>(shard: &Shard<E>, topic: &Topic, id: PartitionId) -> Option<PartitionSpec> {
     let index = usize::try_from(id.index).ok()?;
     let directory = *topic.image.partitions.get(index)?;
+    let Some(position) = position(shard, directory) else {
+        shard.broker.router.local().set_offline(id);
+        return None;
+    };
     Some(PartitionSpec {
         id,
         topic_name: topic.name.clone(),
-        directory: position(shard, directory)?,
+        directory: position,
         options: log_options(&topic.image, shard.broker.catalog.borrow().config()),
     })
 }
@@ -95,15 +99,17 @@ fn position<E: Env>(shard: &Shard<E>, id: DirectoryId) -> Option<usize> {
 }
 
 async fn open<E: Env>(shard: &Rc<Shard<E>>, spec: PartitionSpec) {
-    let (topic, partition) = (spec.topic_name.clone(), spec.id.index);
+    let (topic, partition, id) = (spec.topic_name.clone(), spec.id.index, spec.id);
     if let Err(error) = shard.broker.router.local().store().open_partition(spec).await {
         tracing::error!(%topic, partition, %error, "partition cannot be opened");
+        shard.broker.router.local().set_offline(id);
     }
 }
 
 async fn delete<E: Env>(shard: &Rc<Shard<E>>, topic: &Rc<Topic>) {
     let store = shard.broker.router.local().store();
     for (_, id) in owned(shard, topic) {
+        shard.broker.router.local().forget(id);
         if store.partition(id).is_none() {
             continue;
         }

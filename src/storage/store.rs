@@ -214,13 +214,6 @@ impl<E: Env> Store<E> {
             .map(|(_, partition)| partition.clone())
     }
 
-    /// Whether the directory at this place of `log.dirs` is in service.
-    pub fn is_in_service(&self, directory: usize) -> bool {
-        self.directories
-            .get(directory)
-            .is_some_and(|(_, directory)| !directory.health().is_fenced())
-    }
-
     /// Settles everything, writes a last checkpoint and stops the store's tasks.
     pub async fn close(&self) -> Result<(), StorageError> {
         let mut result = Ok(());

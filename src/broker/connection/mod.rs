@@ -10,7 +10,7 @@
 //!    reader stops receiving, so TCP stops the client.
 //! 3. Bytes of an incomplete frame are at most twice what arrived plus one step (`Inbound::lend`; tested there).
 //! 4. A stop begins no further request and ends a connection when its last answer is sent (`write`).
-//! 5. Nothing waits for a peer for ever: `vitals` ends what is overdue.
+//! 5. Nothing waits for a peer for ever: `vitals` ends what is overdue, sooner when it holds memory that others wait for.
 //!
 //! Not for: what a request means (`dispatch`), which shard serves the connection (`shard`).
 
@@ -67,7 +67,11 @@ pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer)
         vitals,
     };
     connection.broker.metrics.connections_opened.add(1);
-    let outcome = race(connection.read(), connection.write()).await;
+    let given_up = async {
+        connection.vitals.given_up().await;
+        Ok(())
+    };
+    let outcome = race(race(connection.read(), connection.write()), given_up).await;
     if let Err(error) = outcome {
         tracing::debug!(peer = %connection.peer.address, %error, "connection failed");
     }

@@ -5,7 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::base::sync::Notify;
+use crate::base::sync::{Notify, Signal};
+use crate::broker::Pressure;
 use crate::io::{Env, Monotonic};
 
 /// How long a connection may take, in milliseconds.
@@ -17,6 +18,8 @@ pub struct Patience {
     pub frame_ms: u64,
     /// A send that makes no progress.
     pub send_ms: u64,
+    /// Either of the two while the shard's memory for it is short.
+    pub pressed_ms: u64,
 }
 
 /// What one connection is waiting for.
@@ -24,8 +27,11 @@ pub struct Patience {
 pub struct Vitals {
     last_request: Cell<Monotonic>,
     frame_began: Cell<Option<Monotonic>>,
+    /// The same, whether or not the reader has paused since.
+    frame_first: Cell<Option<Monotonic>>,
     send_began: Cell<Option<Monotonic>>,
     in_flight: Cell<usize>,
+    given_up: Signal,
 }
 
 /// Why a connection was given up.
@@ -34,6 +40,10 @@ pub enum Overdue {
     Idle,
     Frame,
     Send,
+    /// Its half frame holds memory that others wait for.
+    FramePressed,
+    /// Its unread answers do.
+    SendPressed,
 }
 
 impl Vitals {
@@ -41,12 +51,16 @@ impl Vitals {
     pub fn request(&self, now: Monotonic) {
         self.last_request.set(now);
         self.frame_began.set(None);
+        self.frame_first.set(None);
     }
 
     /// Some bytes of a request are there, but not all.
     pub fn partial_frame(&self, now: Monotonic) {
         if self.frame_began.get().is_none() {
             self.frame_began.set(Some(now));
+        }
+        if self.frame_first.get().is_none() {
+            self.frame_first.set(Some(now));
         }
     }
 
@@ -69,7 +83,22 @@ impl Vitals {
         self.in_flight.set(count);
     }
 
-    pub fn overdue(&self, now: Monotonic, patience: &Patience) -> Option<Overdue> {
+    /// Ends the connection, whatever it is doing.
+    pub fn give_up(&self) {
+        self.given_up.raise();
+    }
+
+    /// Completes when the connection is to end.
+    pub async fn given_up(&self) {
+        self.given_up.raised().await;
+    }
+
+    /// A connection that is owed nothing.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.get() == 0 && self.send_began.get().is_none()
+    }
+
+    pub fn overdue(&self, now: Monotonic, patience: &Patience, pressure: Pressure) -> Option<Overdue> {
         let waited = |since: Option<Monotonic>, ms: u64| since.is_some_and(|since| now.ms_since(since) >= ms);
         if waited(self.send_began.get(), patience.send_ms) {
             return Some(Overdue::Send);
@@ -77,7 +106,13 @@ impl Vitals {
         if waited(self.frame_began.get(), patience.frame_ms) {
             return Some(Overdue::Frame);
         }
-        let idle = self.in_flight.get() == 0 && self.frame_began.get().is_none() && self.send_began.get().is_none();
+        if pressure.responses && waited(self.send_began.get(), patience.pressed_ms) {
+            return Some(Overdue::SendPressed);
+        }
+        if pressure.requests && waited(self.frame_first.get(), patience.pressed_ms) {
+            return Some(Overdue::FramePressed);
+        }
+        let idle = self.is_idle() && self.frame_began.get().is_none();
         (idle && now.ms_since(self.last_request.get()) >= patience.idle_ms).then_some(Overdue::Idle)
     }
 }
@@ -128,29 +163,36 @@ impl<E: Env> Registry<E> {
     }
 
     /// Ends the connections that are overdue; their tasks see the end and leave.
-    pub fn sweep(&self, env: &E, patience: &Patience) {
+    pub fn sweep(&self, env: &E, patience: &Patience, pressure: Pressure) {
         let now = env.now();
         for (key, (stream, vitals)) in self.open.borrow().iter() {
-            if let Some(why) = vitals.overdue(now, patience) {
+            if let Some(why) = vitals.overdue(now, patience, pressure) {
                 tracing::debug!(connection = key, ?why, "connection given up");
-                env.shutdown(stream);
+                end(env, stream, vitals);
             }
         }
     }
 
     /// Ends the connections that are owed nothing.
     pub fn shutdown_idle(&self, env: &E) {
-        let idle = |vitals: &Vitals| vitals.in_flight.get() == 0 && vitals.send_began.get().is_none();
         let open = self.open.borrow();
         open.values()
-            .filter(|(_, vitals)| idle(vitals))
-            .for_each(|(stream, _)| env.shutdown(stream));
+            .filter(|(_, vitals)| vitals.is_idle())
+            .for_each(|(stream, vitals)| end(env, stream, vitals));
     }
 
     /// Ends all connections.
     pub fn shutdown_all(&self, env: &E) {
-        self.open.borrow().values().for_each(|(stream, _)| env.shutdown(stream));
+        self.open
+            .borrow()
+            .values()
+            .for_each(|(stream, vitals)| end(env, stream, vitals));
     }
+}
+
+fn end<E: Env>(env: &E, stream: &E::Stream, vitals: &Vitals) {
+    vitals.give_up();
+    env.shutdown(stream);
 }
 
 impl<E: Env> Drop for Registration<E> {
@@ -170,6 +212,12 @@ mod tests {
         idle_ms: 1000,
         frame_ms: 100,
         send_ms: 50,
+        pressed_ms: 20,
+    };
+
+    const RELAXED: Pressure = Pressure {
+        requests: false,
+        responses: false,
     };
 
     fn at(ms: u64) -> Monotonic {
@@ -181,10 +229,10 @@ mod tests {
         let vitals = Vitals::default();
         vitals.partial_frame(at(10));
         vitals.partial_frame(at(90));
-        assert_eq!(vitals.overdue(at(109), &PATIENCE), None);
-        assert_eq!(vitals.overdue(at(110), &PATIENCE), Some(Overdue::Frame));
+        assert_eq!(vitals.overdue(at(109), &PATIENCE, RELAXED), None);
+        assert_eq!(vitals.overdue(at(110), &PATIENCE, RELAXED), Some(Overdue::Frame));
         vitals.request(at(110));
-        assert_eq!(vitals.overdue(at(300), &PATIENCE), None);
+        assert_eq!(vitals.overdue(at(300), &PATIENCE, RELAXED), None);
     }
 
     #[test]
@@ -192,8 +240,8 @@ mod tests {
         let vitals = Vitals::default();
         vitals.send_begins(at(0));
         vitals.send_begins(at(40));
-        assert_eq!(vitals.overdue(at(89), &PATIENCE), None);
-        assert_eq!(vitals.overdue(at(90), &PATIENCE), Some(Overdue::Send));
+        assert_eq!(vitals.overdue(at(89), &PATIENCE, RELAXED), None);
+        assert_eq!(vitals.overdue(at(90), &PATIENCE, RELAXED), Some(Overdue::Send));
     }
 
     #[test]
@@ -201,8 +249,24 @@ mod tests {
         let vitals = Vitals::default();
         vitals.request(at(0));
         vitals.set_in_flight(1);
-        assert_eq!(vitals.overdue(at(5000), &PATIENCE), None);
+        assert_eq!(vitals.overdue(at(5000), &PATIENCE, RELAXED), None);
         vitals.set_in_flight(0);
-        assert_eq!(vitals.overdue(at(5000), &PATIENCE), Some(Overdue::Idle));
+        assert_eq!(vitals.overdue(at(5000), &PATIENCE, RELAXED), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn who_holds_memory_that_others_wait_for_has_less_time() {
+        let vitals = Vitals::default();
+        let short_of = |requests, responses| Pressure { requests, responses };
+        vitals.partial_frame(at(10));
+        vitals.reading_paused();
+        assert_eq!(vitals.overdue(at(29), &PATIENCE, short_of(true, true)), None);
+        assert_eq!(vitals.overdue(at(30), &PATIENCE, short_of(false, true)), None);
+        let why = vitals.overdue(at(30), &PATIENCE, short_of(true, false));
+        assert_eq!(why, Some(Overdue::FramePressed), "a pause does not help");
+        vitals.request(at(30));
+        vitals.send_begins(at(40));
+        let why = vitals.overdue(at(60), &PATIENCE, short_of(false, true));
+        assert_eq!(why, Some(Overdue::SendPressed));
     }
 }

@@ -17,7 +17,11 @@ const BROKER_LOGGER: i8 = 8;
 struct Refusal(ErrorCode, String);
 
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: DescribeConfigsRequest<'a>) -> DescribeConfigsResponse<'a> {
-    let results = request.resources.iter().map(|resource| {
+    // One answer for all mentions of a resource: the answer is as large as all configs at most.
+    let mut named = BTreeSet::new();
+    let mut resources: Vec<_> = request.resources.iter().collect();
+    resources.retain(|resource| named.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = resources.into_iter().map(|resource| {
         let entries = entries(call, &resource, request.include_synonyms);
         result(resource, entries, request.include_documentation)
     });

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::metadata::TOPIC_OPERATIONS;
+use super::metadata::{Led, TOPIC_OPERATIONS};
 use crate::broker::catalog::Topic;
+use crate::broker::directories::Directories;
 use crate::broker::dispatch::Call;
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, Str};
 
 /// The page under construction.
-struct Page {
+struct Page<'d> {
     node: i32,
+    directories: &'d Directories,
     left: usize,
     topics: Vec<DescribeTopicPartitionsResponseTopic<'static>>,
     next: Option<Cursor<'static>>,
@@ -25,6 +27,7 @@ pub async fn handle<E: Env>(
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut page = Page {
         node: call.broker.identity().node_id,
+        directories: &call.broker.directories,
         left: limit.clamp(1, call.broker.limits.describe_partitions_max.max(1)),
         topics: Vec::new(),
         next: None,
@@ -61,7 +64,7 @@ pub async fn handle<E: Env>(
     }
 }
 
-impl Page {
+impl Page<'_> {
     /// Adds `topic` from partition `first` on; `false` when the page is full.
     fn put(&mut self, topic: &Rc<Topic>, first: i32) -> bool {
         let end = topic
@@ -71,15 +74,21 @@ impl Page {
             self.next = Some(cursor(topic, first));
             return false;
         }
-        let node = self.node;
-        let partitions = (first..end).map(|index| DescribeTopicPartitionsResponsePartition {
-            partition_index: index,
-            leader_id: node,
-            replica_nodes: vec![node].into(),
-            isr_nodes: vec![node].into(),
-            eligible_leader_replicas: Some(Vec::new().into()),
-            last_known_elr: Some(Vec::new().into()),
-            ..Default::default()
+        let (node, directories) = (self.node, self.directories);
+        let partitions = (first..end).map(|index| {
+            let leadership = directories.leadership(topic, index);
+            let led = Led::new(node, leadership);
+            DescribeTopicPartitionsResponsePartition {
+                error_code: led.error.into(),
+                partition_index: index,
+                leader_id: led.leader_id,
+                leader_epoch: leadership.epoch,
+                replica_nodes: vec![node].into(),
+                isr_nodes: vec![node].into(),
+                eligible_leader_replicas: Some(Vec::new().into()),
+                last_known_elr: Some(Vec::new().into()),
+                offline_replicas: led.offline_replicas.into(),
+            }
         });
         self.left -= (end - first).max(0) as usize;
         self.topics.push(DescribeTopicPartitionsResponseTopic {

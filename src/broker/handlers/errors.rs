@@ -11,6 +11,8 @@ impl From<&PartitionError> for ErrorCode {
     fn from(error: &PartitionError) -> Self {
         match error {
             PartitionError::NotHere => ErrorCode::NotLeaderOrFollower,
+            PartitionError::Offline => ErrorCode::KafkaStorageError,
+            PartitionError::TimedOut => ErrorCode::RequestTimedOut,
             PartitionError::LeaderEpochFenced => ErrorCode::FencedLeaderEpoch,
             PartitionError::LeaderEpochUnknown => ErrorCode::UnknownLeaderEpoch,
             PartitionError::Append(error) => match error {

@@ -13,8 +13,6 @@ use crate::wire::kafka::{ErrorCode, Records};
 /// The first version whose clients know zstd.
 const ZSTD_VERSION: i16 = 10;
 const READ_COMMITTED: i8 = 1;
-/// More partitions in one request are not a consumer's: the bookkeeping would outweigh the frame.
-const PARTITIONS_MAX: usize = 100_000;
 
 /// One partition of the answer in the making.
 struct Fetched {
@@ -51,9 +49,6 @@ impl Fetched {
 
 pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> (FetchResponse<'static>, Vec<Permit>) {
     let broker = &call.broker;
-    if partition_count(&request) > PARTITIONS_MAX {
-        return (refused(ErrorCode::InvalidRequest), Vec::new());
-    }
     let planned = broker.sessions.borrow_mut().plan(opening(call, &request), now_ms(call));
     let Plan { wants, answer } = match planned {
         Ok(plan) => plan,
@@ -78,12 +73,6 @@ pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> (Fetch
         ..Default::default()
     };
     (response, held)
-}
-
-fn partition_count(request: &FetchRequest<'_>) -> usize {
-    let wanted = request.topics.iter().map(|topic| topic.partitions.len());
-    let forgotten = request.forgotten_topics_data.iter().map(|topic| topic.partitions.len());
-    wanted.chain(forgotten).sum()
 }
 
 /// An answer about the request as a whole; versions below 7 have no place for its code.

@@ -1,7 +1,8 @@
 //! InitProducerId (KIP-98, KIP-360): producer ids for idempotent producers.
 //!
-//! Transactions are not served yet. A transactional id is answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error
-//! that every client raises at once from `initTransactions`; the coordinator errors it would retry until its time is over.
+//! Transactions are not served yet. Java's and librdkafka's transactional producers fail at once in `initTransactions`, as
+//! FindCoordinator is not advertised (UnsupportedVersionException, _UNSUPPORTED_FEATURE). Who asks here all the same is
+//! answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which every client raises; coordinator errors it would retry.
 
 use crate::broker::dispatch::Call;
 use crate::io::Env;

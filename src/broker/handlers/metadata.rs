@@ -1,10 +1,12 @@
 //! Metadata: brokers, topics, leaders; makes the topics that are missing when both sides want it.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::base::ids::TopicId;
 use crate::broker::Broker;
 use crate::broker::catalog::Topic;
+use crate::broker::directories::Leadership;
 use crate::broker::dispatch::Call;
 use crate::cluster::{ClusterError, Command, CreateTopic, DecideError, check_topic_name, random_topic_id};
 use crate::io::Env;
@@ -76,11 +78,13 @@ async fn named<E: Env>(
 ) -> Vec<MetadataResponseTopic<'static>> {
     // Below version 4 a client cannot say, and expects the topic to be made.
     let create = call.broker.limits.auto_create && (allow_creation || call.version < 4);
-    let mut topics = Vec::with_capacity(wanted.len());
-    for topic in wanted {
-        topics.push(match topic.name {
-            Some(name) if topic.topic_id.is_zero() => by_name(&call.broker, &name, create).await,
-            _ => by_id(&call.broker, topic.topic_id),
+    let mut topics = Vec::new();
+    // One answer for all mentions: the answer is as large as all topics at most.
+    let wanted: BTreeSet<_> = wanted.iter().map(|topic| (topic.name, topic.topic_id)).collect();
+    for (name, topic_id) in wanted {
+        topics.push(match name {
+            Some(name) if topic_id.is_zero() => by_name(&call.broker, &name, create).await,
+            _ => by_id(&call.broker, topic_id),
         });
     }
     topics
@@ -134,15 +138,45 @@ async fn auto_create<E: Env>(broker: &Rc<Broker<E>>, name: &str) -> Result<(), C
     broker.router.command(Command::CreateTopic(topic)).await.map(drop)
 }
 
+/// How a partition's leadership is told.
+pub struct Led {
+    pub error: ErrorCode,
+    pub leader_id: i32,
+    pub offline_replicas: Vec<i32>,
+}
+
+impl Led {
+    /// Of a partition whose only replica is on `node`.
+    pub fn new(node: i32, leadership: Leadership) -> Self {
+        match leadership.is_led {
+            true => Self {
+                error: ErrorCode::None,
+                leader_id: node,
+                offline_replicas: Vec::new(),
+            },
+            false => Self {
+                error: ErrorCode::LeaderNotAvailable,
+                leader_id: -1,
+                offline_replicas: vec![node],
+            },
+        }
+    }
+}
+
 fn found<E: Env>(broker: &Broker<E>, topic: &Topic) -> MetadataResponseTopic<'static> {
     let node = broker.identity().node_id;
-    let partitions = (0..topic.partition_count).map(|index| MetadataResponsePartition {
-        partition_index: index,
-        leader_id: node,
-        leader_epoch: -1,
-        replica_nodes: vec![node].into(),
-        isr_nodes: vec![node].into(),
-        ..Default::default()
+    let partitions = (0..topic.partition_count).map(|index| {
+        let leadership = broker.directories.leadership(topic, index);
+        let led = Led::new(node, leadership);
+        MetadataResponsePartition {
+            error_code: led.error.into(),
+            partition_index: index,
+            leader_id: led.leader_id,
+            leader_epoch: leadership.epoch,
+            replica_nodes: vec![node].into(),
+            isr_nodes: vec![node].into(),
+            offline_replicas: led.offline_replicas.into(),
+        }
     });
     MetadataResponseTopic {
         name: Some(topic.name.to_string().into()),

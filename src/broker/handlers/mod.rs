@@ -15,3 +15,4 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 
 mod errors;
+pub mod items;

@@ -1,6 +1,7 @@
 //! Produce: validates each batch, hands it to its partition, answers when all are acknowledged.
 //!
-//! Both acks=1 and acks=all answer when the durability class's end has passed the batch. acks=0 has no answer; any error
+//! Both acks=1 and acks=all answer when the durability class's end has passed the batch, or with REQUEST_TIMED_OUT when that
+//! takes longer than the request's `timeout_ms`; the append itself stands. acks=0 has no answer; any error
 //! closes the connection, which is the only way to tell the client.
 
 use std::sync::Arc;
@@ -9,15 +10,13 @@ use crate::base::ids::TopicId;
 use crate::broker::catalog::Topic;
 use crate::broker::connection::Reply;
 use crate::broker::dispatch::{Call, Dispatched};
+use crate::broker::handlers::items::ITEMS_MAX;
 use crate::broker::route::{Append, PartitionError};
 use crate::io::Env;
 use crate::storage::Appended;
 use crate::wire::batch::{BatchError, DecodeLimits, Limits, RecordChecks, validate_produce};
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{Decoder, ErrorCode, Records};
-
-/// More partitions in one request are not a producer's: the bookkeeping would outweigh the frame.
-const PARTITIONS_MAX: usize = 100_000;
 
 /// What is to be told of one topic.
 struct TopicAnswer {
@@ -62,6 +61,7 @@ impl From<BatchError> for Refusal {
 /// A decoded request: its answers in the making, and the batches to append.
 struct Plan {
     acks: i16,
+    timeout_ms: u64,
     topics: Vec<TopicAnswer>,
     appends: Vec<Append>,
 }
@@ -76,10 +76,15 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
             };
         }
     };
-    let Plan { acks, topics, appends } = plan;
+    let Plan {
+        acks,
+        timeout_ms,
+        topics,
+        appends,
+    } = plan;
     let bytes: usize = appends.iter().map(|append| append.batch.len()).sum();
     call.broker.metrics.produced_bytes.add(bytes as u64);
-    let acknowledged = call.broker.router.append(appends).await;
+    let acknowledged = call.broker.router.append(appends, call.began.plus_ms(timeout_ms)).await;
     Dispatched::overlapping(Box::pin(async move {
         let appended = acknowledged.await;
         call.broker.metrics.produce.record_us(call.elapsed_us());
@@ -99,6 +104,7 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
     let request = ProduceRequest::decode(&mut decoder, call.version).map_err(|error| call.refuse(error))?;
     let mut plan = Plan {
         acks: request.acks,
+        timeout_ms: u64::try_from(request.timeout_ms).unwrap_or(0),
         topics: Vec::new(),
         appends: Vec::new(),
     };
@@ -115,12 +121,11 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
                 .as_ref()
                 .map_or_else(|_| (&*data.name).into(), |topic| topic.name.clone()),
             id: data.topic_id,
-            partitions: Vec::with_capacity(data.partition_data.len().min(PARTITIONS_MAX)),
+            partitions: Vec::with_capacity(data.partition_data.len().min(ITEMS_MAX)),
         };
-        count += data.partition_data.len();
-        if count > PARTITIONS_MAX {
-            tracing::debug!(peer = %call.peer.address, count, "too many partitions in one Produce");
-            return Err(Reply::Close);
+        count += 1 + data.partition_data.len();
+        if count > ITEMS_MAX {
+            return Err(call.refuse_items(count));
         }
         for partition in &data.partition_data {
             let index = partition.index;

@@ -1,20 +1,26 @@
 //! Work on the partitions of this shard.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use super::*;
-use crate::base::sync::{Budget, Permit, Signal, join_all, race};
+use crate::base::sync::{Budget, Notify, Permit, Signal, join_all, race};
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
 pub struct Local<E: Env> {
     env: E,
     store: Rc<Store<E>>,
+    /// Partitions of this shard that could not be opened.
+    offline: RefCell<BTreeSet<PartitionId>>,
     /// What reads hold of the shard's memory.
     reads: Rc<Budget>,
+    /// Beats as long as the shard serves: one timer for the deadlines of all appends.
+    beat: Rc<Notify>,
     /// Raised when the shard stops: waiting reads answer with what there is.
     stopping: Rc<Signal>,
 }
@@ -26,7 +32,9 @@ impl<E: Env> Local<E> {
         Self {
             env,
             store,
+            offline: RefCell::default(),
             reads,
+            beat: Rc::default(),
             stopping: Rc::default(),
         }
     }
@@ -44,8 +52,31 @@ impl<E: Env> Local<E> {
         &self.store
     }
 
+    /// Looks for appends whose time is over; to be called now and then.
+    pub fn beat(&self) {
+        self.beat.notify();
+    }
+
+    /// The partition is this shard's, but could not be opened.
+    pub fn set_offline(&self, id: PartitionId) {
+        self.offline.borrow_mut().insert(id);
+    }
+
+    /// The partition is no more.
+    pub fn forget(&self, id: PartitionId) {
+        self.offline.borrow_mut().remove(&id);
+    }
+
     fn partition(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
-        let partition = self.store.partition(id).ok_or(PartitionError::NotHere)?;
+        let Some(partition) = self.store.partition(id) else {
+            return Err(match self.offline.borrow().contains(&id) {
+                true => PartitionError::Offline,
+                false => PartitionError::NotHere,
+            });
+        };
+        if partition.is_offline() {
+            return Err(PartitionError::Offline);
+        }
         match leader_epoch {
             epoch if epoch < 0 || epoch == partition.leader_epoch() => Ok(partition),
             epoch if epoch < partition.leader_epoch() => Err(PartitionError::LeaderEpochFenced),
@@ -53,8 +84,12 @@ impl<E: Env> Local<E> {
         }
     }
 
-    /// Appends in the order of `items`, now; the future waits for the acknowledgements.
-    pub fn append(&self, items: Vec<Append>) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
+    /// Appends in the order of `items`, now; the future waits for the acknowledgements, until the first beat after `deadline`.
+    pub fn append(
+        &self,
+        items: Vec<Append>,
+        deadline: Monotonic,
+    ) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
         let appends: Vec<_> = items
             .into_iter()
             .map(|item| {
@@ -65,7 +100,18 @@ impl<E: Env> Local<E> {
         join_all(
             appends
                 .into_iter()
-                .map(|append| async move { append?.await.map_err(PartitionError::Append) })
+                .map(|append| {
+                    let (env, beat) = (self.env.clone(), self.beat.clone());
+                    async move {
+                        let acknowledged = async { Some(append?.await.map_err(PartitionError::Append)).transpose() };
+                        race(acknowledged, async {
+                            over(&env, &beat, deadline).await;
+                            Ok(None)
+                        })
+                        .await?
+                        .ok_or(PartitionError::TimedOut)
+                    }
+                })
                 .collect(),
         )
     }
@@ -94,6 +140,9 @@ impl<E: Env> Local<E> {
         let partition = self
             .partition(item.id, item.epochs.leader)
             .map_err(ReadOutcome::failed)?;
+        if partition.is_damaged() {
+            return Err(partition_outcome(&partition, Err(ReadError::Corrupt), None));
+        }
         let diverging = match item.epochs.last_fetched {
             epoch if epoch < 0 => None,
             epoch => match partition.epoch_end(epoch) {
@@ -150,8 +199,8 @@ impl<E: Env> Local<E> {
     /// what is not about partitions.
     pub fn execute(&self, request: Request, cancel: Rc<Signal>) -> Result<Boxed<Reply>, Request> {
         Ok(match request {
-            Request::Append(items) => {
-                let appends = self.append(items);
+            Request::Append(items, deadline) => {
+                let appends = self.append(items, deadline);
                 Box::pin(async { Reply::Append(appends.await) })
             }
             Request::Read(request) => {
@@ -169,6 +218,16 @@ impl<E: Env> Local<E> {
             }
             other @ (Request::Command(_) | Request::Apply(_)) => return Err(other),
         })
+    }
+}
+
+/// Completes at the first beat from `deadline` on.
+async fn over<E: Env>(env: &E, beat: &Notify, deadline: Monotonic) {
+    loop {
+        beat.notified().await;
+        if env.now() >= deadline {
+            return;
+        }
     }
 }
 

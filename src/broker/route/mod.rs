@@ -27,7 +27,7 @@ use super::connection::Peer;
 use super::limits::Counted;
 use crate::base::ids::PartitionId;
 use crate::cluster::{Cluster, ClusterError, Command, Directory, Image, Record, Response};
-use crate::io::Env;
+use crate::io::{Env, Monotonic};
 use crate::storage::{AppendError, Appended, LogSlice, ReadError, Recovered, TimedOffset};
 
 /// What lies in a shard's inbox.
@@ -88,7 +88,8 @@ impl<E: Env> Clone for Beginning<E> {
 
 /// Work for the shard that owns the named partitions, or for the controller's.
 pub enum Request {
-    Append(Vec<Append>),
+    /// With the time until which the client waits for acknowledgements.
+    Append(Vec<Append>, Monotonic),
     Read(ReadRequest),
     Offsets(Vec<OffsetQuery>),
     Epochs(Vec<EpochQuery>),
@@ -207,6 +208,10 @@ pub struct EpochEnd {
 pub enum PartitionError {
     /// Not open on its shard: it is being made, deleted, or its shard stops.
     NotHere,
+    /// Its directory is out of service, or it could not be opened.
+    Offline,
+    /// The append stands, but its acknowledgement did not come in the time that the client gave it.
+    TimedOut,
     LeaderEpochFenced,
     LeaderEpochUnknown,
     Append(AppendError),

@@ -216,19 +216,20 @@ impl<E: Env> Router<E> {
     }
 
     /// Appends. The first future completes when every batch has its place behind the earlier ones of this connection, the
-    /// second brings the acknowledgements, in the order of `items`.
+    /// second brings the acknowledgements, in the order of `items`; those not known soon after `deadline` are given up.
     pub async fn append(
         self: &Rc<Self>,
         items: Vec<Append>,
+        deadline: Monotonic,
     ) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
         let count = items.len();
         let mut answers: Vec<(Vec<usize>, Acknowledged)> = Vec::new();
         for part in self.split(items, |item| item.id) {
             let expected = part.items.len();
             if part.shard == self.shard {
-                answers.push((part.places, Box::pin(self.local.append(part.items))));
+                answers.push((part.places, Box::pin(self.local.append(part.items, deadline))));
             } else {
-                let call = self.call(part.shard, Request::Append(part.items)).await;
+                let call = self.call(part.shard, Request::Append(part.items, deadline)).await;
                 let answer = async move {
                     match call.await {
                         Some(Reply::Append(results)) => results,

@@ -280,6 +280,10 @@ impl<E: Env> ShardDirectory<E> {
             let deadline = self.env.now().plus_ms(FULL_CHECK_MS);
             race(self.ended.notified(), self.env.sleep_until(deadline)).await;
         }
+        if self.health.is_fenced() {
+            // By another shard, perhaps: what waits for this one's partitions is answered.
+            self.members().iter().for_each(|partition| partition.close(true));
+        }
         self.end_task();
     }
 

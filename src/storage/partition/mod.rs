@@ -175,9 +175,14 @@ impl<E: Env> Partition<E> {
         }
     }
 
-    /// Whether reads and appends are served.
-    pub fn is_serving(&self) -> bool {
-        self.log.borrow().state == State::Serving && !self.directory.health().is_fenced()
+    /// Whether the directory is out of service: another shard may have found that before this one.
+    pub fn is_offline(&self) -> bool {
+        self.log.borrow().state == State::Offline || self.directory.health().is_fenced()
+    }
+
+    /// Whether recovery found that durable bytes are missing or wrong.
+    pub fn is_damaged(&self) -> bool {
+        self.log.borrow().state == State::Damaged
     }
 
     fn fresh_segment(&self, next: NextSegment<E>) -> OpenSegment<E> {

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use self::evidence::Evidence;
-use super::directory::arena_prefix;
+use super::directory::{arena_prefix, leader_epoch};
 use super::health::Health;
 use super::state::{Checkpoint, OwnFile, PartitionState, base_name};
 use super::{LogDirectory, StorageError};
@@ -64,6 +64,16 @@ impl RecoveredDirectory {
     /// Whether checkpoint or journal know the partition, and no folder is there for it. (Those of deleted topics are, too.)
     pub(super) fn is_missing(&self, id: PartitionId) -> bool {
         self.missing.contains(&id)
+    }
+
+    /// The leader epoch of the partitions in it. It rises at every start, so that clients can tell what a power cut took.
+    pub fn leader_epoch(&self) -> i32 {
+        leader_epoch(self.start)
+    }
+
+    /// Whether no write or flush of any shard has failed since the start.
+    pub fn is_in_service(&self) -> bool {
+        !self.health.is_fenced()
     }
 
     /// Partitions found on the disk that nobody has opened.

@@ -1,0 +1,116 @@
+//! Directories that fail while the broker serves, damage on the disk, and acknowledgements that do not come in time.
+
+use super::epochs::{latest, leaders};
+use super::*;
+use crate::io::sim::{DiskOperation, EIO, Fault, FaultEffect};
+
+const LEADER_NOT_AVAILABLE: i16 = 5;
+const REQUEST_TIMED_OUT: i16 = 7;
+const KAFKA_STORAGE_ERROR: i16 = 56;
+/// A fault of everything in a directory.
+const BROKEN: FaultEffect = FaultEffect::Error(EIO);
+
+/// Produces one record to each partition in a request of its own: their errors.
+async fn produced(connection: &Connection<SimEnv>, value: &str, timeout_ms: i32) -> Vec<i16> {
+    let mut errors = Vec::new();
+    for partition in 0..4 {
+        let request = ProduceRequest {
+            timeout_ms,
+            ..produce(-1, &[(partition, value)])
+        };
+        let answer = connection.ask(&request, PRODUCE).await.expect("an answer");
+        let response: ProduceResponse<'_> = answer.decode().expect("decodes");
+        let topic = response.responses.first().expect("one topic");
+        errors.push(topic.partition_responses.first().expect("one partition").error_code);
+    }
+    errors
+}
+
+async fn fetch_errors(connection: &Connection<SimEnv>) -> Vec<i16> {
+    let found = fetched(connection, fetch(&[(0, 0), (1, 0), (2, 0), (3, 0)], 0)).await;
+    found.iter().map(|(_, error, ..)| *error).collect()
+}
+
+/// The partitions of `t` whose directory is out of service, as produce, fetch, list-offsets and metadata tell.
+async fn offline(env: SimEnv) -> Vec<i32> {
+    let connection = connect(&env).await;
+    let errors = produced(&connection, "x", 1000).await;
+    let offline: Vec<i32> = (0..4).filter(|p| errors[*p as usize] != 0).collect();
+    let expected = |error| -> Vec<i16> {
+        let of = |p| if offline.contains(&p) { error } else { 0 };
+        (0..4).map(of).collect()
+    };
+    assert_eq!(errors, expected(KAFKA_STORAGE_ERROR));
+    // One shard found the failure; now the others know it too.
+    assert_eq!(produced(&connection, "y", 1000).await, expected(KAFKA_STORAGE_ERROR));
+    assert_eq!(fetch_errors(&connection).await, expected(KAFKA_STORAGE_ERROR));
+    let mut told = Vec::new();
+    for partition in 0..4 {
+        told.push(latest(&connection, partition, -1).await.0);
+    }
+    assert_eq!(told, expected(KAFKA_STORAGE_ERROR));
+    for (partition, leader) in leaders(&connection).await.into_iter().enumerate() {
+        match offline.contains(&(partition as i32)) {
+            true => assert_eq!(leader, (LEADER_NOT_AVAILABLE, -1, 0)),
+            false => assert_eq!(leader, (0, 1, 0)),
+        }
+    }
+    offline
+}
+
+#[test]
+fn a_failed_directory_takes_its_partitions_and_the_one_of_the_metadata_the_process() {
+    let world = world(31);
+    let broker = start_with(&world, &["log.dirs=/data,/data2", "metadata.log.dir=/data"]);
+    world.block_on(CLIENT, |env| async move { create(&connect(&env).await).await });
+    world.plant(BROKER, Fault::always(DiskOperation::Write, "/data2/", BROKEN));
+    let gone = world.block_on(CLIENT, offline);
+    assert_eq!(gone.len(), 2, "each directory has two of the four partitions: {gone:?}");
+    world.run_for(5_000);
+    assert!(broker.ended.borrow().is_empty(), "the rest goes on");
+
+    world.plant(BROKER, Fault::always(DiskOperation::Write, "/data/", BROKEN));
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        // The connection may end first.
+        let _ = connection
+            .ask(&produce(-1, &[(0, "z"), (1, "z"), (2, "z"), (3, "z")]), PRODUCE)
+            .await;
+    });
+    assert!(world.run_until(|| broker.ended.borrow().len() == 2), "the process ends");
+    let ended = broker.ended.borrow();
+    let why: Vec<_> = ended
+        .iter()
+        .filter(|end| matches!(end, Err(ServeError::OutOfService { path, .. }) if path == "/data"))
+        .collect();
+    assert_eq!(why.len(), 1, "{ended:?}");
+}
+
+#[test]
+fn an_acknowledgement_that_is_late_is_told_and_the_append_stands() {
+    let world = world(33);
+    start(&world);
+    world.block_on(CLIENT, |env| async move { create(&connect(&env).await).await });
+    let stall = FaultEffect::Stall { ns: 8_000_000_000 };
+    world.plant(
+        BROKER,
+        Fault::always(DiskOperation::Write, "/data/ringtail-journal", stall),
+    );
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        let began = env.now();
+        let answer = connection
+            .ask(&produce(-1, &[(0, "late"), (1, "late")]), PRODUCE)
+            .await
+            .expect("an answer");
+        let waited_ms = env.now().ms_since(began);
+        assert!((1000..2500).contains(&waited_ms), "{waited_ms}");
+        let response: ProduceResponse<'_> = answer.decode().expect("decodes");
+        let topic = response.responses.first().expect("one topic");
+        let errors: Vec<_> = topic.partition_responses.iter().map(|p| p.error_code).collect();
+        assert_eq!(errors, [REQUEST_TIMED_OUT; 2]);
+        env.sleep_until(env.now().plus_ms(30_000)).await;
+        let found = fetched(&connection, fetch(&[(0, 0), (1, 0)], 0)).await;
+        assert_eq!(found.iter().map(|p| p.2).collect::<Vec<_>>(), [1, 1]);
+    });
+}

@@ -1,0 +1,146 @@
+//! Clients that are slow, greedy or mad, next to an honest one.
+
+use super::*;
+use bytes::BytesMut;
+
+/// Sends all of `bytes`; `false` when the broker ended the connection.
+async fn sends(env: &SimEnv, stream: &<SimEnv as Env>::Stream, bytes: Bytes) -> bool {
+    let mut pieces = vec![bytes];
+    while !pieces.is_empty() {
+        let (sent, mut back) = env.send(stream, pieces).await;
+        match sent {
+            Ok(sent) if sent > 0 => bytes::Buf::advance(&mut back[0], sent),
+            _ => return false,
+        }
+        back.retain(|piece| !piece.is_empty());
+        pieces = back;
+    }
+    true
+}
+
+/// Waits for the end of the connection, which gives no answer. How long it took, in milliseconds.
+async fn ends_without_answer(env: &SimEnv, stream: &<SimEnv as Env>::Stream) -> u64 {
+    let began = env.now();
+    let (received, _) = env.receive(stream, BytesMut::with_capacity(64)).await;
+    assert_eq!(received.unwrap_or(0), 0, "no answer");
+    env.now().ms_since(began)
+}
+
+async fn raw(env: &SimEnv) -> <SimEnv as Env>::Stream {
+    env.connect(address().parse().expect("an address"))
+        .await
+        .expect("the broker listens")
+}
+
+/// A request frame of `api` with `body`.
+fn frame(api: i16, version: i16, body: &[u8]) -> Bytes {
+    let header = [api.to_be_bytes(), version.to_be_bytes(), [0, 0], [0, 7], [0xff, 0xff]].concat();
+    let bytes = (header.len() + body.len()) as u32;
+    [&bytes.to_be_bytes()[..], &header, body].concat().into()
+}
+
+/// A ListOffsets of version 1 that names one partition so many times.
+fn list_offsets(count: i32) -> Bytes {
+    let mut body = [
+        &(-1i32).to_be_bytes()[..],
+        &1i32.to_be_bytes(),
+        &[0, 1, b't'],
+        &count.to_be_bytes(),
+    ]
+    .concat();
+    for _ in 0..count {
+        body.extend_from_slice(&0i32.to_be_bytes());
+        body.extend_from_slice(&(-1i64).to_be_bytes());
+    }
+    frame(2, 1, &body)
+}
+
+#[test]
+fn half_frames_are_dropped_when_their_time_is_over_and_honest_clients_are_served() {
+    let world = world(41);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let honest = connect(&env).await;
+        create(&honest).await;
+        let mut slow = Vec::new();
+        for bytes in [&[0u8, 0][..], &[5, 0, 0, 0, 0, 3], &(90u32 << 20).to_be_bytes()] {
+            let stream = raw(&env).await;
+            assert!(sends(&env, &stream, Bytes::copy_from_slice(bytes)).await);
+            slow.push(stream);
+        }
+        let answer = honest.ask(&produce(-1, &[(0, "a"), (3, "b")]), PRODUCE).await;
+        assert!(answer.is_ok(), "{:?}", answer.err());
+        for (index, stream) in slow.iter().enumerate() {
+            let waited_ms = ends_without_answer(&env, stream).await;
+            assert!(index > 0 || (50_000..70_000).contains(&waited_ms), "{waited_ms}");
+        }
+        assert_eq!(fetched(&honest, fetch(&[(0, 0)], 0)).await[0].2, 1);
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_of_its_answers_is_dropped() {
+    let world = world(42);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let honest = connect(&env).await;
+        create(&honest).await;
+        let stream = raw(&env).await;
+        // ApiVersions over and over: the answers fill the window.
+        let flood: Vec<u8> = (0..200).flat_map(|_| frame(18, 0, &[])).collect();
+        let began = env.now();
+        while sends(&env, &stream, Bytes::copy_from_slice(&flood)).await {
+            assert!(env.now().ms_since(began) < 120_000, "still connected");
+        }
+        assert!(env.now().ms_since(began) > 50_000, "not before its time was over");
+        assert!(honest.ask(&produce(-1, &[(1, "a")]), PRODUCE).await.is_ok());
+    });
+}
+
+#[test]
+fn a_request_that_names_too_much_ends_its_connection() {
+    let world = world(43);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        create(&connect(&env).await).await;
+        let stream = raw(&env).await;
+        assert!(sends(&env, &stream, list_offsets(100)).await);
+        let (received, _) = env.receive(&stream, BytesMut::with_capacity(64)).await;
+        assert!(received.is_ok_and(|bytes| bytes > 0), "a hundred are answered");
+        let stream = raw(&env).await;
+        sends(&env, &stream, list_offsets(100_000)).await;
+        ends_without_answer(&env, &stream).await;
+    });
+}
+
+#[test]
+fn half_frames_that_fill_the_memory_make_way_for_an_honest_one() {
+    let world = world(44);
+    let broker = start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let honest = connect(&env).await;
+        create(&honest).await;
+        let mut greedy = Vec::new();
+        for _ in 0..300 {
+            let stream = raw(&env).await;
+            let (task, sender) = (env.clone(), stream.clone());
+            env.spawn(crate::io::Queue::Foreground, async move {
+                let half = [&(90u32 << 20).to_be_bytes()[..], &vec![0; 300_000]].concat();
+                sends(&task, &sender, half.into()).await;
+            });
+            greedy.push(stream);
+        }
+        env.sleep_until(env.now().plus_ms(2_000)).await;
+        let began = env.now();
+        let large = "v".repeat(900_000);
+        let all: Vec<_> = (0..4).map(|partition| produce(-1, &[(partition, &large)])).collect();
+        for request in &all {
+            assert!(honest.ask(request, PRODUCE).await.is_ok());
+        }
+        let waited_ms = env.now().ms_since(began);
+        assert!(waited_ms < 15_000, "{waited_ms}");
+    });
+    let began = world.now();
+    broker.stop(&world);
+    assert!(world.now() - began < 500_000_000, "half frames do not hold up a stop");
+}
