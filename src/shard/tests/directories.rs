@@ -4,6 +4,7 @@ use super::epochs::{latest, leaders};
 use super::*;
 use crate::io::sim::{DiskOperation, EIO, Fault, FaultEffect};
 
+const CORRUPT_MESSAGE: i16 = 2;
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const REQUEST_TIMED_OUT: i16 = 7;
 const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -84,6 +85,30 @@ fn a_failed_directory_takes_its_partitions_and_the_one_of_the_metadata_the_proce
         .filter(|end| matches!(end, Err(ServeError::OutOfService { path, .. }) if path == "/data"))
         .collect();
     assert_eq!(why.len(), 1, "{ended:?}");
+}
+
+#[test]
+fn damaged_bytes_are_answered_with_corrupt_message_and_nothing_else_is() {
+    let world = world(32);
+    let broker = start(&world);
+    let value = "v".repeat(9_000);
+    world.block_on(CLIENT, move |env| async move {
+        let connection = connect(&env).await;
+        create(&connection).await;
+        assert_eq!(produced(&connection, &value, 1000).await, [0; 4]);
+    });
+    broker.stop(&world);
+    start(&world);
+    // Recovery would mend it from the journal.
+    world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
+    let log = "/data/t-2/00000000000000000000.log";
+    world.corrupt(BROKER, log, 200, 1).expect("the segment is there");
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        let found = fetched(&connection, fetch(&[(0, 0), (1, 0), (2, 0), (3, 0)], 0)).await;
+        let errors: Vec<_> = found.iter().map(|(_, error, ..)| *error).collect();
+        assert_eq!(errors, [0, 0, CORRUPT_MESSAGE, 0]);
+    });
 }
 
 #[test]
