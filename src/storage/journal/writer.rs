@@ -80,6 +80,10 @@ impl CommitBuilder {
         self.beside.push(future);
     }
 
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.buffer.len() == COMMIT_HEADER_BYTES
+    }
+
     fn bytes(&self) -> u64 {
         block_ceil((self.buffer.len() + self.rows.len()) as u64)
     }
@@ -403,7 +407,12 @@ impl<E: Env> Journal<E> {
             };
             let whole = member.clone().collect(&mut commit);
             members.push(member.clone());
-            if !whole {
+            if !whole && commit.is_empty() {
+                // Even a commit of its own does not hold it: going on would turn in a circle.
+                tracing::error!("a member of the journal cannot be committed");
+                member.failed();
+                members.pop();
+            } else if !whole {
                 self.queue.borrow_mut().push_front(member);
                 break;
             }

@@ -20,7 +20,9 @@ impl<E: Env> Partition<E> {
     pub(super) fn ask_journal(self: &Rc<Self>) {
         {
             let mut log = self.log.borrow_mut();
-            let wanted = log.journal_target.offset > log.journaled.offset || !log.notes.is_empty();
+            let (target, journaled) = (log.journal_target, log.journaled);
+            let behind = (journaled.segment, journaled.position) < (target.segment, target.position);
+            let wanted = behind || !log.notes.is_empty();
             if !wanted || log.in_journal_queue || log.in_commit.is_some() {
                 return;
             }
@@ -148,7 +150,8 @@ impl<E: Env> Member for Partition<E> {
             }
             from = next;
         }
-        let whole = from == target;
+        // A `written` log may be stored beyond what the journal was asked for.
+        let whole = (from.segment, from.position) >= (target.segment, target.position);
         log.in_journal_queue = !whole;
         log.journaled = from;
         log.in_commit = Some(from);
