@@ -176,6 +176,8 @@ pub struct Budget {
     used: Cell<u64>,
     /// Callers of `acquire` that are not served yet.
     waiting: Cell<usize>,
+    /// A `try_acquire` failed since `was_short` was called last.
+    refused: Cell<bool>,
     freed: Notify,
 }
 
@@ -191,6 +193,7 @@ impl Budget {
             limit,
             used: Cell::new(0),
             waiting: Cell::new(0),
+            refused: Cell::new(false),
             freed: Notify::default(),
         })
     }
@@ -208,6 +211,7 @@ impl Budget {
     pub fn try_acquire(self: &Rc<Self>, units: u64) -> Option<Permit> {
         let used = self.used.get();
         if used != 0 && used.saturating_add(units) > self.limit {
+            self.refused.set(true);
             return None;
         }
         self.used.set(used.saturating_add(units));
@@ -217,9 +221,9 @@ impl Budget {
         })
     }
 
-    /// Whether somebody waits for units now.
-    pub fn is_short(&self) -> bool {
-        self.waiting.get() > 0
+    /// Whether somebody waits for units, or found too few free since the last call.
+    pub fn was_short(&self) -> bool {
+        self.refused.take() || self.waiting.get() > 0
     }
 
     pub async fn acquire(self: &Rc<Self>, units: u64) -> Permit {

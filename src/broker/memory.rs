@@ -51,11 +51,11 @@ impl Memory {
         &self.responses
     }
 
-    /// Which of the budgets somebody waits for.
+    /// Which of the budgets were short since the last call.
     pub fn pressure(&self) -> Pressure {
         Pressure {
-            requests: self.requests.is_short(),
-            responses: self.responses.is_short(),
+            requests: self.requests.was_short(),
+            responses: self.responses.was_short(),
         }
     }
 

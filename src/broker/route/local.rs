@@ -19,11 +19,18 @@ pub struct Local<E: Env> {
     offline: RefCell<BTreeSet<PartitionId>>,
     /// What reads hold of the shard's memory.
     reads: Rc<Budget>,
+    /// For small reads while that is used up.
+    reserve: Rc<Budget>,
     /// Beats as long as the shard serves: one timer for the deadlines of all appends.
     beat: Rc<Notify>,
     /// Raised when the shard stops: waiting reads answer with what there is.
     stopping: Rc<Signal>,
 }
+
+/// What the reserve is of the memory for reads.
+const RESERVE_PART: u64 = 8;
+/// A read from the reserve: a socket's buffer takes it, whether or not the peer reads.
+const SHORT_READ_BYTES: usize = 64 << 10;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -33,15 +40,20 @@ impl<E: Env> Local<E> {
             env,
             store,
             offline: RefCell::default(),
+            reserve: Budget::new(reads.limit() / RESERVE_PART),
             reads,
             beat: Rc::default(),
             stopping: Rc::default(),
         }
     }
 
-    /// The budget of what is read and not yet sent.
-    pub fn memory(&self) -> &Rc<Budget> {
-        &self.reads
+    /// Room for `bytes` that another shard has read.
+    pub async fn hold(&self, bytes: u64) -> Permit {
+        match self.reads.try_acquire(bytes) {
+            Some(permit) => permit,
+            None if bytes <= SHORT_READ_BYTES as u64 => self.reserve.acquire(bytes).await,
+            None => self.reads.acquire(bytes).await,
+        }
     }
 
     pub fn stopping(&self) -> &Rc<Signal> {
@@ -123,15 +135,23 @@ impl<E: Env> Local<E> {
         cancel: Rc<Signal>,
     ) -> impl Future<Output = (Vec<ReadOutcome>, Permit)> + use<E> {
         let (env, stopping) = (self.env.clone(), self.stopping.clone());
-        let budget = self.reads.clone();
+        let (budget, reserve) = (self.reads.clone(), self.reserve.clone());
         let places: Vec<_> = request.items.iter().map(|item| self.place(item)).collect();
         async move {
             if places.iter().all(Result::is_ok) {
                 let ended = [&*cancel, &*stopping];
                 wait_for_bytes(&env, &places, &request, ended).await;
             }
-            let (planned_bytes, reads) = plan_reads(places, request.bytes_max);
-            let held = budget.acquire(planned_bytes).await;
+            let (planned_bytes, mut reads) = plan_reads(&places, request.bytes_max);
+            let held = match budget.try_acquire(planned_bytes) {
+                Some(permit) => permit,
+                // Memory is short, perhaps because others do not read their answers: a little now, not all later.
+                None => {
+                    let (planned_bytes, few) = plan_reads(&places, request.bytes_max.min(SHORT_READ_BYTES));
+                    reads = few;
+                    reserve.acquire(planned_bytes).await
+                }
+            };
             (join_all(reads.into_iter().map(read_place).collect()).await, held)
         }
     }
@@ -231,6 +251,7 @@ async fn over<E: Env>(env: &E, beat: &Notify, deadline: Monotonic) {
     }
 }
 
+#[derive(Clone)]
 struct Place<E: Env> {
     partition: Rc<Partition<E>>,
     offset: i64,
@@ -297,12 +318,12 @@ type PlannedRead<E> = Result<(Place<E>, Option<(usize, bool)>), ReadOutcome>;
 
 /// Divides `bytes_max` among the places in their order; the first that has anything gives its first batch whole (KIP-74).
 /// Also the bytes that will come of it.
-fn plan_reads<E: Env>(places: Vec<Result<Place<E>, ReadOutcome>>, bytes_max: usize) -> (u64, Vec<PlannedRead<E>>) {
+fn plan_reads<E: Env>(places: &[Result<Place<E>, ReadOutcome>], bytes_max: usize) -> (u64, Vec<PlannedRead<E>>) {
     let mut left = bytes_max;
     let mut planned = 0;
     let mut reads = Vec::with_capacity(places.len());
     for place in places {
-        reads.push(place.map(|place| {
+        reads.push(place.clone().map(|place| {
             let readable = place.readable_bytes(left.max(1));
             if readable == 0 || (left == 0 && planned > 0) {
                 return (place, None);

@@ -139,7 +139,7 @@ pub struct Epochs {
     pub last_fetched: i32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReadOutcome {
     pub result: Result<LogSlice, PartitionError>,
     /// -1 where the partition could not be asked.

@@ -295,7 +295,7 @@ impl<E: Env> Router<E> {
             .map(|(_, outcome, _)| outcome.bytes() as u64)
             .sum::<u64>();
         if remote_bytes > 0 {
-            held.push(self.local.memory().acquire(remote_bytes).await);
+            held.push(self.local.hold(remote_bytes).await);
         }
         outcomes.sort_unstable_by_key(|(place, ..)| *place);
         let mut found = outcomes.into_iter().peekable();
