@@ -7,6 +7,7 @@
 //! Not for: I/O, clocks, randomness or threads. `unsafe` stands in `buffer` alone.
 
 pub mod buffer;
+pub mod coverage;
 pub mod ids;
 pub mod mailbox;
 pub mod sync;

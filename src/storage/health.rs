@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::base::coverage::{Mark, mark};
+
 /// One directory's state; clones share it.
 #[derive(Clone, Default)]
 pub struct Health(Arc<AtomicBool>);
@@ -11,6 +13,7 @@ impl Health {
     /// Takes the directory out of service for good: after a failed write or flush nobody knows what the device holds.
     pub fn fence(&self, directory: &str, doing: &str, error: &std::io::Error) {
         if !self.0.swap(true, Ordering::SeqCst) {
+            mark(Mark::Fenced);
             tracing::error!(directory, %error, "{doing} failed: the directory is out of service until a restart");
         }
     }

@@ -21,6 +21,7 @@ use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
 use super::{DELETED_SUFFIX, EXTEND_BYTES_MIN, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
 use crate::base::buffer::BLOCK_BYTES;
+use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_file, replace_file};
 
@@ -196,14 +197,37 @@ impl<E: Env> Store<E> {
         partition.end().await;
         let folder = partition.folder().to_owned();
         directory.forget_folder(&folder);
+        self.remove(directory.path(), &folder, id).await
+    }
+
+    /// Removes the folders of partitions that recovery found and that are not (any more) to be: their deletion was cut
+    /// short. Nobody may open one of them meanwhile.
+    pub async fn remove_unwanted(&self, wanted: impl Fn(PartitionId) -> bool) -> Result<(), StorageError> {
+        for (found, directory) in &self.directories {
+            for id in found.unopened().into_iter().filter(|id| !wanted(*id)) {
+                let Some(folder) = found.folder(id) else { continue };
+                mark(Mark::LeftoversRemoved);
+                tracing::info!(folder = %folder.display(), "the folder of a deleted topic goes");
+                self.remove(directory.path(), folder, id).await?;
+                found.take(id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, directory: &Path, folder: &Path, id: PartitionId) -> Result<(), StorageError> {
         let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
         // Kafka's form of the name; a name has at most 255 bytes.
-        let topic: String = partition.topic_name().chars().take(128).collect();
-        let doomed = directory
-            .path()
-            .join(format!("{topic}-{}.{}{DELETED_SUFFIX}", id.index, id.topic));
-        self.env.rename(&folder, &doomed).await.map_err(named)?;
-        self.env.flush_directory(directory.path()).await.map_err(named)?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let topic: String = name
+            .rsplit_once('-')
+            .map_or(&*name, |(topic, _)| topic)
+            .chars()
+            .take(128)
+            .collect();
+        let doomed = directory.join(format!("{topic}-{}.{}{DELETED_SUFFIX}", id.index, id.topic));
+        self.env.rename(folder, &doomed).await.map_err(named)?;
+        self.env.flush_directory(directory).await.map_err(named)?;
         remove_folder(&self.env, &doomed).await.map_err(named)
     }
 

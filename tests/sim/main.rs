@@ -1,5 +1,9 @@
 //! The broker's parts in the simulated environment: seeds, crashes at every completion, faults.
 
+mod explore;
+mod faults;
+mod history;
 mod log;
 mod model;
 mod verify;
+mod workload;

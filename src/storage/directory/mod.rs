@@ -23,6 +23,7 @@ use super::partition::Partition;
 use super::segment::path_of;
 use super::{LogDirectory, StorageError, StoreOptions};
 use crate::base::buffer::{AlignedBuf, Chunk, ChunkIdentity, Pool};
+use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::base::sync::{Budget, Notify, OneshotSender, oneshot, race};
 use crate::io::{Env, Queue};
@@ -204,6 +205,7 @@ impl<E: Env> ShardDirectory<E> {
             match partition.evict_oldest() {
                 Some(true) => {
                     self.evictable.borrow_mut().push_back(oldest);
+                    mark(Mark::MemoryEvicted);
                     break true;
                 }
                 Some(false) => {}
@@ -274,6 +276,7 @@ impl<E: Env> ShardDirectory<E> {
                 if free < self.reserve_bytes {
                     self.note_full();
                 } else if self.full.replace(false) {
+                    mark(Mark::SpaceBack);
                     tracing::info!(directory = %self.place.path.display(), "there is space again: produce goes on");
                 }
             }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::ShardDirectory;
+use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{join_all, race};
 use crate::io::{Env, replace_file};
 use crate::storage::partition::Partition;
@@ -125,6 +126,7 @@ impl<E: Env> ShardDirectory<E> {
             self.fence("writing a checkpoint", &error);
             return Err(());
         }
+        mark(Mark::Checkpoint);
         // The one before stays usable: the journal is kept from where it begins.
         self.journal.release(self.settled.journal_from.replace(journal_from));
         self.settled.number.set(number + 1);

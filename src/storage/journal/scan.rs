@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::format::{CommitHeader, FileHeader};
 use super::rows::Row;
 use crate::base::buffer::BLOCK_BYTES;
+use crate::base::coverage::{Mark, mark};
 use crate::storage::codec::Fields;
 
 /// A journal file as read from the disk.
@@ -178,6 +179,7 @@ impl Chain {
                 break;
             }
             let Some(commit) = self.decode(&head, header.salt, content, position) else {
+                mark(Mark::TornCommit);
                 break;
             };
             commits.push(commit);

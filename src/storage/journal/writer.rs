@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::format::{COMMIT_HEADER_BYTES, CommitHeader, FileHeader};
 use super::rows::{ROW_BYTES_MAX, Row};
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pool, block_ceil};
+use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{Notify, join_all};
 use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::health::Health;
@@ -204,6 +205,7 @@ impl<E: Env> Journal<E> {
         let path = Self::name(place, number);
         let (file, bytes) = match recycled {
             Some(old) => {
+                mark(Mark::JournalFileRecycled);
                 env.rename(&old.path, &path).await?;
                 (env.open(&path, OpenOptions::WRITE_DIRECT).await?, old.bytes)
             }
@@ -483,6 +485,7 @@ impl<E: Env> Journal<E> {
             salt: next.salt,
         });
         self.submit(farewell).await?;
+        mark(Mark::JournalFileEntered);
         let old = self.current.replace(next);
         let last_sequence = self.sequence.get() - 1;
         self.used.borrow_mut().push_back(Used {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Partition;
 use super::log::{Ack, Log, State, Waiting};
 use crate::base::buffer::{BLOCK_BYTES, block_floor};
+use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{OneshotSender, oneshot};
 use crate::io::{Env, Queue};
 use crate::storage::cursor::Cursor;
@@ -102,6 +103,7 @@ impl<E: Env> Partition<E> {
         match sequenced.map_or(Verdict::Append, |batch| log.producers.judge(&batch)) {
             Verdict::Append => {}
             Verdict::Duplicate(first) => {
+                mark(Mark::Duplicate);
                 let log_start = log.ends.log_start;
                 let appended = Appended {
                     base_offset: first.base_offset,
@@ -118,6 +120,7 @@ impl<E: Env> Partition<E> {
             return Admission::Refused(AppendError::TooLargeForSegment);
         }
         if self.directory.is_full() {
+            mark(Mark::Full);
             return Admission::Refused(AppendError::Full);
         }
         let now_ms = self.env.wall_ms();
@@ -186,6 +189,7 @@ impl<E: Env> Partition<E> {
         let Some(next) = log.next_segment.take_if(|next| next.base == end.offset) else {
             return false;
         };
+        mark(Mark::Roll);
         log.active_mut().end = Some(end);
         log.notes.push(Row::Rolled {
             owner: self.owner,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Partition;
 use super::log::{Log, State};
 use crate::base::buffer::block_floor;
+use crate::base::coverage::{Mark, mark};
 use crate::io::{Durability, Env};
 use crate::storage::cursor::Cursor;
 use crate::storage::journal::rows::{Range, Row};
@@ -79,6 +80,7 @@ impl<E: Env> Partition<E> {
         next_offset: i64,
         commit: &mut CommitBuilder,
     ) {
+        mark(Mark::DirectPath);
         let Cursor { segment, position, .. } = from;
         let slices = log.tail.slices(segment, position, end);
         let crc = slices.iter().fold(0, |crc, piece| crc32c::crc32c_append(crc, piece));
@@ -141,9 +143,12 @@ impl<E: Env> Member for Partition<E> {
             let (end, next) = if from.segment == target.segment {
                 (target.position, target)
             } else {
-                let rolled = log.open.iter().find(|s| s.base == from.segment).and_then(|s| s.end);
-                let end = rolled.unwrap_or(from);
-                (end.position, Cursor::segment_start(end.offset))
+                // Gone altogether (retention deleted it): what is open is what is left to commit.
+                let oldest = Cursor::segment_start(log.oldest_open().base);
+                let end = log.end_of(from.segment);
+                end.map_or((from.position, oldest), |end| {
+                    (end.position, Cursor::segment_start(end.offset))
+                })
             };
             if end > from.position && !self.collect_segment(&log, from, end, next.offset, commit) {
                 break;

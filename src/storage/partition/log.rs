@@ -203,6 +203,18 @@ impl<E: Env> Log<E> {
             .unwrap_or(0)
     }
 
+    /// Where a segment before the active one ended.
+    pub fn end_of(&self, segment: i64) -> Option<Cursor> {
+        let open = self.open.iter().find(|s| s.base == segment).and_then(|s| s.end);
+        open.or_else(|| {
+            self.closed_segment(segment).map(|s| Cursor {
+                segment,
+                position: s.bytes,
+                offset: s.next_offset,
+            })
+        })
+    }
+
     pub fn closed_segment(&self, base: i64) -> Option<ClosedSegment> {
         let index = self.closed.partition_point(|s| s.base < base);
         self.closed.get(index).copied().filter(|s| s.base == base)

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Partition;
 use super::log::{Log, State};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
+use crate::base::coverage::{Mark, mark};
 use crate::io::{Env, read_up_to};
 use crate::storage::build::SegmentIdentity;
 use crate::storage::cold::{ColdSegment, SegmentPlace, Sums, SumsFile};
@@ -77,6 +78,7 @@ impl<E: Env> Partition<E> {
             bytes_max,
             whole_first,
         };
+        mark(Mark::ColdRead);
         let slice = self.read_cold(wanted).await;
         // Retention may have deleted the segment meanwhile, whatever that made of the read.
         if offset < self.ends().log_start {
@@ -435,7 +437,10 @@ async fn read_exactly<E: Env>(
     let (result, mut buffer) = env.read_at(file, buffer, position).await;
     result?;
     if buffer.len() < bytes {
-        buffer = read_up_to(env, file, position, block_ceil(bytes as u64) as usize).await?;
+        let whole = read_up_to(env, file, position, block_ceil(bytes as u64) as usize).await?;
+        // The room behind is kept: the caller may have more to add.
+        buffer.set_len(0);
+        buffer.extend(&whole[..whole.len().min(bytes)]);
     }
     if buffer.len() < bytes {
         let message = format!("{} of {bytes} bytes at {position}", buffer.len());

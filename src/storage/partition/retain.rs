@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::Partition;
 use super::log::{Log, State};
+use crate::base::coverage::{Mark, mark};
 use crate::io::Env;
 use crate::storage::journal::rows::Row;
 use crate::storage::segment::{ClosedSegment, unlink_segment};
@@ -50,12 +51,18 @@ impl<E: Env> Partition<E> {
         if self.directory.health().is_fenced() {
             return;
         }
+        // A deletion waits for this turn; after it the names may be another partition's.
+        let _turn = self.store_turn.acquire(1).await;
+        if self.log.borrow().state != State::Serving {
+            return;
+        }
         for segment in &doomed {
             self.directory.forget_segment(&self.folder, segment.base);
             if let Err(error) = unlink_segment(&self.env, &self.folder, segment.base).await {
                 tracing::warn!(folder = %self.folder.display(), base = segment.base, %error, "an expired segment stays");
                 return;
             }
+            mark(Mark::RetentionDelete);
             let mut log = self.log.borrow_mut();
             if log.closed.front().is_some_and(|s| s.base == segment.base) {
                 log.closed.pop_front();
@@ -92,7 +99,14 @@ impl<E: Env> Partition<E> {
     }
 
     fn doomed(&self, log: &Log<E>) -> Vec<ClosedSegment> {
-        let closed: Vec<ClosedSegment> = log.closed.iter().copied().collect();
+        // A segment may be stored whole before the commit that makes it count: the log start never passes what is visible.
+        let visible = log.visible.offset;
+        let closed: Vec<ClosedSegment> = log
+            .closed
+            .iter()
+            .take_while(|s| s.next_offset <= visible)
+            .copied()
+            .collect();
         let active = log.stored_bytes() - closed.iter().map(|s| s.bytes).sum::<u64>();
         let options = &log.options;
         let now_ms = self.env.wall_ms();

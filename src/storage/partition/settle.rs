@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Partition;
 use super::log::{Log, State};
+use crate::base::coverage::{Mark, mark};
 use crate::io::{Durability, Env};
 use crate::storage::cursor::Cursor;
 use crate::storage::journal::rows::Row;
@@ -131,6 +132,9 @@ impl<E: Env> Partition<E> {
                         offset: boundary.offset,
                     };
                 }
+                if target.offset > log.journaled.offset {
+                    mark(Mark::WrittenTailJournaled);
+                }
                 log.journal_target = target;
             }
         }
@@ -143,6 +147,8 @@ impl<E: Env> Partition<E> {
         if self.store_to(target, Durability::Cached).await.is_err() {
             return;
         }
+        // Nothing more is stored until the journal has taken up: what follows `stored` is in memory, and only there.
+        let _turn = self.store_turn.acquire(1).await;
         let (boundary, stored) = {
             let log = self.log.borrow();
             (log.oldest_open().built, log.oldest_open().stored)
@@ -152,6 +158,7 @@ impl<E: Env> Partition<E> {
         }
         {
             let mut log = self.log.borrow_mut();
+            mark(Mark::BecameFlushed);
             log.options.durability = log.wanted_class;
             if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
                 log.journaled = Cursor {

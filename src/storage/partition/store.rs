@@ -9,6 +9,7 @@ use super::Partition;
 use super::append::Lack;
 use super::log::{Log, NextSegment, State};
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, block_ceil, block_floor};
+use crate::base::coverage::{Mark, mark};
 use crate::base::sync::join_all;
 use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::AppendError;
@@ -263,8 +264,12 @@ impl<E: Env> Partition<E> {
     pub(super) async fn provide(self: &Rc<Self>, lack: Lack) -> Result<(), AppendError> {
         let got = match lack {
             Lack::Segment => self.make_next_segment().await,
-            Lack::Space => self.extend().await,
+            Lack::Space => {
+                mark(Mark::SpaceAwaited);
+                self.extend().await
+            }
             Lack::Memory => {
+                mark(Mark::MemoryAwaited);
                 self.directory.free_memory().await;
                 Ok(())
             }
@@ -362,11 +367,16 @@ impl<E: Env> Partition<E> {
     pub(in crate::storage) fn evict_oldest(&self) -> Option<bool> {
         let mut log = self.log.try_borrow_mut().ok()?;
         let (segment, built) = (log.oldest_open().base, log.oldest_open().built);
+        // What the journal is still to take comes from here, stored or not.
+        let journaled = (log.journaled.segment, log.journaled.position);
+        let asked = (log.journal_target.segment, log.journal_target.position) > journaled;
         let evictable = log.tail.front().is_some_and(|chunk| {
-            chunk.segment < segment
+            let needed = asked && (chunk.segment, chunk.capacity_end()) > journaled;
+            let stored = chunk.segment < segment
                 || (chunk.segment == segment
                     && chunk.capacity_end() <= built.position
-                    && chunk.end() == chunk.capacity_end())
+                    && chunk.end() == chunk.capacity_end());
+            stored && !needed
         });
         Some(evictable && log.tail.pop_front().is_some())
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::base::buffer::{Arena, BLOCK_BYTES};
+use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_file, read_up_to};
 use crate::storage::directory::leader_epoch;
@@ -171,6 +172,7 @@ impl Evidence {
                     .for_each(|state| self.add_state(state));
                 return Ok(checkpoint.journal_from);
             }
+            mark(Mark::CheckpointFallback);
             tracing::error!(file = %file.display(), "a checkpoint does not verify: the one before it is used");
         }
         Err(corrupt(format!(
@@ -275,6 +277,7 @@ impl Evidence {
                 if place.owner.generation != self.governing {
                     continue;
                 }
+                mark(Mark::ArenaRecovered);
                 let piece = Piece {
                     segment: place.segment,
                     position: place.start,

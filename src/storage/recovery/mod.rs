@@ -20,7 +20,7 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -30,6 +30,7 @@ use super::directory::{arena_prefix, leader_epoch};
 use super::health::Health;
 use super::state::{Checkpoint, OwnFile, PartitionState, base_name};
 use super::{LogDirectory, StorageError};
+use crate::base::coverage::{Mark, mark};
 use crate::base::ids::{PartitionId, TopicId};
 use crate::base::sync::join_all;
 use crate::io::{Env, read_file, replace_file};
@@ -45,6 +46,8 @@ pub struct RecoveredDirectory {
     pub health: Health,
     states: Mutex<BTreeMap<PartitionId, PartitionState>>,
     missing: BTreeSet<PartitionId>,
+    /// The folder of each partition found.
+    folders: BTreeMap<PartitionId, PathBuf>,
 }
 
 impl RecoveredDirectory {
@@ -74,6 +77,11 @@ impl RecoveredDirectory {
     /// Whether no write or flush of any shard has failed since the start.
     pub fn is_in_service(&self) -> bool {
         !self.health.is_fenced()
+    }
+
+    /// Where a partition was found.
+    pub(super) fn folder(&self, id: PartitionId) -> Option<&Path> {
+        self.folders.get(&id).map(PathBuf::as_path)
     }
 
     /// Partitions found on the disk that nobody has opened.
@@ -174,6 +182,7 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
         health: Health::default(),
         states: Mutex::new(states),
         missing: evidence.ids().collect(),
+        folders: names,
     })
 }
 
@@ -198,6 +207,7 @@ pub(super) async fn find_partitions<E: Env>(
     let mut found = Vec::new();
     for name in folders {
         if name.ends_with(super::DELETED_SUFFIX) {
+            mark(Mark::LeftoversRemoved);
             super::store::remove_folder(env, &path.join(name)).await?;
             continue;
         }

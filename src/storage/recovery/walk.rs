@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::evidence::{PartitionEvidence, Piece};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
+use crate::base::coverage::{Mark, mark};
 use crate::io::{Durability, Env, OpenOptions, read_up_to, write_all_at};
 use crate::storage::EXTEND_BYTES_MIN;
 use crate::storage::build::{BatchFacts, SegmentBuild, SegmentIdentity};
@@ -20,6 +21,8 @@ use crate::wire::batch::{BatchHeader, ScanOptions, StopReason, scan};
 /// Bytes looked at at once: few at first, since most logs end where their checkpoint says.
 const FIRST_WINDOW_BYTES: u64 = 64 << 10;
 const WINDOW_BYTES: u64 = 1 << 20;
+/// How far behind the end to look for stale bytes (only to count them: all of it is erased).
+const STALE_LOOK_BYTES: usize = 64;
 /// No batch is larger.
 const BATCH_BYTES_MAX: usize = 256 << 20;
 
@@ -79,8 +82,11 @@ pub async fn recover_partition<E: Env>(
         producers: state.producers,
         tail: Bytes::new(),
     };
-    while walk.segment().await? {
-        walk.enter_next().await?;
+    let log_start = evidence.log_start.max(original.log_start);
+    walk.run().await?;
+    if walk.at.offset < log_start {
+        walk.skip_to(log_start);
+        walk.run().await?;
     }
     let end = walk.at;
     if end.offset < evidence.reach {
@@ -99,7 +105,7 @@ pub async fn recover_partition<E: Env>(
             ..original
         });
     }
-    walk.finish(evidence.log_start.max(original.log_start)).await
+    walk.finish(log_start).await
 }
 
 /// A partition that no checkpoint knows: made during the start that ended, or put there by somebody.
@@ -124,6 +130,22 @@ fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> Partition
 }
 
 impl<E: Env> Walk<'_, E> {
+    /// Walks to the end of what continues here.
+    async fn run(&mut self) -> io::Result<()> {
+        while self.segment().await? {
+            self.enter_next().await?;
+        }
+        Ok(())
+    }
+
+    /// Retention deleted the segments that are missing here: the log goes on where it starts now. Producers whose last
+    /// batches were among them are unknown from here on, rather than known by batches that were not their last.
+    fn skip_to(&mut self, log_start: i64) {
+        mark(Mark::DeletedSkipped);
+        self.producers = Producers::default();
+        self.begin_segment(log_start);
+    }
+
     fn pieces_end(&self) -> u64 {
         self.pieces
             .iter()
@@ -163,9 +185,14 @@ impl<E: Env> Walk<'_, E> {
             {
                 window = (self.at.position - start) + (bytes_needed as u64).max(window);
                 continue;
-            } else if self.at.position > start && self.tail.is_empty() {
-                // Nothing new: the boundary itself lies inside a block.
+            } else if self.at.position > start && self.tail.is_empty() && bytes.len() as u64 >= self.at.position - start
+            {
+                // Nothing new: the boundary itself lies inside a block. (Of a segment that retention deleted nothing is here.)
                 self.tail = bytes.slice(..(self.at.position - start) as usize);
+            }
+            let behind = bytes.get((self.at.position - start) as usize..).unwrap_or_default();
+            if behind.iter().take(STALE_LOOK_BYTES).any(|byte| *byte != 0) {
+                mark(Mark::StaleErased);
             }
             return Ok(self.goes_on());
         }
@@ -254,6 +281,7 @@ impl<E: Env> Walk<'_, E> {
         let whole = block_floor(self.at.position);
         self.tail = bytes.slice((whole - start) as usize..(self.at.position - start) as usize);
         if overlaid && whole > start {
+            mark(Mark::BlocksRestored);
             let file = self.file_of(path, whole).await?;
             let blocks = bytes.slice(..(whole - start) as usize);
             write_all_at(self.env, &file, blocks, start, Durability::Cached).await?;
@@ -278,6 +306,7 @@ impl<E: Env> Walk<'_, E> {
 
     /// Finishes the current segment's files and goes to the one that begins where it ends.
     async fn enter_next(&mut self) -> io::Result<()> {
+        mark(Mark::RollRecovered);
         self.store_rest().await?;
         self.build.finish(self.at.position, self.at.offset);
         let path = path_of(&self.folder, self.at.segment, "log");
@@ -314,9 +343,6 @@ impl<E: Env> Walk<'_, E> {
 
     /// The state at the end.
     async fn finish(mut self, log_start: i64) -> io::Result<PartitionState> {
-        if log_start > self.at.offset {
-            self.begin_segment(log_start);
-        }
         // Retention may have removed segments whose log start the journal no longer tells.
         let log_start = log_start.max(self.bases.first().copied().unwrap_or(0).min(self.at.offset));
         let path = path_of(&self.folder, self.at.segment, "log");
@@ -352,6 +378,7 @@ pub async fn erase_behind<E: Env>(env: &E, folder: Option<PathBuf>, state: &Part
     for (i, &base) in bases.iter().enumerate() {
         let ends_below = bases.get(i + 1).is_some_and(|&next| next <= state.log_start) && base < state.boundary.segment;
         if base > state.boundary.segment || ends_below {
+            mark(Mark::SegmentRemoved);
             unlink_segment(env, &folder, base).await?;
         }
     }

@@ -246,9 +246,11 @@ impl State {
                 continue;
             }
             self.unlinked.remove(&inode);
-            if let Some(Node::File(file)) = self.nodes.remove(&inode) {
-                // Mapped pages are memory: they were never reserved on the device.
-                self.allocated_blocks = self.allocated_blocks.saturating_sub(file.current.allocated_blocks());
+            // Mapped pages are memory: they were never reserved on the device.
+            if let Some(Node::File(file)) = self.nodes.remove(&inode)
+                && !file.mapped
+            {
+                self.allocated_blocks -= file.current.allocated_blocks();
             }
         }
     }

@@ -1,0 +1,66 @@
+//! Faulty disks under the log store: slow and short operations change nothing.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ringtail::io::sim::{LossMode, World};
+
+use crate::history::{History, Shared, read_log};
+use crate::workload::{Life, open_store, owned, roster, shard_of_workload, world_options};
+
+/// Restarts from the disk of `world` as a crash leaves it, and judges all partitions.
+fn judge_after(world: &World, history: &Shared, seed: u64) {
+    let (image, now) = (world.disk_image(0), world.now());
+    for (left, cut_ns) in [
+        (image.after_power_cut(LossMode::LoseAll, seed), Some(now)),
+        (
+            image.after_power_cut(LossMode::Torn { sector_bytes: 512 }, seed),
+            Some(now),
+        ),
+        (image.after_kill(seed), None),
+    ] {
+        let (world, history) = (World::new(seed, world_options()).with_disk(0, &left), history.clone());
+        world.block_on(0, move |env| async move {
+            let store = open_store(&env, 1, &Rc::new(Life::default()), &history).await;
+            for spec in owned(&env, 1, &history) {
+                let id = spec.id;
+                let partition = store.open_partition(spec).await.expect("opens");
+                let found = read_log(&partition).await;
+                history.borrow_mut().log(id).judge(&found, cut_ns, &[]);
+            }
+        });
+    }
+}
+
+#[test]
+fn stalls_and_short_operations_change_nothing() {
+    for seed in 1..=4 {
+        let mut options = world_options();
+        (options.disk.stall_ppm, options.disk.stall) = (3_000, 1_000_000..60_000_000);
+        (options.disk.short_write_ppm, options.disk.short_read_ppm) = (30_000, 30_000);
+        let world = World::new(seed, options);
+        let history: Shared = Rc::new(RefCell::new(History::new(roster())));
+        for _ in 0..3 {
+            let life = Rc::new(Life::default());
+            let process = world.spawn_process(0, 2, |env, _| shard_of_workload(env, 2, life.clone(), history.clone()));
+            let until = world.completions() + 900;
+            assert!(world.run_until(|| world.completions() >= until));
+            judge_after(&world, &history, seed);
+            world.kill(process);
+        }
+    }
+}
+
+#[test]
+fn a_workload_replays_exactly() {
+    let run = || {
+        let world = World::new(9, world_options());
+        let history: Shared = Rc::new(RefCell::new(History::new(roster())));
+        let life = Rc::new(Life::default());
+        world.spawn_process(0, 2, |env, _| shard_of_workload(env, 2, life.clone(), history.clone()));
+        assert!(world.run_until(|| world.completions() >= 700));
+        (world.trace_hash(), history.borrow().acks)
+    };
+    assert_eq!(run(), run());
+    assert!(run().1 > 20);
+}
