@@ -131,12 +131,12 @@ impl Explorer {
     }
 
     fn live(&self, world: &World, random: u64) {
-        let (shards, life) = (1 + (random % 4 != 0) as usize, Rc::new(Life::default()));
+        let (shards, life) = (1 + !random.is_multiple_of(4) as usize, Rc::new(Life::default()));
         let process = world.spawn_process(0, shards, |env, _| {
             shard_of_workload(env, shards, life.clone(), self.history.clone())
         });
         // Some lives end in their recovery.
-        let length = if random / 4 % 6 == 0 {
+        let length = if (random / 4).is_multiple_of(6) {
             random / 64 % 300
         } else {
             400 + random / 64 % 2400
@@ -218,7 +218,7 @@ impl Explorer {
             "{name}: replay with RINGTAIL_SIM_SEED={} RINGTAIL_SIM_INDEX={index} cargo test --test sim explore",
             self.plan.seed
         ));
-        if seed % 4 == 0 {
+        if seed.is_multiple_of(4) {
             rot_newest_checkpoint(&mut image);
         }
         let crash = Crash {
@@ -228,7 +228,7 @@ impl Explorer {
             seed,
             residue: Rc::default(),
             again: (seed / 8 % 2) as u32,
-            crash_recovery: seed / 16 % self.plan.recovery_every == 0 || self.plan.only.is_some(),
+            crash_recovery: (seed / 16).is_multiple_of(self.plan.recovery_every) || self.plan.only.is_some(),
         };
         self.survive(crash);
     }
@@ -297,7 +297,7 @@ impl Explorer {
             let seed = mix(crash.seed, index);
             let _case = Case(format!("  in a crash of its recovery, at completion {index}"));
             let image = world.disk_image(0);
-            let killed = seed % 3 == 0;
+            let killed = seed.is_multiple_of(3);
             let left = match killed {
                 true => image.after_kill(seed),
                 false => image.after_power_cut(CUTS[seed as usize / 3 % CUTS.len()], seed),
