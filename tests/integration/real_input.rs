@@ -21,7 +21,7 @@ const LINE_BYTES: u64 = 1050;
 
 fn line_count() -> u64 {
     std::env::var("RINGTAIL_TEST_LINES")
-        .map_or(200_000, |count| count.parse().expect("RINGTAIL_TEST_LINES is a number"))
+        .map_or(50_000, |count| count.parse().expect("RINGTAIL_TEST_LINES is a number"))
 }
 
 fn hash(line: &[u8]) -> u64 {
