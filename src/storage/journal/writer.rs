@@ -132,6 +132,8 @@ pub struct Journal<E: Env> {
     pool: Pool,
     current: RefCell<File<E>>,
     ready: RefCell<Option<File<E>>>,
+    /// Number and salt of the newest file made: `current`, `ready`, or one on its way from the one to the other.
+    newest: Cell<(u64, u64)>,
     preparing: Cell<bool>,
     /// A commit waits for a file: only a checkpoint helps.
     starved: Cell<bool>,
@@ -158,6 +160,7 @@ impl<E: Env> Journal<E> {
         let first = Self::make(&env, &place, 0, 0, None, FIRST_FILE_BYTES.min(place.file_bytes())).await?;
         env.flush_directory(&place.directory).await?;
         let pool = Pool::new(place.commit_bytes_max(), 2);
+        let newest = Cell::new((first.number, first.salt));
         let journal = Rc::new(Self {
             env: env.clone(),
             place,
@@ -165,6 +168,7 @@ impl<E: Env> Journal<E> {
             pool,
             current: RefCell::new(first),
             ready: RefCell::default(),
+            newest,
             preparing: Cell::new(false),
             starved: Cell::new(false),
             free: RefCell::default(),
@@ -331,12 +335,9 @@ impl<E: Env> Journal<E> {
         self.preparing.set(true);
         let journal = self.clone();
         self.env.spawn(Queue::Foreground, async move {
-            let (number, salt) = {
-                let current = journal.current.borrow();
-                (current.number + 1, current.salt)
-            };
+            let (newest, salt) = journal.newest.get();
             let bytes = journal.file_bytes();
-            let made = match Self::make(&journal.env, &journal.place, number, salt, recycled, bytes).await {
+            let made = match Self::make(&journal.env, &journal.place, newest + 1, salt, recycled, bytes).await {
                 Ok(file) => journal
                     .env
                     .flush_directory(&journal.place.directory)
@@ -345,7 +346,10 @@ impl<E: Env> Journal<E> {
                 Err(error) => Err(error),
             };
             match made {
-                Ok(file) => *journal.ready.borrow_mut() = Some(file),
+                Ok(file) => {
+                    journal.newest.set((file.number, file.salt));
+                    *journal.ready.borrow_mut() = Some(file);
+                }
                 Err(error) => journal.fence("preparing a journal file", &error),
             }
             journal.preparing.set(false);
@@ -487,6 +491,7 @@ impl<E: Env> Journal<E> {
         self.submit(farewell).await?;
         mark(Mark::JournalFileEntered);
         let old = self.current.replace(next);
+        assert!(self.current.borrow().number == old.number + 1, "journal files follow each other");
         let last_sequence = self.sequence.get() - 1;
         self.used.borrow_mut().push_back(Used {
             path: old.path,
