@@ -69,8 +69,9 @@ impl<E: Env> Store<E> {
             None => self.create(&folder, spec.id).await.map_err(named)?,
         };
         let kept = state.clone();
-        let opened = match directory.ensure_chunk().await {
-            Ok(()) => self.open_files(&folder, &state).await,
+        // Nothing is awaited between the chunk and its use.
+        let opened = match self.open_files(&folder, &state).await {
+            Ok(opened) => directory.ensure_chunk().await.map(|()| opened),
             Err(error) => Err(error),
         };
         let opened = opened.map_err(|error| {

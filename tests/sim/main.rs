@@ -5,5 +5,6 @@ mod faults;
 mod history;
 mod log;
 mod model;
+mod pressure;
 mod verify;
 mod workload;

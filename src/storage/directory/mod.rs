@@ -19,7 +19,7 @@ use super::cold::{ColdSegment, SegmentPlace};
 use super::health::Health;
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
 use super::memory::{TailMemory, UNIT_BYTES};
-use super::partition::Partition;
+use super::partition::{Evicted, Partition};
 use super::segment::path_of;
 use super::{LogDirectory, StorageError, StoreOptions};
 use crate::base::buffer::{AlignedBuf, Chunk, ChunkIdentity, Pool};
@@ -36,6 +36,8 @@ const COLD_SEGMENTS_MAX: usize = 128;
 const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
 /// Bytes of cold reads under way.
 const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
+/// Settling rounds that the opening of a partition waits for, when memory is short.
+const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// While the directory is full, free space is looked at this often.
 const FULL_CHECK_MS: u64 = 1000;
 
@@ -51,7 +53,8 @@ pub struct ShardDirectory<E: Env> {
     retention_check_ms: u64,
     memory: Rc<TailMemory<E>>,
     journal: Rc<Journal<E>>,
-    partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<E>>>>,
+    /// The store owns them.
+    partitions: RefCell<BTreeMap<PartitionId, Weak<Partition<E>>>>,
     evictable: RefCell<VecDeque<Weak<Partition<E>>>>,
     writes: Rc<Budget>,
     buffers: Pool,
@@ -144,7 +147,7 @@ impl<E: Env> ShardDirectory<E> {
 
     pub fn fence(&self, doing: &str, error: &io::Error) {
         self.health.fence(&self.place.path.display().to_string(), doing, error);
-        for partition in self.partitions.borrow().values() {
+        for partition in self.members() {
             partition.close(true);
         }
     }
@@ -158,7 +161,9 @@ impl<E: Env> ShardDirectory<E> {
     }
 
     pub(super) fn add(&self, partition: &Rc<Partition<E>>) {
-        self.partitions.borrow_mut().insert(partition.id(), partition.clone());
+        self.partitions
+            .borrow_mut()
+            .insert(partition.id(), Rc::downgrade(partition));
     }
 
     pub(super) fn remove(&self, id: PartitionId) {
@@ -166,7 +171,7 @@ impl<E: Env> ShardDirectory<E> {
     }
 
     fn members(&self) -> Vec<Rc<Partition<E>>> {
-        self.partitions.borrow().values().cloned().collect()
+        self.partitions.borrow().values().filter_map(Weak::upgrade).collect()
     }
 
     /// Memory for the tail of a log; gives back what is stored elsewhere when none is free.
@@ -184,56 +189,70 @@ impl<E: Env> ShardDirectory<E> {
         }
     }
 
-    /// Waits until a chunk can be had; an error if memory cannot grow and nothing can be given back.
-    pub async fn ensure_chunk(&self) -> io::Result<()> {
+    /// Waits until a chunk can be had; an error when all memory holds blocks that are not whole yet.
+    pub async fn ensure_chunk(self: &Rc<Self>) -> io::Result<()> {
+        let mut rounds = 0;
         while !self.memory.has_room() {
-            if !self.memory.grow_now().await? && !self.evict() {
+            if self.memory.grow_now().await? || self.evict() || self.evict_any() {
+                continue;
+            }
+            // Others may take what a round makes free.
+            if rounds == SETTLE_ROUNDS_FOR_A_CHUNK || self.settle(true).await.is_err() {
                 let message = "ringtail.memory.bytes is too small for the tails of so many partitions";
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
             }
+            self.journal_barrier().await;
+            rounds += 1;
         }
         Ok(())
     }
 
+    /// Gives back the oldest chunk of the partition that has waited longest with one.
     fn evict(&self) -> bool {
-        let mut busy = None;
-        let evicted = loop {
+        let waiting = self.evictable.borrow().len();
+        for _ in 0..waiting {
             let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
-                break false;
+                break;
             };
             let Some(partition) = oldest.upgrade() else { continue };
             match partition.evict_oldest() {
-                Some(true) => {
+                Evicted::Chunk => {
                     self.evictable.borrow_mut().push_back(oldest);
                     mark(Mark::MemoryEvicted);
-                    break true;
+                    return true;
                 }
-                Some(false) => {}
-                None => busy = Some(oldest),
+                Evicted::Nothing => {}
+                Evicted::Busy => self.evictable.borrow_mut().push_back(oldest),
             }
-        };
-        if let Some(busy) = busy {
-            self.evictable.borrow_mut().push_front(busy);
         }
-        evicted
+        false
+    }
+
+    /// The same among all partitions: a chunk may have become free to go without a word, as when the journal took what it
+    /// still wanted of it.
+    fn evict_any(&self) -> bool {
+        let members = self.members();
+        let found = members
+            .iter()
+            .find(|partition| matches!(partition.evict_oldest(), Evicted::Chunk));
+        if let Some(partition) = found {
+            mark(Mark::MemoryEvicted);
+            self.note_evictable(partition);
+        }
+        found.is_some()
     }
 
     /// The partition may have chunks that are stored now.
     pub fn note_evictable(&self, partition: &Rc<Partition<E>>) {
-        let mut evictable = self.evictable.borrow_mut();
-        let known = evictable
-            .back()
-            .is_some_and(|last| std::ptr::eq(last.as_ptr(), Rc::as_ptr(partition)));
-        if !known {
-            evictable.push_back(Rc::downgrade(partition));
+        if partition.enter_evictable() {
+            self.evictable.borrow_mut().push_back(Rc::downgrade(partition));
         }
-        drop(evictable);
         self.memory.changed().notify();
     }
 
     /// Waits until tail memory may be free again: added, stored or given back.
     pub async fn free_memory(&self) {
-        if self.evict() {
+        if self.evict() || self.evict_any() {
             return;
         }
         let changed = self.memory.changed().notified();
@@ -367,7 +386,8 @@ impl<E: Env> ShardDirectory<E> {
     /// Waits until everything that was asked of the journal is durable (or the directory is out of service).
     pub async fn journal_barrier(&self) {
         let (sender, receiver) = oneshot();
-        self.journal.enqueue(Rc::new(Barrier(RefCell::new(Some(sender)))));
+        let barrier = Rc::new(Barrier(RefCell::new(Some(sender))));
+        self.journal.enqueue(barrier.clone());
         receiver.await;
     }
 

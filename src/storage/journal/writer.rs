@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
@@ -142,7 +142,8 @@ pub struct Journal<E: Env> {
     position: Cell<u64>,
     sequence: Cell<u64>,
     crc: Cell<u32>,
-    queue: RefCell<VecDeque<Rc<dyn Member>>>,
+    /// Whoever is gone when its turn comes wants nothing any more.
+    queue: RefCell<VecDeque<Weak<dyn Member>>>,
     wake: Notify,
     file_ready: Notify,
     pressed: Notify,
@@ -266,10 +267,11 @@ impl<E: Env> Journal<E> {
     }
 
     /// Asks for a commit that takes in `member`.
-    pub fn enqueue(&self, member: Rc<dyn Member>) {
+    pub fn enqueue<M: Member + 'static>(&self, member: Rc<M>) {
         if self.is_stopped.get() {
             return member.failed();
         }
+        let member: Weak<M> = Rc::downgrade(&member);
         self.queue.borrow_mut().push_back(member);
         self.wake.notify();
     }
@@ -399,7 +401,9 @@ impl<E: Env> Journal<E> {
             let Some(member) = self.queue.borrow_mut().pop_front() else {
                 return;
             };
-            member.failed();
+            if let Some(member) = member.upgrade() {
+                member.failed();
+            }
         }
     }
 
@@ -411,6 +415,7 @@ impl<E: Env> Journal<E> {
             let Some(member) = self.queue.borrow_mut().pop_front() else {
                 break;
             };
+            let Some(member) = member.upgrade() else { continue };
             let whole = member.clone().collect(&mut commit);
             members.push(member.clone());
             if !whole && commit.is_empty() {
@@ -419,7 +424,7 @@ impl<E: Env> Journal<E> {
                 member.failed();
                 members.pop();
             } else if !whole {
-                self.queue.borrow_mut().push_front(member);
+                self.queue.borrow_mut().push_front(Rc::downgrade(&member));
                 break;
             }
         }
@@ -491,7 +496,10 @@ impl<E: Env> Journal<E> {
         self.submit(farewell).await?;
         mark(Mark::JournalFileEntered);
         let old = self.current.replace(next);
-        assert!(self.current.borrow().number == old.number + 1, "journal files follow each other");
+        assert!(
+            self.current.borrow().number == old.number + 1,
+            "journal files follow each other"
+        );
         let last_sequence = self.sequence.get() - 1;
         self.used.borrow_mut().push_back(Used {
             path: old.path,

@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use log::{Log, NextSegment, State};
+pub(super) use store::Evicted;
 
 use super::build::{SegmentBuild, SegmentIdentity};
 use super::cursor::{Cursor, Ends};
@@ -38,7 +39,7 @@ use crate::base::ids::PartitionId;
 use crate::base::sync::{Budget, Notify};
 use crate::io::{Env, Queue};
 use crate::storage::segment::ClosedSegment;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// One partition's log on this shard.
 pub struct Partition<E: Env> {
@@ -50,6 +51,8 @@ pub struct Partition<E: Env> {
     log: RefCell<Log<E>>,
     advanced: Notify,
     store_turn: Rc<Budget>,
+    /// It stands in the directory's row of partitions to take memory from.
+    evictable: Cell<bool>,
 }
 
 /// What opening found on the disk, beyond the state that recovery gives.
@@ -113,6 +116,7 @@ impl<E: Env> Partition<E> {
             log,
             advanced,
             store_turn,
+            evictable: Cell::new(false),
         }))
     }
 

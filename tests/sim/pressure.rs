@@ -1,0 +1,105 @@
+//! Bounds that are met: tail memory and journal far smaller than what is appended, by turns to partitions of either class.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use ringtail::base::sync::join_all;
+use ringtail::io::Env;
+use ringtail::io::sim::{Options, SimEnv, World};
+use ringtail::storage::{DurabilityClass, Partition, Store, StoreOptions, recover};
+
+use crate::model::{History, MEMORY, batch, check, log_options, payload, spec, store_options};
+
+/// Partitions of each class.
+const PARTITIONS: i32 = 6;
+const BATCH_BYTES: usize = 20_000;
+/// Of one partition in one burst: all of them together are several times the tail memory.
+const BATCHES: i32 = 60;
+/// Batches of one partition on their way at once.
+const IN_FLIGHT: i32 = 5;
+
+fn small() -> StoreOptions {
+    StoreOptions {
+        memory_bytes: 4 << 20,
+        journal_bytes: 4 << 20,
+        ..store_options(0)
+    }
+}
+
+struct Log {
+    index: i32,
+    partition: Rc<Partition<SimEnv>>,
+    history: History,
+}
+
+/// Appends to one partition, some at once; every append is answered.
+async fn burst(log: &mut Log, from: i32) {
+    for first in (from..from + BATCHES).step_by(IN_FLIGHT as usize) {
+        let sequences: Vec<i32> = (first..first + IN_FLIGHT).collect();
+        let appends = sequences.iter().map(|&sequence| {
+            let bytes = batch(1, sequence, &payload(log.index, sequence, BATCH_BYTES));
+            log.history.sent.insert(sequence, bytes.clone());
+            log.partition.append(bytes)
+        });
+        let answers = join_all(appends.collect()).await;
+        for (sequence, answer) in sequences.iter().zip(answers) {
+            let appended = answer.expect("an append that waited for room is answered");
+            log.history.acked.insert(*sequence, appended.base_offset);
+        }
+    }
+}
+
+async fn by_turns(env: SimEnv) {
+    let options = small();
+    let recovered = recover(&env, &options.directories, Path::new(MEMORY))
+        .await
+        .expect("recovery succeeds");
+    let store = Store::open(env.clone(), options, recovered)
+        .await
+        .expect("the store opens");
+    let mut classes: Vec<Vec<Log>> = Vec::new();
+    for (i, class) in [DurabilityClass::Written, DurabilityClass::Flushed]
+        .into_iter()
+        .enumerate()
+    {
+        let mut logs = Vec::new();
+        for index in i as i32 * PARTITIONS..(i as i32 + 1) * PARTITIONS {
+            let spec = spec(index, log_options(class, 700_000));
+            let partition = store.open_partition(spec).await.expect("opens");
+            let history = History::default();
+            logs.push(Log {
+                index,
+                partition,
+                history,
+            });
+        }
+        classes.push(logs);
+    }
+    for round in 0..4 {
+        for logs in &mut classes {
+            join_all(logs.iter_mut().map(|log| burst(log, round * BATCHES)).collect()).await;
+            if env.random().is_multiple_of(2) {
+                env.sleep_until(env.now().plus_ms(env.random() % 700)).await;
+            }
+        }
+    }
+    for log in classes.iter().flatten() {
+        check(log.index, &log.history, &log.partition).await;
+    }
+    store.close().await.expect("closes");
+}
+
+/// Memory that idle partitions no longer need is found by those that do, and a journal that is full is freed.
+#[test]
+fn bursts_by_turns_never_stand_still() {
+    for seed in 0..12 {
+        let world = World::new(
+            seed,
+            Options {
+                hosts: 1,
+                ..Options::default()
+            },
+        );
+        world.block_on(0, by_turns);
+    }
+}
