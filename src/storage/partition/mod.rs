@@ -225,7 +225,9 @@ impl<E: Env> Partition<E> {
     /// Closes the partition and waits until nothing of it is at work any more.
     pub(super) async fn end(&self) {
         self.close(false);
-        let _turn = self.store_turn.acquire(1).await;
+        // Whoever stores now comes to its end, and whoever stands in line behind it (a task that counts as `storing`) finds
+        // the log closed: the turn must not be kept from them.
+        drop(self.store_turn.acquire(1).await);
         loop {
             let quiet = {
                 let log = self.log.borrow();
