@@ -1,6 +1,6 @@
 //! The state that the records add up to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::ids::TopicId;
@@ -40,6 +40,8 @@ pub struct Image {
     partition_counts: BTreeMap<DirectoryId, u64>,
     broker_configs: BTreeMap<Option<i32>, Configs>,
     producer_ids_end: i64,
+    /// Topics whose folders may still be there.
+    deleted: BTreeSet<TopicId>,
 }
 
 /// A topic's name as it counts for collisions.
@@ -89,6 +91,16 @@ impl Image {
     /// Producer ids below this are given out.
     pub fn producer_ids_end(&self) -> i64 {
         self.producer_ids_end
+    }
+
+    /// Whether the topic was deleted and its folders may still be there.
+    pub fn is_deleted(&self, id: TopicId) -> bool {
+        self.deleted.contains(&id)
+    }
+
+    /// No folder of a deleted topic is left.
+    pub fn forget_deleted(&mut self) {
+        self.deleted.clear();
     }
 
     /// The topic whose name collides with `name` (itself included).
@@ -159,6 +171,7 @@ impl Image {
     }
 
     fn delete(&mut self, id: TopicId) {
+        self.deleted.insert(id);
         let Some(name) = self.names.remove(&id) else { return };
         self.folded_names.remove(&folded(&name));
         if let Some(topic) = self.topics.remove(&name) {
@@ -192,6 +205,7 @@ impl Image {
             partitions: topic.partitions.clone(),
             configs: topic.configs.clone(),
         });
+        let deleted = self.deleted.iter().map(|id| Record::TopicDeleted { topic: *id });
         let brokers = self
             .broker_configs
             .iter()
@@ -205,6 +219,7 @@ impl Image {
         cluster
             .chain(directories)
             .chain(topics)
+            .chain(deleted)
             .chain(brokers)
             .chain(producer_ids)
     }
@@ -267,7 +282,6 @@ mod tests {
             first: 0,
             partitions: vec![directory],
         });
-        image.apply(&Record::TopicDeleted { topic: stranger });
         image.apply(&Record::TopicConfigsSet {
             topic: stranger,
             configs: Configs::new(),

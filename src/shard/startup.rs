@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use super::inbox::{self, Inbox};
 use super::{Process, ServeError, Shard, listen, topics};
+use crate::base::ids::PartitionId;
 use crate::base::mailbox::Receiver;
 use crate::broker::catalog::Catalog;
 use crate::broker::directories::Directories;
 use crate::broker::route::{Beginning, CONTROLLER_SHARD, Envelope, Local, Router};
 use crate::broker::{Broker, Memory};
-use crate::cluster::{Controller, MetadataLog, Publish, open_cluster};
+use crate::cluster::{Controller, Image, MetadataLog, Publish, open_cluster};
 use crate::io::Env;
-use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, recover};
+use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, Wanted, clear_leftovers, recover};
 
 /// How long, and how often, a held lock is asked for again.
 const LOCK_WAIT_MS: u64 = 3000;
@@ -80,14 +81,27 @@ async fn begin<E: Env>(env: &E, process: &Process<E>) -> Result<(Beginning<E>, M
     }
     let places: Vec<_> = opened.directories.iter().filter_map(log_directory).collect();
     let recovered = recover(env, &places, &config.directories.arena).await?;
+    let mut image = opened.image;
+    clear_leftovers(env, &recovered, |id| wanted(&image, id)).await?;
+    if places.len() == config.directories.data.len() {
+        image.forget_deleted();
+    }
     let beginning = Beginning {
         cluster: opened.cluster,
-        image: opened.image,
+        image,
         directories: opened.directories.into(),
         locks,
         recovered,
     };
     Ok((beginning, opened.log))
+}
+
+fn wanted(image: &Image, id: PartitionId) -> Wanted {
+    match image.topic_by_id(id.topic) {
+        Some(topic) if (id.index as usize) < topic.partitions.len() => Wanted::Yes,
+        None if image.is_deleted(id.topic) => Wanted::Deleted,
+        _ => Wanted::Unknown,
+    }
 }
 
 fn log_directory(directory: &crate::cluster::Directory) -> Option<LogDirectory> {

@@ -31,6 +31,7 @@ pub mod verify;
 pub use cursor::Ends;
 pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
 pub use partition::Partition;
+pub use recovery::leftovers::{Wanted, clear_leftovers};
 pub use recovery::{Recovered, RecoveredDirectory, recover};
 pub use seal::{Sealed, seal};
 pub use store::Store;

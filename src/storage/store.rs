@@ -16,12 +16,12 @@ use super::directory::ShardDirectory;
 use super::epochs::Epochs;
 use super::partition::{Opened, Partition};
 use super::producers::Producers;
+use super::recovery::leftovers::remove_partition;
 use super::recovery::{Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
-use super::{DELETED_SUFFIX, EXTEND_BYTES_MIN, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
+use super::{EXTEND_BYTES_MIN, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
 use crate::base::buffer::BLOCK_BYTES;
-use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_file, replace_file};
 
@@ -198,38 +198,9 @@ impl<E: Env> Store<E> {
         partition.end().await;
         let folder = partition.folder().to_owned();
         directory.forget_folder(&folder);
-        self.remove(directory.path(), &folder, id).await
-    }
-
-    /// Removes the folders of partitions that recovery found and that are not (any more) to be: their deletion was cut
-    /// short. Nobody may open one of them meanwhile.
-    pub async fn remove_unwanted(&self, wanted: impl Fn(PartitionId) -> bool) -> Result<(), StorageError> {
-        for (found, directory) in &self.directories {
-            for id in found.unopened().into_iter().filter(|id| !wanted(*id)) {
-                let Some(folder) = found.folder(id) else { continue };
-                mark(Mark::LeftoversRemoved);
-                tracing::info!(folder = %folder.display(), "the folder of a deleted topic goes");
-                self.remove(directory.path(), folder, id).await?;
-                found.take(id);
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove(&self, directory: &Path, folder: &Path, id: PartitionId) -> Result<(), StorageError> {
-        let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
-        // Kafka's form of the name; a name has at most 255 bytes.
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let topic: String = name
-            .rsplit_once('-')
-            .map_or(&*name, |(topic, _)| topic)
-            .chars()
-            .take(128)
-            .collect();
-        let doomed = directory.join(format!("{topic}-{}.{}{DELETED_SUFFIX}", id.index, id.topic));
-        self.env.rename(folder, &doomed).await.map_err(named)?;
-        self.env.flush_directory(directory).await.map_err(named)?;
-        remove_folder(&self.env, &doomed).await.map_err(named)
+        remove_partition(&self.env, directory.path(), &folder, id)
+            .await
+            .map_err(|e| StorageError(format!("{}: {e}", folder.display())))
     }
 
     pub fn partition(&self, id: PartitionId) -> Option<Rc<Partition<E>>> {
@@ -247,14 +218,4 @@ impl<E: Env> Store<E> {
         }
         result
     }
-}
-
-/// Removes a partition's folder with the files in it.
-pub async fn remove_folder<E: Env>(env: &E, folder: &Path) -> io::Result<()> {
-    for entry in env.list(folder).await? {
-        if !entry.is_directory {
-            env.unlink(&folder.join(entry.name)).await?;
-        }
-    }
-    env.remove_directory(folder).await
 }

@@ -14,7 +14,7 @@ use ringtail::io::Env;
 use ringtail::io::sim::{Options, SimEnv, SimLock};
 use ringtail::storage::{
     AppendError, Appended, DurabilityClass, LogDirectory, LogOptions, Partition, PartitionSpec, ReadError, Recovered,
-    Store, StoreOptions, recover,
+    Store, StoreOptions, Wanted, clear_leftovers, recover,
 };
 use ringtail::wire::batch::BatchHeader;
 
@@ -110,8 +110,6 @@ pub fn churn_spec(slot: i32, number: u64) -> PartitionSpec {
 pub struct Life {
     recovered: RefCell<Option<Arc<Recovered>>>,
     lock: RefCell<Option<SimLock>>,
-    /// Nothing of deleted partitions is left.
-    tidied: Cell<bool>,
     pub recovering: Cell<bool>,
     /// Shards that have opened and judged all their partitions.
     pub judged: Cell<usize>,
@@ -158,7 +156,15 @@ pub async fn open_store(env: &SimEnv, shards: usize, life: &Rc<Life>, history: &
         env.hold(lock.clone()).expect("the lock is held");
         *life.lock.borrow_mut() = Some(lock);
         let recovered = recover(env, &options.directories, Path::new(MEMORY)).await;
-        *life.recovered.borrow_mut() = Some(recovered.expect("recovery succeeds"));
+        let recovered = recovered.expect("recovery succeeds");
+        let standing: Vec<PartitionId> = history.borrow().standing().iter().map(|spec| spec.id).collect();
+        let wanted = |id| match standing.contains(&id) {
+            true => Wanted::Yes,
+            false => Wanted::Deleted,
+        };
+        let cleared = clear_leftovers(env, &recovered, wanted).await;
+        cleared.expect("folders of deleted partitions go");
+        *life.recovered.borrow_mut() = Some(recovered);
     }
     until(env, || life.recovered.borrow().is_some()).await;
     let lock = life.lock.borrow().clone().expect("taken before");
@@ -168,13 +174,8 @@ pub async fn open_store(env: &SimEnv, shards: usize, life: &Rc<Life>, history: &
         .await
         .expect("the store opens");
     if shard == 0 {
-        let standing: Vec<PartitionId> = history.borrow().standing().iter().map(|spec| spec.id).collect();
-        let removed = store.remove_unwanted(|id| standing.contains(&id)).await;
-        removed.expect("folders of deleted partitions go");
         life.recovering.set(false);
-        life.tidied.set(true);
     }
-    until(env, || life.tidied.get()).await;
     store
 }
 

@@ -1,8 +1,12 @@
 //! Directories that fail while the broker serves, damage on the disk, and acknowledgements that do not come in time.
 
+use std::path::Path;
+
 use super::epochs::{latest, leaders};
 use super::*;
+use crate::base::ids::TopicId;
 use crate::io::sim::{DiskOperation, EIO, Fault, FaultEffect};
+use crate::io::{read_file, replace_file};
 
 const CORRUPT_MESSAGE: i16 = 2;
 const LEADER_NOT_AVAILABLE: i16 = 5;
@@ -138,4 +142,58 @@ fn an_acknowledgement_that_is_late_is_told_and_the_append_stands() {
         let found = fetched(&connection, fetch(&[(0, 0), (1, 0)], 0)).await;
         assert_eq!(found.iter().map(|p| p.2).collect::<Vec<_>>(), [1, 1]);
     });
+}
+
+/// Puts a folder there as a partition has one.
+async fn plant_folder(env: &SimEnv, folder: &str, topic: TopicId) {
+    let folder = Path::new(folder);
+    env.create_directory(folder).await.expect("makes a folder");
+    let metadata = format!("version: 0\ntopic_id: {topic}\n");
+    replace_file(env, &folder.join("partition.metadata"), Bytes::from(metadata))
+        .await
+        .expect("writes a file");
+}
+
+#[test]
+fn a_deletion_cut_short_is_finished_and_a_strangers_folder_is_set_aside() {
+    let world = world(34);
+    let broker = start(&world);
+    let deleted = world.block_on(BROKER, |env| async move {
+        let connection = connect(&env).await;
+        create(&connection).await;
+        let text = read_file(&env, Path::new("/data/t-0/partition.metadata"), 4096)
+            .await
+            .expect("is there");
+        let request = DeleteTopicsRequest {
+            topics: vec![DeleteTopicState {
+                name: Some("t".into()),
+                ..Default::default()
+            }]
+            .into(),
+            timeout_ms: 5000,
+            ..Default::default()
+        };
+        connection.ask(&request, 6).await.expect("an answer");
+        String::from_utf8(text.to_vec()).expect("text")
+    });
+    broker.stop(&world);
+    let deleted = deleted
+        .trim_end()
+        .rsplit(' ')
+        .next()
+        .and_then(TopicId::parse)
+        .expect("an id");
+    let stranger = TopicId([0xee; 16]);
+    world.block_on(BROKER, move |env| async move {
+        plant_folder(&env, "/data/t-0", deleted).await;
+        plant_folder(&env, "/data/u-7", stranger).await;
+    });
+    start(&world);
+    world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
+    let names = world.block_on(BROKER, |env| async move {
+        let entries = env.list(Path::new("/data")).await.expect("lists");
+        let folders = entries.into_iter().filter(|entry| entry.is_directory);
+        folders.map(|entry| entry.name).collect::<Vec<_>>()
+    });
+    assert_eq!(names, [format!("u-7.{stranger}-stray")]);
 }

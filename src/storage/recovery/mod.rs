@@ -16,6 +16,7 @@
 //! The work is bounded by journals, arenas and what was appended since the last checkpoint, never by the bytes stored.
 
 pub(super) mod evidence;
+pub(super) mod leftovers;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,7 +209,7 @@ pub(super) async fn find_partitions<E: Env>(
     for name in folders {
         if name.ends_with(super::DELETED_SUFFIX) {
             mark(Mark::LeftoversRemoved);
-            super::store::remove_folder(env, &path.join(name)).await?;
+            leftovers::remove_folder(env, &path.join(name)).await?;
             continue;
         }
         let Some(index) = name.rsplit_once('-').and_then(|(_, index)| index.parse::<i32>().ok()) else {

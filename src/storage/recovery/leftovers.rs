@@ -1,0 +1,84 @@
+//! Folders of partitions that the metadata does not have: a deletion cut short, or somebody else's data.
+
+use std::io;
+use std::path::Path;
+
+use super::Recovered;
+use crate::base::coverage::{Mark, mark};
+use crate::base::ids::PartitionId;
+use crate::io::Env;
+use crate::storage::{DELETED_SUFFIX, STRAY_SUFFIX, StorageError};
+
+/// What the metadata says of a partition found on the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    Yes,
+    /// Its topic was deleted.
+    Deleted,
+    /// No record ever named it: its data is set aside, for an operator to decide on.
+    Unknown,
+}
+
+/// Finishes deletions and sets strangers aside. Before any shard opens a partition: the names are free then.
+pub async fn clear_leftovers<E: Env>(
+    env: &E,
+    recovered: &Recovered,
+    wanted: impl Fn(PartitionId) -> Wanted,
+) -> Result<(), StorageError> {
+    for found in &recovered.directories {
+        let directory = &found.place.path;
+        for id in found.unopened() {
+            let Some(folder) = found.folder(id) else { continue };
+            let named = |error: io::Error| StorageError(format!("{}: {error}", folder.display()));
+            match wanted(id) {
+                Wanted::Yes => continue,
+                Wanted::Deleted => {
+                    mark(Mark::LeftoversRemoved);
+                    tracing::info!(folder = %folder.display(), "the folder of a deleted topic goes");
+                    remove_partition(env, directory, folder, id).await.map_err(named)?;
+                }
+                Wanted::Unknown => {
+                    let to = directory.join(name_with(folder, id, STRAY_SUFFIX));
+                    tracing::warn!(
+                        folder = %folder.display(), to = %to.display(),
+                        "no topic of the metadata has this partition: its folder is set aside, nothing in it was changed"
+                    );
+                    env.rename(folder, &to).await.map_err(named)?;
+                    env.flush_directory(directory).await.map_err(named)?;
+                }
+            }
+            found.take(id);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a partition's folder so that its name is free at once, whenever a crash comes.
+pub async fn remove_partition<E: Env>(env: &E, directory: &Path, folder: &Path, id: PartitionId) -> io::Result<()> {
+    let doomed = directory.join(name_with(folder, id, DELETED_SUFFIX));
+    env.rename(folder, &doomed).await?;
+    env.flush_directory(directory).await?;
+    remove_folder(env, &doomed).await
+}
+
+/// Kafka's form of such a name; a name has at most 255 bytes.
+fn name_with(folder: &Path, id: PartitionId, suffix: &str) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let topic: String = name
+        .rsplit_once('-')
+        .map_or(&*name, |(topic, _)| topic)
+        .chars()
+        .take(128)
+        .collect();
+    format!("{topic}-{}.{}{suffix}", id.index, id.topic)
+}
+
+/// Removes a partition's folder with the files in it.
+pub async fn remove_folder<E: Env>(env: &E, folder: &Path) -> io::Result<()> {
+    for entry in env.list(folder).await? {
+        if !entry.is_directory {
+            env.unlink(&folder.join(entry.name)).await?;
+        }
+    }
+    env.remove_directory(folder).await
+}
