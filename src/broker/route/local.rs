@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::*;
-use crate::base::sync::{Budget, Notify, Permit, Signal, join_all, race};
+use crate::base::sync::{Budget, Notify, Permit, SharedWaker, Signal, join_all, race};
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
@@ -286,6 +286,8 @@ async fn wait_for_bytes<E: Env>(
 ) {
     let mut time_over = (request.wait_ms > 0).then(|| Box::pin(env.sleep_until(env.now().plus_ms(request.wait_ms))));
     let places: Vec<&Place<E>> = places.iter().flatten().collect();
+    // Each place keeps a waker, and there may be more of them than a task has references.
+    let mut shared = SharedWaker::default();
     loop {
         let mut changes: Vec<_> = places
             .iter()
@@ -304,6 +306,7 @@ async fn wait_for_bytes<E: Env>(
             if cancelled.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
+            let cx = &mut Context::from_waker(shared.of(cx));
             let changed = changes.iter_mut().any(|change| Pin::new(change).poll(cx).is_ready());
             if changed { Poll::Ready(false) } else { Poll::Pending }
         });
