@@ -7,6 +7,7 @@
 //!
 //! Not for: what a single log does (`partition`), starting up (`recovery`).
 
+mod room;
 mod settle;
 
 use std::cell::{Cell, RefCell};
@@ -48,6 +49,7 @@ pub struct ShardDirectory<E: Env> {
     health: Health,
     reserve_bytes: u64,
     producer_expiration_ms: i64,
+    producers: room::ProducerRoom,
     retention_check_ms: u64,
     memory: Rc<TailMemory<E>>,
     journal: Rc<Journal<E>>,
@@ -99,6 +101,7 @@ impl<E: Env> ShardDirectory<E> {
             health,
             reserve_bytes: options.reserve_bytes,
             producer_expiration_ms: options.producer_expiration_ms,
+            producers: room::ProducerRoom::of(options),
             retention_check_ms: options.retention_check_ms.max(1),
             memory,
             journal,
@@ -159,6 +162,8 @@ impl<E: Env> ShardDirectory<E> {
 
     pub(super) fn add(&self, partition: &Rc<Partition<E>>) {
         self.partitions.borrow_mut().insert(partition.id(), partition.clone());
+        self.note_producers(partition.producer_count());
+        self.bound_producers();
     }
 
     pub(super) fn remove(&self, id: PartitionId) {

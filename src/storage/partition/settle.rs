@@ -58,6 +58,21 @@ impl<E: Env> Partition<E> {
         let oldest = log.oldest_open();
         (log.round.boundary, log.round.stored) = (oldest.built, oldest.stored);
         if let Some(out) = checkpoint {
+    /// Producers that the log remembers.
+    pub(in crate::storage) fn producer_count(&self) -> usize {
+        self.log.borrow().producers.count()
+    }
+
+    /// Adds when each of them last appended.
+    pub(in crate::storage) fn producer_times_ms(&self, times_ms: &mut Vec<i64>) {
+        times_ms.extend(self.log.borrow().producers.last_times_ms());
+    }
+
+    /// Forgets up to `count_max` producers idle since `until_ms`; how many those were.
+    pub(in crate::storage) fn evict_producers(&self, count_max: usize, until_ms: i64) -> usize {
+        self.log.borrow_mut().producers.evict(count_max, until_ms)
+    }
+
             match &log.frozen {
                 Some(frozen) => frozen.encode(out),
                 None => self.state(&log).encode(out),
