@@ -38,7 +38,7 @@ const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
 /// Bytes of cold reads under way.
 const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
 /// While the directory is full, free space is looked at this often.
-const FULL_CHECK_MS: u64 = 1000;
+pub const FULL_CHECK_MS: u64 = 1000;
 
 /// One shard's part of one log directory.
 pub struct ShardDirectory<E: Env> {
@@ -274,6 +274,12 @@ impl<E: Env> ShardDirectory<E> {
         }
     }
 
+    /// For lack of space something was left in memory, and in the journal as far as it is durable: the next round stores it.
+    pub fn note_unstored(&self) {
+        self.note_full();
+        self.settled.urge();
+    }
+
     /// Looks at the free space; below the reserve produce is refused, above it taken up again.
     async fn watch_space(self: Rc<Self>) {
         while !self.stopping.get() && !self.health.is_fenced() {
@@ -382,7 +388,13 @@ impl<E: Env> ShardDirectory<E> {
         self.wake.notify();
         self.ended.notify();
         self.ended.until(|| self.running.get() == 0).await;
-        let failed = || StorageError(format!("{}: closed while out of service", self.place.path.display()));
+        let failed = || {
+            let why = match self.health.is_fenced() {
+                true => "closed while out of service",
+                false => "closed on a full disk: the next start takes the rest from journal and arena",
+            };
+            StorageError(format!("{}: {why}", self.place.path.display()))
+        };
         if self.health.is_fenced() {
             self.journal.stop().await;
             return Err(failed());

@@ -10,6 +10,7 @@ use super::log::{Log, State};
 use crate::base::coverage::{Mark, mark};
 use crate::io::{Durability, Env};
 use crate::storage::cursor::Cursor;
+use crate::storage::directory::FULL_CHECK_MS;
 use crate::storage::journal::rows::Row;
 use crate::storage::options::DurabilityClass;
 use crate::storage::state::PartitionState;
@@ -33,10 +34,17 @@ impl<E: Env> Partition<E> {
             DurabilityClass::Flushed => log.durable,
             DurabilityClass::Written => log.appended,
         };
-        let wanted = everything || log.options.durability == DurabilityClass::Written;
-        let news = wanted && target.offset > log.round.target.offset;
+        if !everything && log.options.durability == DurabilityClass::Flushed {
+            return false;
+        }
+        let news = target.offset > log.round.target.offset;
         log.round.target = target;
         news && matches!(log.state, State::Serving | State::Stopping)
+    }
+
+    /// The round came to nothing: the next one has all of it for news.
+    pub(in crate::storage) fn abandon_round(&self) {
+        self.log.borrow_mut().round.target = Cursor::default();
     }
 
     pub(in crate::storage) async fn store_for_settling(self: &Rc<Self>) -> Result<(), ()> {
@@ -50,14 +58,6 @@ impl<E: Env> Partition<E> {
         self.store_to(target, Durability::Cached).await
     }
 
-    /// Notes what is stored now and, for a checkpoint, encodes the state to go into it.
-    pub(in crate::storage) fn snapshot(&self, checkpoint: Option<&mut Vec<u8>>) {
-        let mut log = self.log.borrow_mut();
-        let expired = self.directory.producers_expire_before_ms();
-        log.producers.expire(expired);
-        let oldest = log.oldest_open();
-        (log.round.boundary, log.round.stored) = (oldest.built, oldest.stored);
-        if let Some(out) = checkpoint {
     /// Producers that the log remembers.
     pub(in crate::storage) fn producer_count(&self) -> usize {
         self.log.borrow().producers.count()
@@ -73,6 +73,14 @@ impl<E: Env> Partition<E> {
         self.log.borrow_mut().producers.evict(count_max, until_ms)
     }
 
+    /// Notes what is stored now and, for a checkpoint, encodes the state to go into it.
+    pub(in crate::storage) fn snapshot(&self, checkpoint: Option<&mut Vec<u8>>) {
+        let mut log = self.log.borrow_mut();
+        let expired = self.directory.producers_expire_before_ms();
+        log.producers.expire(expired);
+        let oldest = log.oldest_open();
+        (log.round.boundary, log.round.stored) = (oldest.built, oldest.stored);
+        if let Some(out) = checkpoint {
             match &log.frozen {
                 Some(frozen) => frozen.encode(out),
                 None => self.state(&log).encode(out),
@@ -158,9 +166,16 @@ impl<E: Env> Partition<E> {
 
     /// Makes everything durable in the segment, then lets the journal take up from there.
     pub(super) async fn become_flushed(self: Rc<Self>) {
-        let target = self.log.borrow().appended;
-        if self.store_to(target, Durability::Cached).await.is_err() {
-            return;
+        loop {
+            let target = self.log.borrow().appended;
+            if self.store_to(target, Durability::Cached).await.is_ok() {
+                break;
+            }
+            if !matches!(self.log.borrow().state, State::Serving | State::Stopping) {
+                return;
+            }
+            // No space.
+            self.env.sleep_until(self.env.now().plus_ms(FULL_CHECK_MS)).await;
         }
         // Nothing more is stored until the journal has taken up: what follows `stored` is in memory, and only there.
         let _turn = self.store_turn.acquire(1).await;
