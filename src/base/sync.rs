@@ -1,10 +1,13 @@
-//! Wake-ups between tasks of one shard. Single-threaded by type (`Rc`): what crosses shards goes through `mailbox`.
+//! Wake-ups between and within tasks of one shard. Single-threaded by type (`Rc`): what crosses shards goes through
+//! `mailbox`. Only wakers may cross by type, hence the locks around those of `join_all`.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 
 /// "Something changed, look again": wakes every waiter that registered before the call. A waiter that is dropped leaves
 /// nothing behind.
@@ -261,6 +264,17 @@ impl Permit {
     pub fn units(&self) -> u64 {
         self.units
     }
+
+    /// Makes it `units`, now that they are known. More than before is taken whether or not it is free.
+    pub fn resize(&mut self, units: u64) {
+        let others = self.budget.used.get() - self.units;
+        self.budget.used.set(others.saturating_add(units));
+        let shrinks = units < self.units;
+        self.units = units;
+        if shrinks {
+            self.budget.freed.notify();
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -281,32 +295,228 @@ pub async fn race<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> 
     .await
 }
 
+/// Joins of more futures go through `Wakes`; fewer are polled together.
+const TOGETHER_MAX: usize = 16;
+
 /// Runs the futures side by side in the calling task; results come in the order of the inputs.
+///
+/// However many they are, they hold few references of the task: its executor counts them in 16 bits. A wake-up costs a poll
+/// of the future it is for, not of all.
 pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut results: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     let mut pending: Vec<_> = futures.into_iter().map(|f| Some(Box::pin(f))).collect();
-    let mut results: Vec<Option<F::Output>> = pending.iter().map(|_| None).collect();
-    poll_fn(|cx| {
-        let mut waiting = false;
-        for (slot, result) in pending.iter_mut().zip(&mut results) {
-            let Some(future) = slot else { continue };
-            match future.as_mut().poll(cx) {
-                Poll::Ready(value) => {
-                    *result = Some(value);
-                    *slot = None;
-                }
-                Poll::Pending => waiting = true,
+    if pending.len() <= TOGETHER_MAX {
+        poll_fn(|cx| {
+            let mut open = false;
+            for (slot, result) in pending.iter_mut().zip(&mut results) {
+                open |= !poll_slot(slot, result, cx);
             }
-        }
-        if waiting { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
+            if open { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    } else {
+        let mut open = pending.len();
+        let wakes = Wakes::new(open);
+        poll_fn(|cx| {
+            for place in wakes.take(cx) {
+                let (slot, result) = (&mut pending[place.index], &mut results[place.index]);
+                let waker = Waker::from(place);
+                let before = slot.is_some();
+                if poll_slot(slot, result, &mut Context::from_waker(&waker)) && before {
+                    open -= 1;
+                }
+            }
+            if open > 0 { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
     results.into_iter().flatten().collect()
+}
+
+/// Whether the future in `slot` is done; its result goes to `result`.
+fn poll_slot<F: Future>(slot: &mut Option<Pin<Box<F>>>, result: &mut Option<F::Output>, cx: &mut Context<'_>) -> bool {
+    let Some(future) = slot else { return true };
+    let Poll::Ready(value) = future.as_mut().poll(cx) else {
+        return false;
+    };
+    *result = Some(value);
+    *slot = None;
+    true
+}
+
+/// Many wakers within one task that together hold one reference of it.
+struct Wakes(Mutex<Woken>);
+
+struct Woken {
+    places: Vec<Arc<Place>>,
+    /// There from when the task looks until the first wake-up.
+    task: Option<Waker>,
+}
+
+/// One waker of `Wakes`.
+struct Place {
+    /// Gone with the join, whatever wakers outlive it.
+    of: Weak<Wakes>,
+    index: usize,
+    /// Lies in `Woken::places`.
+    woken: AtomicBool,
+}
+
+impl Wakes {
+    /// All of the `count` places are woken.
+    fn new(count: usize) -> Arc<Self> {
+        let wakes = Arc::new(Self(Mutex::new(Woken {
+            places: Vec::with_capacity(count),
+            task: None,
+        })));
+        let place = |index| Place {
+            of: Arc::downgrade(&wakes),
+            index,
+            woken: AtomicBool::new(true),
+        };
+        wakes
+            .lock()
+            .places
+            .extend((0..count).map(|index| Arc::new(place(index))));
+        wakes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Woken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The places woken since the last call; the next one to be wakes the task of `cx`.
+    fn take(&self, cx: &Context<'_>) -> Vec<Arc<Place>> {
+        let mut woken = self.lock();
+        woken.task = Some(cx.waker().clone());
+        let places = std::mem::take(&mut woken.places);
+        // From here on a wake-up asks for another poll.
+        places
+            .iter()
+            .for_each(|place| place.woken.store(false, Ordering::Release));
+        places
+    }
+}
+
+impl Wake for Place {
+    fn wake(self: Arc<Self>) {
+        if self.woken.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Some(wakes) = self.of.upgrade() else { return };
+        let task = {
+            let mut woken = wakes.lock();
+            woken.places.push(self);
+            woken.task.take()
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+/// Polls futures with a waker that counts as one reference of the task, however many keep it.
+#[derive(Default)]
+pub struct SharedWaker(Option<(Waker, Waker)>);
+
+struct Relay(Waker);
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        self.0.wake_by_ref();
+    }
+}
+
+impl SharedWaker {
+    pub fn of(&mut self, cx: &Context<'_>) -> &Waker {
+        let known = self.0.take().filter(|(task, _)| task.will_wake(cx.waker()));
+        let (_, shared) = self.0.insert(known.unwrap_or_else(|| {
+            let task = cx.waker().clone();
+            (task.clone(), Waker::from(Arc::new(Relay(task))))
+        }));
+        shared
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::pin::pin;
+
+    /// A task's waker that counts its references and wake-ups.
+    struct Counting(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_join_of_many_holds_few_references_of_its_task_and_polls_only_what_was_woken() {
+        const COUNT: usize = 100_000;
+        let task = Arc::new(Counting(Default::default()));
+        let waker = Waker::from(task.clone());
+        let mut cx = Context::from_waker(&waker);
+        let polls = Cell::new(0);
+        let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..COUNT).map(|_| oneshot::<usize>()).unzip();
+        let counted = |receiver: OneshotReceiver<usize>| {
+            let mut receiver = receiver;
+            let polls = &polls;
+            poll_fn(move |cx| {
+                polls.set(polls.get() + 1);
+                Pin::new(&mut receiver).poll(cx)
+            })
+        };
+        let mut join = pin!(join_all(receivers.into_iter().map(counted).collect()));
+        assert!(join.as_mut().poll(&mut cx).is_pending());
+        assert!(Arc::strong_count(&task) < 10, "{}", Arc::strong_count(&task));
+        assert_eq!(polls.take(), COUNT);
+        // Two wake-ups before the task looks: it is woken once.
+        senders.pop().expect("there are many").send(COUNT - 1);
+        senders.pop().expect("there are many").send(COUNT - 2);
+        assert_eq!(task.0.load(Ordering::Relaxed), 1);
+        assert!(join.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(polls.take(), 2);
+        senders
+            .into_iter()
+            .enumerate()
+            .for_each(|(index, sender)| sender.send(index));
+        let Poll::Ready(found) = join.poll(&mut cx) else {
+            panic!("all are sent")
+        };
+        assert!(found.into_iter().flatten().eq(0..COUNT));
+    }
+
+    #[test]
+    fn a_join_given_up_holds_no_task() {
+        let task = Arc::new(Counting(Default::default()));
+        let waker = Waker::from(task.clone());
+        let notify = Rc::new(Notify::default());
+        let mut join = Box::pin(join_all((0..100).map(|_| notify.notified()).collect()));
+        assert!(join.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        notify.notify();
+        drop(join);
+        assert_eq!(Arc::strong_count(&task), 2);
+    }
+
+    #[test]
+    fn a_shared_waker_is_one_reference_of_the_task() {
+        let task = Arc::new(Counting(Default::default()));
+        let waker = Waker::from(task.clone());
+        let mut shared = SharedWaker::default();
+        let notify = Notify::default();
+        let mut waiting: Vec<_> = (0..1000).map(|_| notify.notified()).collect();
+        for _ in 0..2 {
+            let mut cx = Context::from_waker(shared.of(&Context::from_waker(&waker)));
+            for one in &mut waiting {
+                assert!(Pin::new(one).poll(&mut cx).is_pending());
+            }
+        }
+        assert_eq!(Arc::strong_count(&task), 4, "task, waker, and two that are shared");
+        notify.notify();
+        assert!(task.0.load(Ordering::Relaxed) > 0);
+    }
 
     #[test]
     fn a_waiter_given_up_leaves_no_waker_behind() {

@@ -69,6 +69,8 @@ pub struct StorageLimits {
     pub reserve_bytes: u64,
     pub retention_check_interval_ms: u64,
     pub producer_expiration_ms: i64,
+    /// Of all partitions of a shard.
+    pub producer_count_max: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -294,6 +296,7 @@ fn storage(settings: &Settings) -> StorageLimits {
         reserve_bytes: size("ringtail.reserve.bytes"),
         retention_check_interval_ms: settings.number("log.retention.check.interval.ms") as u64,
         producer_expiration_ms: settings.number("producer.id.expiration.ms"),
+        producer_count_max: settings.number("ringtail.shard.producers.max") as usize,
     }
 }
 

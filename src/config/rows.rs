@@ -79,6 +79,8 @@ rows! { RINGTAIL: Row = Effect::Live;
     "ringtail.durability", String, "flushed", one_of(&["flushed", "written"]), running,
         "When an append counts: flushed = on the device, written = in memory that outlives the process.";
     "ringtail.spin.us", Int, null, between(0, 10_000), fixed, "How long an idle shard polls before it sleeps.";
+    "ringtail.shard.producers.max", Int, "100000", at_least(1), fixed,
+        "Idempotent producers that a shard remembers, counted per partition; above it the longest idle are forgotten.";
     "ringtail.reserve.bytes", String, "512m", Bounds::Size(0), fixed, "Free space below which a directory refuses produce.";
 }
 

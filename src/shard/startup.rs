@@ -170,6 +170,7 @@ async fn open<E: Env>(
         journal_bytes: config.storage.journal_bytes,
         reserve_bytes: config.storage.reserve_bytes,
         producer_expiration_ms: config.storage.producer_expiration_ms,
+        producer_count_max: config.storage.producer_count_max,
         retention_check_ms: config.storage.retention_check_interval_ms,
         shard: index,
         shards,

@@ -5,6 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::coverage::{Mark, mark};
 
+/// Whether something failed for lack of space, and nothing else: then it may be done again when there is some.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// One directory's state; clones share it.
 #[derive(Clone, Default)]
 pub struct Health(Arc<AtomicBool>);

@@ -87,6 +87,8 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
+    /// Producers that the logs of this shard remember together.
+    pub producer_count_max: usize,
     /// `log.retention.check.interval.ms`.
     pub retention_check_ms: u64,
     pub shard: usize,

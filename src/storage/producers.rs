@@ -1,7 +1,8 @@
 //! The idempotence window (KIP-98): what each producer last appended to one partition. Pure.
 //!
 //! Invariants
-//! 1. At most `KEPT` batches per producer and `PRODUCERS_MAX` producers per partition (`trim` evicts the longest idle).
+//! 1. At most `KEPT` batches per producer and `PRODUCERS_MAX` producers per partition (`trim` evicts the longest idle). The
+//!    partitions of a shard together have a bound too (`directory::room`).
 //! 2. `apply` of a batch already known changes nothing, so a replay may begin anywhere below the end.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -56,6 +57,20 @@ pub enum Verdict {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Producers {
     entries: BTreeMap<i64, Entry>,
+}
+
+impl Entry {
+    fn last_time_ms(&self) -> i64 {
+        self.batches.back().map_or(i64::MIN, |batch| batch.time_ms)
+    }
+}
+
+/// The time of the last among the `count` longest idle of `times_ms`; before all times when there are none.
+pub fn evicted_until_ms(times_ms: &mut [i64], count: usize) -> i64 {
+    match count.min(times_ms.len()).checked_sub(1) {
+        Some(last) => *times_ms.select_nth_unstable(last).1,
+        None => i64::MIN,
+    }
 }
 
 fn next_sequence(last: i32) -> i32 {
@@ -132,24 +147,31 @@ impl Producers {
             .retain(|_, entry| entry.batches.back().is_some_and(|b| b.time_ms >= before_ms));
     }
 
+    /// Producers remembered.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// When each of them last appended, in no order.
+    pub fn last_times_ms(&self) -> impl Iterator<Item = i64> + '_ {
+        self.entries.values().map(Entry::last_time_ms)
+    }
+
     fn trim(&mut self, keep: usize) {
-        let mut times: Vec<i64> = self
-            .entries
-            .values()
-            .filter_map(|e| e.batches.back().map(|b| b.time_ms))
-            .collect();
-        let surplus = times.len().saturating_sub(keep);
-        times.sort_unstable();
-        let mut left = surplus;
-        let Some(&limit) = times.get(surplus) else { return };
+        let surplus = self.entries.len().saturating_sub(keep);
+        let mut times: Vec<i64> = self.last_times_ms().collect();
+        self.evict(surplus, evicted_until_ms(&mut times, surplus));
+    }
+
+    /// Forgets up to `count_max` producers whose last append was not after `until_ms`. How many those were.
+    pub fn evict(&mut self, count_max: usize, until_ms: i64) -> usize {
+        let mut evicted = 0;
         self.entries.retain(|_, entry| {
-            let old = entry.batches.back().is_none_or(|b| b.time_ms <= limit);
-            if old && left > 0 {
-                left -= 1;
-                return false;
-            }
-            true
+            let stays = evicted == count_max || entry.last_time_ms() > until_ms;
+            evicted += usize::from(!stays);
+            stays
         });
+        evicted
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {

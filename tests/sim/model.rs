@@ -34,6 +34,7 @@ pub fn store_options(shard: usize) -> StoreOptions {
         journal_bytes: 4 << 20,
         reserve_bytes: 0,
         producer_expiration_ms: 86_400_000,
+        producer_count_max: 10_000,
         retention_check_ms: 300_000,
         shard,
         shards: 1,

@@ -52,6 +52,7 @@ pub fn store_options(shard: usize, shards: usize) -> StoreOptions {
         journal_bytes: 2 << 20,
         reserve_bytes: 0,
         producer_expiration_ms: 86_400_000,
+        producer_count_max: 10_000,
         retention_check_ms: 150,
         shard,
         shards,

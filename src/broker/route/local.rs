@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::*;
-use crate::base::sync::{Budget, Notify, Permit, Signal, join_all, race};
+use crate::base::sync::{Budget, Notify, Permit, SharedWaker, Signal, join_all, race};
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
@@ -21,6 +21,8 @@ pub struct Local<E: Env> {
     reads: Rc<Budget>,
     /// For small reads while that is used up.
     reserve: Rc<Budget>,
+    /// Those are done one at a time: how much the first batch holds shows when it is read.
+    reserve_turn: Rc<Budget>,
     /// Beats as long as the shard serves: one timer for the deadlines of all appends.
     beat: Rc<Notify>,
     /// Raised when the shard stops: waiting reads answer with what there is.
@@ -29,7 +31,7 @@ pub struct Local<E: Env> {
 
 /// What the reserve is of the memory for reads.
 const RESERVE_PART: u64 = 8;
-/// A read from the reserve: a socket's buffer takes it, whether or not the peer reads.
+/// A read from the reserve, but for a first batch that is larger: a socket's buffer takes it, whether or not the peer reads.
 const SHORT_READ_BYTES: usize = 64 << 10;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -41,6 +43,7 @@ impl<E: Env> Local<E> {
             store,
             offline: RefCell::default(),
             reserve: Budget::new(reads.limit() / RESERVE_PART),
+            reserve_turn: Budget::new(1),
             reads,
             beat: Rc::default(),
             stopping: Rc::default(),
@@ -135,24 +138,21 @@ impl<E: Env> Local<E> {
         cancel: Rc<Signal>,
     ) -> impl Future<Output = (Vec<ReadOutcome>, Permit)> + use<E> {
         let (env, stopping) = (self.env.clone(), self.stopping.clone());
-        let (budget, reserve) = (self.reads.clone(), self.reserve.clone());
+        let (budget, reserve, turn) = (self.reads.clone(), self.reserve.clone(), self.reserve_turn.clone());
         let places: Vec<_> = request.items.iter().map(|item| self.place(item)).collect();
         async move {
             if places.iter().all(Result::is_ok) {
                 let ended = [&*cancel, &*stopping];
                 wait_for_bytes(&env, &places, &request, ended).await;
             }
-            let (planned_bytes, mut reads) = plan_reads(&places, request.bytes_max);
-            let held = match budget.try_acquire(planned_bytes) {
-                Some(permit) => permit,
-                // Memory is short, perhaps because others do not read their answers: a little now, not all later.
-                None => {
-                    let (planned_bytes, few) = plan_reads(&places, request.bytes_max.min(SHORT_READ_BYTES));
-                    reads = few;
-                    reserve.acquire(planned_bytes).await
-                }
-            };
-            (join_all(reads.into_iter().map(read_place).collect()).await, held)
+            let (planned_bytes, reads) = plan_reads(&places, request.bytes_max);
+            if let Some(held) = budget.try_acquire(planned_bytes) {
+                return read_places(reads, held).await;
+            }
+            // Memory is short, perhaps because others do not read their answers: a little now, not all later.
+            let _turn = turn.acquire(1).await;
+            let (planned_bytes, reads) = plan_reads(&places, request.bytes_max.min(SHORT_READ_BYTES));
+            read_places(reads, reserve.acquire(planned_bytes).await).await
         }
     }
 
@@ -286,6 +286,8 @@ async fn wait_for_bytes<E: Env>(
 ) {
     let mut time_over = (request.wait_ms > 0).then(|| Box::pin(env.sleep_until(env.now().plus_ms(request.wait_ms))));
     let places: Vec<&Place<E>> = places.iter().flatten().collect();
+    // Each place keeps a waker, and there may be more of them than a task has references.
+    let mut shared = SharedWaker::default();
     loop {
         let mut changes: Vec<_> = places
             .iter()
@@ -304,6 +306,7 @@ async fn wait_for_bytes<E: Env>(
             if cancelled.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
+            let cx = &mut Context::from_waker(shared.of(cx));
             let changed = changes.iter_mut().any(|change| Pin::new(change).poll(cx).is_ready());
             if changed { Poll::Ready(false) } else { Poll::Pending }
         });
@@ -317,7 +320,7 @@ async fn wait_for_bytes<E: Env>(
 type PlannedRead<E> = Result<(Place<E>, Option<(usize, bool)>), ReadOutcome>;
 
 /// Divides `bytes_max` among the places in their order; the first that has anything gives its first batch whole (KIP-74).
-/// Also the bytes that will come of it.
+/// Also the bytes that will come of it, but for a first batch that is larger than its place may give.
 fn plan_reads<E: Env>(places: &[Result<Place<E>, ReadOutcome>], bytes_max: usize) -> (u64, Vec<PlannedRead<E>>) {
     let mut left = bytes_max;
     let mut planned = 0;
@@ -335,6 +338,13 @@ fn plan_reads<E: Env>(places: &[Result<Place<E>, ReadOutcome>], bytes_max: usize
         }));
     }
     (planned, reads)
+}
+
+/// Reads what was planned; `held` is made what came of it. A first batch that comes whole is more than the plan says.
+async fn read_places<E: Env>(reads: Vec<PlannedRead<E>>, mut held: Permit) -> (Vec<ReadOutcome>, Permit) {
+    let outcomes = join_all(reads.into_iter().map(read_place).collect()).await;
+    held.resize(outcomes.iter().map(|outcome| outcome.bytes() as u64).sum());
+    (outcomes, held)
 }
 
 async fn read_place<E: Env>(read: PlannedRead<E>) -> ReadOutcome {

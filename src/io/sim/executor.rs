@@ -31,6 +31,9 @@ impl Wake for TaskWaker {
     }
 }
 
+/// The wakers of a task that the real executor counts; past that it ends the process.
+const TASK_WAKERS_MAX: usize = i16::MAX as usize;
+
 type BoxedTask = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Task {
@@ -140,6 +143,10 @@ impl Executor {
                 false
             }
         };
+        assert!(
+            Arc::strong_count(&waker) <= TASK_WAKERS_MAX,
+            "a task with more wakers than the real executor counts"
+        );
         core.pass(core.options.poll_ns);
         if done && self.remove(&waker) {
             return Ran::RootEnded { process };

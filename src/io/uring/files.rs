@@ -21,6 +21,9 @@ use crate::io::{Durability, OpenOptions};
 /// The most that one read or write moves: the kernel's own bound, in whole blocks.
 const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
 
+/// Who may read and write what is created, less the umask: an operator's tools of the same group may read it, nobody else.
+pub(super) const MODE: u32 = 0o640;
+
 /// An open file. Closed, on its directory's thread, when the last clone and the last operation are gone.
 #[derive(Clone)]
 pub struct File(Arc<OpenFile>);
@@ -92,6 +95,7 @@ pub(super) fn open(
         let mut how = fs::OpenOptions::new();
         how.read(true).write(options.write).create(options.create);
         how.create_new(options.create && options.exclusive);
+        how.mode(MODE);
         how.custom_flags(if options.direct { libc::O_DIRECT } else { 0 });
         let file = how.open(&path)?;
         Ok(File(Arc::new(OpenFile {

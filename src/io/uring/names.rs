@@ -5,11 +5,12 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::files::fallocate;
+use super::files::{MODE, fallocate};
 use crate::base::buffer::{BLOCK_BYTES, Region};
 use crate::io::DirectoryEntry;
 
@@ -30,6 +31,7 @@ pub(super) fn lock(path: &Path) -> io::Result<Lock> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(MODE)
         .open(path)?;
     // SAFETY: all-zero is a valid `flock`: the whole file, and process 0 as open-file-description locks want it.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
@@ -100,6 +102,9 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Mapped files lie where every user may look (`/dev/shm`), and hold records: they are for the broker's user alone.
+const MAPPED_MODE: u32 = 0o600;
+
 /// Maps the first `bytes` of `path`, all of them backed by storage, so that no later store can fail.
 pub(super) fn map(path: &Path, bytes: usize) -> io::Result<Arc<Region>> {
     if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) {
@@ -113,7 +118,12 @@ pub(super) fn map(path: &Path, bytes: usize) -> io::Result<Arc<Region>> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(MAPPED_MODE)
         .open(path)?;
+    // Also of a file that was there; one of another user cannot be changed, and is not to be trusted with records.
+    if file.metadata()?.mode() & 0o777 != MAPPED_MODE {
+        file.set_permissions(fs::Permissions::from_mode(MAPPED_MODE))?;
+    }
     // Grows the file, and fails where a store to a sparse file would kill the process.
     fallocate(&file, 0, 0, bytes as u64)?;
     // SAFETY: a fresh shared mapping of an open file; the kernel picks the address.

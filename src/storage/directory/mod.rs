@@ -7,6 +7,7 @@
 //!
 //! Not for: what a single log does (`partition`), starting up (`recovery`).
 
+mod room;
 mod settle;
 
 use std::cell::{Cell, RefCell};
@@ -39,7 +40,7 @@ const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// While the directory is full, free space is looked at this often.
-const FULL_CHECK_MS: u64 = 1000;
+pub const FULL_CHECK_MS: u64 = 1000;
 
 /// One shard's part of one log directory.
 pub struct ShardDirectory<E: Env> {
@@ -50,6 +51,7 @@ pub struct ShardDirectory<E: Env> {
     health: Health,
     reserve_bytes: u64,
     producer_expiration_ms: i64,
+    producers: room::ProducerRoom,
     retention_check_ms: u64,
     memory: Rc<TailMemory<E>>,
     journal: Rc<Journal<E>>,
@@ -102,6 +104,7 @@ impl<E: Env> ShardDirectory<E> {
             health,
             reserve_bytes: options.reserve_bytes,
             producer_expiration_ms: options.producer_expiration_ms,
+            producers: room::ProducerRoom::of(options),
             retention_check_ms: options.retention_check_ms.max(1),
             memory,
             journal,
@@ -164,6 +167,8 @@ impl<E: Env> ShardDirectory<E> {
         self.partitions
             .borrow_mut()
             .insert(partition.id(), Rc::downgrade(partition));
+        self.note_producers(partition.producer_count());
+        self.bound_producers();
     }
 
     pub(super) fn remove(&self, id: PartitionId) {
@@ -288,6 +293,12 @@ impl<E: Env> ShardDirectory<E> {
         }
     }
 
+    /// For lack of space something was left in memory, and in the journal as far as it is durable: the next round stores it.
+    pub fn note_unstored(&self) {
+        self.note_full();
+        self.settled.urge();
+    }
+
     /// Looks at the free space; below the reserve produce is refused, above it taken up again.
     async fn watch_space(self: Rc<Self>) {
         while !self.stopping.get() && !self.health.is_fenced() {
@@ -397,7 +408,13 @@ impl<E: Env> ShardDirectory<E> {
         self.wake.notify();
         self.ended.notify();
         self.ended.until(|| self.running.get() == 0).await;
-        let failed = || StorageError(format!("{}: closed while out of service", self.place.path.display()));
+        let failed = || {
+            let why = match self.health.is_fenced() {
+                true => "closed while out of service",
+                false => "closed on a full disk: the next start takes the rest from journal and arena",
+            };
+            StorageError(format!("{}: {why}", self.place.path.display()))
+        };
         if self.health.is_fenced() {
             self.journal.stop().await;
             return Err(failed());

@@ -9,6 +9,7 @@ use super::ShardDirectory;
 use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{join_all, race};
 use crate::io::{Env, replace_file};
+use crate::storage::health::is_full;
 use crate::storage::partition::Partition;
 use crate::storage::state::{Checkpoint, shard_name};
 
@@ -51,19 +52,26 @@ impl Progress {
 impl<E: Env> ShardDirectory<E> {
     pub(super) async fn settle_loop(self: Rc<Self>) {
         while !self.stopping.get() && !self.health.is_fenced() {
-            let wait_ms = if self.journal.is_starved() { 1 } else { SETTLE_MS };
+            let hurries = self.journal.is_starved() && !self.is_full();
+            let wait_ms = if hurries { 1 } else { SETTLE_MS };
             let deadline = self.env.now().plus_ms(wait_ms);
             let early = race(self.wake.notified(), self.journal.pressed().notified());
             race(early, self.env.sleep_until(deadline)).await;
             if self.stopping.get() {
                 break;
             }
+            // There may be space for what there was none.
+            self.journal.prepare_next();
+            if self.journal.is_starved() && self.journal.lacks_space() {
+                self.note_full();
+            }
             let since = self.appended_bytes.get() - self.settled.checkpoint_at.get();
             let journaled = self.journal.written_bytes() - self.settled.journal_at.get();
             let starved = self.journal.is_starved();
             let checkpoint = starved || since > CHECKPOINT_BYTES || journaled > self.journal.bytes_max() / 4;
             if self.settle(checkpoint).await.is_err() {
-                break;
+                // Out of service ends it. For lack of space, or when a partition closed in the middle, a round comes again.
+                self.settled.urge();
             }
         }
         self.end_task();
@@ -74,6 +82,9 @@ impl<E: Env> ShardDirectory<E> {
         self.settled.done.until(|| !self.settled.busy.get()).await;
         self.settled.busy.set(true);
         let result = self.round(checkpoint).await;
+        if result.is_err() {
+            self.members().iter().for_each(|member| member.abandon_round());
+        }
         self.settled.busy.set(false);
         self.settled.done.notify();
         result
@@ -123,6 +134,10 @@ impl<E: Env> ShardDirectory<E> {
         let content = Checkpoint::encode(self.place.id, self.start, journal_from, count, &encoded);
         let path = self.place.path.join(shard_name(self.start, self.shard, number));
         if let Err(error) = replace_file(&self.env, &path, Bytes::from(content)).await {
+            if is_full(&error) {
+                self.note_full();
+                return Err(());
+            }
             self.fence("writing a checkpoint", &error);
             return Err(());
         }

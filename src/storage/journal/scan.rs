@@ -42,28 +42,37 @@ pub struct JournalCorruption {
 pub struct Scanned {
     /// The sequence that the oldest file in use begins with, or would.
     pub first_sequence: u64,
+    /// The number of that file; 0 is the one that the journal's first commit went to.
+    pub first_file: Option<u64>,
     pub commits: Vec<Commit>,
+    /// Files that were made ready, or were free to be used again: nobody misses them.
+    pub spare: Vec<String>,
     pub corruption: Option<JournalCorruption>,
 }
 
 /// Reads one journal (one start, one shard), whatever the order of its files. Files that were never used are skipped; the
 /// oldest ones may have been recycled.
 pub fn scan(files: Vec<JournalFile>) -> Scanned {
-    let mut headless = None;
+    let (mut headless, mut spare) = (None, Vec::new());
     let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
     for file in files {
         match FileHeader::decode(&file.content) {
             Some(header) => used.push((header, file)),
             // A header is one sector: it is the old one or the new one, never torn. Unused files hold no commits.
             None if looks_used(&file.content) => headless = Some(file),
-            None => {}
+            None => spare.push(file.name),
         }
     }
     used.sort_by_key(|(header, _)| header.file);
     // Files below a gap were free, waiting to be used again.
     let gap = used.windows(2).rposition(|pair| pair[0].0.file + 1 != pair[1].0.file);
-    used.drain(..gap.map_or(0, |gap| gap + 1));
-    let mut scanned = Scanned::default();
+    let free = used.drain(..gap.map_or(0, |gap| gap + 1));
+    spare.extend(free.map(|(_, file)| file.name));
+    let mut scanned = Scanned {
+        first_file: used.first().map(|(header, _)| header.file),
+        spare,
+        ..Scanned::default()
+    };
     if let Some(file) = headless {
         return scanned.corrupt(&file, 0, "the header of a file that was in use".into());
     }
@@ -76,6 +85,7 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
                 Err(expected) => return scanned.corrupt(file, 0, expected),
             },
         };
+        let is_entered = chain.as_ref().is_none_or(|before| before.next.is_some());
         let stop = walk.read(header, file, &mut scanned.commits);
         let later = used[i + 1..]
             .iter()
@@ -86,6 +96,9 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
                 stop,
                 format!("commit {}, which a later one confirms", walk.sequence),
             );
+        }
+        if !is_entered && stop == BLOCK_BYTES {
+            scanned.spare.push(file.name.clone());
         }
         chain = Some(walk);
     }

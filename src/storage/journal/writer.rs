@@ -16,7 +16,7 @@ use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pool, block_ceil};
 use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{Notify, join_all};
 use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
-use crate::storage::health::Health;
+use crate::storage::health::{Health, is_full};
 
 /// The largest commit (half a file, if that is less).
 const COMMIT_BYTES_MAX: u64 = 1 << 20;
@@ -135,6 +135,8 @@ pub struct Journal<E: Env> {
     /// Number and salt of the newest file made: `current`, `ready`, or one on its way from the one to the other.
     newest: Cell<(u64, u64)>,
     preparing: Cell<bool>,
+    /// The last try to make a file found no space.
+    lacks_space: Cell<bool>,
     /// A commit waits for a file: only a checkpoint helps.
     starved: Cell<bool>,
     free: RefCell<VecDeque<Used>>,
@@ -171,6 +173,7 @@ impl<E: Env> Journal<E> {
             ready: RefCell::default(),
             newest,
             preparing: Cell::new(false),
+            lacks_space: Cell::new(false),
             starved: Cell::new(false),
             free: RefCell::default(),
             used: RefCell::default(),
@@ -301,6 +304,10 @@ impl<E: Env> Journal<E> {
         self.place.bytes_max
     }
 
+    pub fn lacks_space(&self) -> bool {
+        self.lacks_space.get()
+    }
+
     pub fn is_starved(&self) -> bool {
         self.starved.get()
     }
@@ -323,8 +330,9 @@ impl<E: Env> Journal<E> {
         self.place.file_bytes()
     }
 
-    /// Makes the next file in the background, if there is none and the bound allows it.
-    fn prepare_next(self: &Rc<Self>) {
+    /// Makes the next file in the background, if there is none and the bound allows it. To be called again when there was no
+    /// space for a new one; one that is used again needs none.
+    pub fn prepare_next(self: &Rc<Self>) {
         let total: u64 = self.used_bytes() + self.free.borrow().iter().map(|u| u.bytes).sum::<u64>();
         let may_make = total + self.file_bytes() <= self.place.bytes_max || self.used.borrow().is_empty();
         if self.ready.borrow().is_some() || self.preparing.get() || self.stopping.get() {
@@ -335,6 +343,7 @@ impl<E: Env> Journal<E> {
             return;
         }
         self.preparing.set(true);
+        let is_new = recycled.is_none();
         let journal = self.clone();
         self.env.spawn(Queue::Foreground, async move {
             let (newest, salt) = journal.newest.get();
@@ -350,7 +359,16 @@ impl<E: Env> Journal<E> {
             match made {
                 Ok(file) => {
                     journal.newest.set((file.number, file.salt));
+                    journal.lacks_space.set(false);
                     *journal.ready.borrow_mut() = Some(file);
+                }
+                Err(error) if is_new && is_full(&error) => {
+                    journal.lacks_space.set(true);
+                    // Others may do with what it got.
+                    let partial = Self::name(&journal.place, newest + 1);
+                    if let Err(error) = journal.env.unlink(&partial).await {
+                        tracing::debug!(file = %partial.display(), %error, "half a journal file stays");
+                    }
                 }
                 Err(error) => journal.fence("preparing a journal file", &error),
             }
@@ -483,6 +501,11 @@ impl<E: Env> Journal<E> {
             if self.health.is_fenced() {
                 return Err(io::Error::other("the directory is out of service"));
             }
+            if self.stopping.get() && !self.preparing.get() {
+                return Err(io::Error::other(
+                    "no room for the last commits: they stay unacknowledged",
+                ));
+            }
             self.starved.set(true);
             self.pressed.notify();
             ready.await;
@@ -515,6 +538,7 @@ impl<E: Env> Journal<E> {
     pub async fn stop(&self) {
         self.stopping.set(true);
         self.wake.notify();
+        self.file_ready.notify();
         self.stopped.until(|| self.is_stopped.get()).await;
     }
 }

@@ -164,7 +164,10 @@ impl<E: Env> Partition<E> {
         };
         log.ends.advance(|e| (e.appended, e.written) = (next, next));
         if let Some(sequenced) = sequenced {
+            let before = log.producers.count();
             log.producers.apply(&sequenced, at.offset, next - 1, now_ms);
+            self.directory
+                .note_producers(log.producers.count().saturating_sub(before));
         }
         let epoch = log.epoch;
         log.epochs.note(epoch, at.offset);
@@ -238,6 +241,7 @@ impl<E: Env> Partition<E> {
         self.ask_journal();
         self.store_full_chunks();
         self.extend_ahead();
+        self.directory.bound_producers();
     }
 
     /// Admits what waits, in order, getting what it lacks.

@@ -10,6 +10,7 @@ use super::log::{Log, State};
 use crate::base::coverage::{Mark, mark};
 use crate::io::{Durability, Env};
 use crate::storage::cursor::Cursor;
+use crate::storage::directory::FULL_CHECK_MS;
 use crate::storage::journal::rows::Row;
 use crate::storage::options::DurabilityClass;
 use crate::storage::state::PartitionState;
@@ -33,10 +34,17 @@ impl<E: Env> Partition<E> {
             DurabilityClass::Flushed => log.durable,
             DurabilityClass::Written => log.appended,
         };
-        let wanted = everything || log.options.durability == DurabilityClass::Written;
-        let news = wanted && target.offset > log.round.target.offset;
+        if !everything && log.options.durability == DurabilityClass::Flushed {
+            return false;
+        }
+        let news = target.offset > log.round.target.offset;
         log.round.target = target;
         news && matches!(log.state, State::Serving | State::Stopping)
+    }
+
+    /// The round came to nothing: the next one has all of it for news.
+    pub(in crate::storage) fn abandon_round(&self) {
+        self.log.borrow_mut().round.target = Cursor::default();
     }
 
     pub(in crate::storage) async fn store_for_settling(self: &Rc<Self>) -> Result<(), ()> {
@@ -48,6 +56,21 @@ impl<E: Env> Partition<E> {
             log.round.target
         };
         self.store_to(target, Durability::Cached).await
+    }
+
+    /// Producers that the log remembers.
+    pub(in crate::storage) fn producer_count(&self) -> usize {
+        self.log.borrow().producers.count()
+    }
+
+    /// Adds when each of them last appended.
+    pub(in crate::storage) fn producer_times_ms(&self, times_ms: &mut Vec<i64>) {
+        times_ms.extend(self.log.borrow().producers.last_times_ms());
+    }
+
+    /// Forgets up to `count_max` producers idle since `until_ms`; how many those were.
+    pub(in crate::storage) fn evict_producers(&self, count_max: usize, until_ms: i64) -> usize {
+        self.log.borrow_mut().producers.evict(count_max, until_ms)
     }
 
     /// Notes what is stored now and, for a checkpoint, encodes the state to go into it.
@@ -143,9 +166,16 @@ impl<E: Env> Partition<E> {
 
     /// Makes everything durable in the segment, then lets the journal take up from there.
     pub(super) async fn become_flushed(self: Rc<Self>) {
-        let target = self.log.borrow().appended;
-        if self.store_to(target, Durability::Cached).await.is_err() {
-            return;
+        loop {
+            let target = self.log.borrow().appended;
+            if self.store_to(target, Durability::Cached).await.is_ok() {
+                break;
+            }
+            if !matches!(self.log.borrow().state, State::Serving | State::Stopping) {
+                return;
+            }
+            // No space.
+            self.env.sleep_until(self.env.now().plus_ms(FULL_CHECK_MS)).await;
         }
         // Nothing more is stored until the journal has taken up: what follows `stored` is in memory, and only there.
         let _turn = self.store_turn.acquire(1).await;

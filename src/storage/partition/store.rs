@@ -15,6 +15,7 @@ use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::AppendError;
 use crate::storage::build::BatchFacts;
 use crate::storage::cursor::Cursor;
+use crate::storage::health::is_full;
 use crate::storage::options::DurabilityClass;
 use crate::storage::segment::{ClosedSegment, finish_companions, path_of, store_companion};
 use crate::storage::{EXTEND_BYTES_MAX, EXTEND_BYTES_MIN};
@@ -75,7 +76,8 @@ impl<E: Env> Partition<E> {
         });
     }
 
-    /// Stores all whole blocks below `target`, and finishes the segments that end there. An error has fenced the directory.
+    /// Stores all whole blocks below `target`, and finishes the segments that end there. An error has fenced the directory, or
+    /// there is no space: what was not done is left for the next call.
     pub(super) async fn store_to(self: &Rc<Self>, target: Cursor, durability: Durability) -> Result<(), ()> {
         let _turn = self.store_turn.acquire(1).await;
         loop {
@@ -92,11 +94,19 @@ impl<E: Env> Partition<E> {
                 } => self.write(segment, pieces, stored, durability).await,
                 Step::Finish => self.finish_segment(durability).await,
             };
-            if let Err(error) = done {
-                self.failed_at("a segment write", &error);
-                return Err(());
-            }
+            // Also what was stored before an error.
             self.directory.note_evictable(self);
+            match done {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => {
+                    self.directory.note_unstored();
+                    return Err(());
+                }
+                Err(error) => {
+                    self.failed_at("a segment write", &error);
+                    return Err(());
+                }
+            }
         }
     }
 
@@ -243,21 +253,20 @@ impl<E: Env> Partition<E> {
         if durability == Durability::Device {
             self.env.flush(&file).await?;
         }
-        let epochs = {
-            let mut log = self.log.borrow_mut();
-            let segment = log.open.pop_front().expect("a log has an active segment");
-            let largest_ms = (build.largest.0 >= 0).then_some(build.largest.0);
-            let (base, bytes, next_offset) = (segment.base, end.position, end.offset);
-            log.closed.push_back(ClosedSegment {
-                base,
-                bytes,
-                next_offset,
-                largest_ms,
-            });
-            log.epochs.to_text()
-        };
+        let epochs = self.log.borrow().epochs.to_text();
         let path = self.folder.join("leader-epoch-checkpoint");
-        crate::io::replace_file(&self.env, &path, Bytes::from(epochs)).await
+        crate::io::replace_file(&self.env, &path, Bytes::from(epochs)).await?;
+        // The last step: without the space for one of those before, all of them are done again.
+        let mut log = self.log.borrow_mut();
+        let segment = log.open.pop_front().expect("a log has an active segment");
+        let largest_ms = (build.largest.0 >= 0).then_some(build.largest.0);
+        log.closed.push_back(ClosedSegment {
+            base: segment.base,
+            bytes: end.position,
+            next_offset: end.offset,
+            largest_ms,
+        });
+        Ok(())
     }
 
     /// Gets what an append lacks.
@@ -275,7 +284,7 @@ impl<E: Env> Partition<E> {
             }
         };
         got.map_err(|error| {
-            if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded {
+            if is_full(&error) {
                 self.directory.note_full();
                 AppendError::Full
             } else {
@@ -303,9 +312,14 @@ impl<E: Env> Partition<E> {
             exclusive: false,
             ..OpenOptions::CREATE_DIRECT
         };
-        let file = self.env.open(&path_of(&self.folder, base, "log"), options).await?;
+        let path = path_of(&self.folder, base, "log");
+        let file = self.env.open(&path, options).await?;
         self.env.truncate(&file, 0).await?;
-        self.env.allocate(&file, 0, bytes).await?;
+        if let Err(error) = self.env.allocate(&file, 0, bytes).await {
+            // The log may get past this base before there is space: no segment begins here then.
+            self.env.unlink(&path).await?;
+            return Err(error);
+        }
         self.env.flush_directory(&self.folder).await?;
         let mut log = self.log.borrow_mut();
         log.step_bytes = bytes;

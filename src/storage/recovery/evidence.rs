@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -71,6 +71,24 @@ impl PartitionEvidence {
 pub struct Evidence {
     governing: u64,
     partitions: BTreeMap<PartitionId, PartitionEvidence>,
+    /// Journal files that tell nothing.
+    pub spare: Vec<String>,
+}
+
+/// What a shard's checkpoint asks of its journal.
+struct Needed {
+    /// The first commit that the checkpoint builds on.
+    sequence: u64,
+    /// None of the shard's checkpoints verifies; this is the oldest one left. The base checkpoint is built on.
+    unverified: Option<PathBuf>,
+}
+
+impl Needed {
+    /// The whole journal, as before a shard's first checkpoint.
+    const ALL: Self = Self {
+        sequence: 1,
+        unverified: None,
+    };
 }
 
 fn corrupt(message: String) -> io::Error {
@@ -148,12 +166,13 @@ impl Evidence {
             )));
         }
         for (shard, names) in journals {
-            self.read_journal(env, path, names, needed.get(&shard).copied().unwrap_or(1))
-                .await?;
+            let needed = needed.remove(&shard).unwrap_or(Needed::ALL);
+            self.read_journal(env, path, names, needed).await?;
         }
         Ok(())
     }
 
+    /// Takes in the newest good checkpoint of a shard. Without one the base checkpoint stands, and the whole journal is needed.
     async fn read_checkpoint<E: Env>(
         &mut self,
         env: &E,
@@ -161,7 +180,8 @@ impl Evidence {
         start: u64,
         shard: u64,
         numbers: &[u64],
-    ) -> io::Result<u64> {
+    ) -> io::Result<Needed> {
+        let mut unverified = None;
         for &number in numbers.iter().rev() {
             let file = path.join(shard_name(start, shard as usize, number));
             let content = read_file(env, &file, CHECKPOINT_BYTES_MAX).await?;
@@ -170,19 +190,28 @@ impl Evidence {
                     .partitions
                     .into_values()
                     .for_each(|state| self.add_state(state));
-                return Ok(checkpoint.journal_from);
+                return Ok(Needed {
+                    sequence: checkpoint.journal_from,
+                    unverified: None,
+                });
             }
             mark(Mark::CheckpointFallback);
             tracing::error!(file = %file.display(), "a checkpoint does not verify: the one before it is used");
+            unverified = Some(file);
         }
-        Err(corrupt(format!(
-            "{}: no checkpoint of shard {shard} verifies",
-            path.display()
-        )))
+        Ok(Needed {
+            unverified,
+            ..Needed::ALL
+        })
     }
 
-    /// `needed` is the sequence of the first commit that the shard's checkpoint builds on.
-    async fn read_journal<E: Env>(&mut self, env: &E, path: &Path, names: Vec<String>, needed: u64) -> io::Result<()> {
+    async fn read_journal<E: Env>(
+        &mut self,
+        env: &E,
+        path: &Path,
+        names: Vec<String>,
+        needed: Needed,
+    ) -> io::Result<()> {
         let mut files = Vec::new();
         for name in names {
             let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
@@ -202,8 +231,19 @@ impl Evidence {
                 damage.expected
             )));
         }
-        if scanned.first_sequence > needed {
-            let found = scanned.first_sequence;
+        self.spare.extend(scanned.spare);
+        // The journal's first file tells that no commit is gone, also when its own first one is torn.
+        if let Some(file) = needed.unverified
+            && scanned.first_file != Some(0)
+        {
+            return Err(corrupt(format!(
+                "{} does not verify, nor does a newer checkpoint of its shard, and the journal no longer reaches back to the \
+                 base checkpoint: restore the file",
+                file.display()
+            )));
+        }
+        if scanned.first_sequence > needed.sequence {
+            let (found, needed) = (scanned.first_sequence, needed.sequence);
             return Err(corrupt(format!(
                 "{}: the journal begins with commit {found}, commit {needed} is needed",
                 path.display()

@@ -5,6 +5,7 @@
 //! | no base checkpoint | a new directory: start 0 |
 //! | base of start S | everything of older starts is garbage; shard checkpoints and journals of S are newer than the base |
 //! | a shard checkpoint that does not verify | the one before it, whose journal is still there |
+//! | no checkpoint of a shard verifies | the base checkpoint and the whole journal; if that does not reach back so far, the start is refused |
 //! | a journal with a bad commit before a good one | corruption: the start is refused, nothing is changed |
 //! | a partition that ends below what was durable | damaged: kept as it is, not served; the others go on |
 //!

@@ -30,6 +30,21 @@ impl Codec {
         self as u8
     }
 
+    /// Decompressed bytes that one byte of the codec's payload can stand for, at most.
+    pub fn ratio_max(self) -> u64 {
+        match self {
+            Codec::None => 1,
+            // The longest match, 258 bytes, in a bit of length and a bit of distance.
+            Codec::Gzip => 258 * 8 / 2,
+            // A copy of 64 bytes in 3, rounded up.
+            Codec::Snappy => 22,
+            // What each further byte of a match's length adds.
+            Codec::Lz4 => 255,
+            // A block of one repeated byte: 3 bytes of header and the byte.
+            Codec::Zstd => (128 << 10) / 4,
+        }
+    }
+
     /// Kafka's name, as in `compression.type`.
     pub fn name(self) -> &'static str {
         ["none", "gzip", "snappy", "lz4", "zstd"][self as usize]

@@ -20,6 +20,8 @@ pub enum BatchError {
     BaseOffset(i64),
     /// `last_offset_delta + 1 == record_count > 0` does not hold.
     RecordCount { record_count: i32, last_offset_delta: i32 },
+    /// More records than the payload has bytes for, decompressed as far as its codec can.
+    RecordRoom { record_count: i32, record_count_max: u64 },
     /// Only the broker writes control batches.
     ControlBatch,
     /// A producer id without a sequence.
@@ -96,6 +98,7 @@ impl BatchError {
             | BatchError::ManyBatches { .. }
             | BatchError::BaseOffset(_)
             | BatchError::RecordCount { .. }
+            | BatchError::RecordRoom { .. }
             | BatchError::ControlBatch
             | BatchError::Sequence(_)
             | BatchError::ProducerEpoch(_)
@@ -155,6 +158,15 @@ impl fmt::Display for BatchError {
                 write!(
                     f,
                     "record count {record_count} does not match last offset delta {last_offset_delta}"
+                )
+            }
+            BatchError::RecordRoom {
+                record_count,
+                record_count_max,
+            } => {
+                write!(
+                    f,
+                    "record count {record_count}, but the payload has room for {record_count_max}"
                 )
             }
             BatchError::ControlBatch => f.write_str("clients may not write control batches"),

@@ -16,7 +16,7 @@ pub struct Limits {
     pub records: RecordChecks,
     /// False for Produce below version 7, whose clients may not use zstd.
     pub zstd_allowed: bool,
-    /// Cost of the record checks; unused by [`RecordChecks::HeaderOnly`].
+    /// Cost of the record checks. [`RecordChecks::HeaderOnly`] takes from it how many records a compressed payload may hold.
     pub decode: DecodeLimits,
 }
 
@@ -160,7 +160,10 @@ pub fn validate_produce<'a>(bytes: &'a [u8], limits: &Limits) -> Result<ValidBat
     }
     check_header(&header, limits)?;
     let summary = match limits.records {
-        RecordChecks::HeaderOnly => None,
+        RecordChecks::HeaderOnly => {
+            check_room(&header, codec, &limits.decode)?;
+            None
+        }
         RecordChecks::Structure => Some(check_records(&header, bytes, &limits.decode, &limits.timestamp, false)?),
         RecordChecks::StructureAndKeys => Some(check_records(&header, bytes, &limits.decode, &limits.timestamp, true)?),
     };
@@ -172,6 +175,31 @@ fn damage(bytes: &[u8]) -> Option<BatchError> {
     let expected = u32::from_be_bytes(*bytes.get(field::CRC..)?.first_chunk()?);
     let found = crc32c::crc32c(bytes.get(field::ATTRIBUTES..)?);
     (expected != found).then_some(BatchError::Crc { expected, found })
+}
+
+/// Length, attributes, timestamp delta, offset delta, key length, value length, count of headers: a byte each.
+const RECORD_BYTES_MIN: u64 = 7;
+
+/// The most records that `payload_bytes` have room for. A claim above it would burn offsets that no record has.
+fn record_count_max(payload_bytes: usize, codec: Codec, decode: &DecodeLimits) -> u64 {
+    let plain_bytes = match codec {
+        Codec::None => payload_bytes as u64,
+        packed => (payload_bytes as u64 * packed.ratio_max()).min(decode.budget(payload_bytes)),
+    };
+    plain_bytes / RECORD_BYTES_MIN
+}
+
+/// What a walk over the records would find, as far as their bytes tell.
+fn check_room(header: &BatchHeader, codec: Codec, decode: &DecodeLimits) -> Result<(), BatchError> {
+    let record_count = header.record_count();
+    let record_count_max = record_count_max(header.total_bytes() - HEADER_BYTES, codec, decode);
+    if i64::from(record_count) as u64 > record_count_max {
+        return Err(BatchError::RecordRoom {
+            record_count,
+            record_count_max,
+        });
+    }
+    Ok(())
 }
 
 fn check_header(header: &BatchHeader, limits: &Limits) -> Result<(), BatchError> {

@@ -194,6 +194,25 @@ fn names_and_directories() {
 }
 
 #[test]
+fn files_are_not_for_every_user_and_mapped_ones_for_none_but_the_brokers() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("modes");
+    let [log, lock, arena, old] = ["log", "lock", "arena", "old"].map(|name| scratch.path(name));
+    std::fs::write(&old, b"").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let paths = [log.clone(), lock.clone(), arena.clone(), old.clone()];
+    on_one(|env| async move {
+        env.open(&log, OpenOptions::CREATE_DIRECT).await.unwrap();
+        env.lock(&lock).await.unwrap();
+        env.map(&arena, BLOCK_BYTES).await.unwrap();
+        env.map(&old, BLOCK_BYTES).await.unwrap();
+    });
+    let modes = paths.map(|path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777);
+    assert_eq!([modes[0] & 0o137, modes[1] & 0o137], [0, 0], "{modes:?}");
+    assert_eq!(modes[2..], [0o600, 0o600], "{modes:?}");
+}
+
+#[test]
 fn an_arena_is_found_again_in_its_file() {
     let scratch = Scratch::new("arena");
     let path = scratch.path("arena");

@@ -104,10 +104,57 @@ fn lying_counts_are_refused() {
                 records: RecordChecks::HeaderOnly,
                 ..limits()
             };
-            assert_eq!(validate_produce(&batch, &header_only).is_ok(), count > 0, "{count}");
+            let plausible = (1..i32::MAX).contains(&count);
+            assert_eq!(validate_produce(&batch, &header_only).is_ok(), plausible, "{count}");
             assert!(validate_produce(&batch, &limits()).is_err(), "{codec:?} {count}");
             assert!(exercise(&batch).is_err());
         }
+    }
+}
+
+/// What no payload has room for is refused by the header alone, and the smallest records there are fit exactly.
+#[test]
+fn a_batch_claims_no_more_records_than_its_bytes_can_hold() {
+    const COUNT: i32 = 200_000;
+    let header_only = Limits {
+        records: RecordChecks::HeaderOnly,
+        ..limits()
+    };
+    let claim = |batch: &[u8], count: i32| {
+        let mut batch = batch.to_vec();
+        batch[field::RECORD_COUNT..][..4].copy_from_slice(&count.to_be_bytes());
+        batch[field::LAST_OFFSET_DELTA..][..4].copy_from_slice(&(count - 1).to_be_bytes());
+        reseal(&mut batch);
+        validate_produce(&batch, &header_only).map(|valid| valid.header().record_count())
+    };
+    let smallest = one_record(&[12, 0, 0, 0, 1, 1, 0]);
+    assert_eq!(claim(&smallest, 1), Ok(1));
+    let refused = claim(&smallest, 2).unwrap_err();
+    assert_eq!(
+        refused,
+        BatchError::RecordRoom {
+            record_count: 2,
+            record_count_max: 1
+        }
+    );
+    assert_eq!(refused.class(), ErrorClass::InvalidRecord);
+    for codec in Codec::ALL {
+        // As equal as records get: what a codec makes smallest.
+        let mut builder = BatchBuilder::new(with_codec(codec));
+        let count = if codec == Codec::None { 50_000 } else { COUNT };
+        for _ in 0..count {
+            builder.push(0, None, None, &[]).unwrap();
+        }
+        let batch = builder.finish().unwrap();
+        assert_eq!(claim(batch, count), Ok(count), "{codec:?}");
+        assert!(claim(batch, i32::MAX).is_err(), "{codec:?}");
+    }
+    // A repeated byte is where a codec reaches its ratio; no record count is refused that its bytes could hold.
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let mut builder = BatchBuilder::new(with_codec(codec));
+        builder.push(0, None, Some(&vec![0; 8 << 20]), &[]).unwrap();
+        let batch = builder.finish().unwrap();
+        assert_eq!(claim(batch, (8 << 20) / 7), Ok((8 << 20) / 7), "{codec:?}");
     }
 }
 
