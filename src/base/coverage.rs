@@ -40,6 +40,10 @@ pub enum Mark {
     WrittenTailJournaled,
     /// Tail memory was given back because an append asked for it.
     MemoryEvicted,
+    /// A tail was moved together so that others get memory.
+    TailShrunk,
+    /// An idle log's segment was ended so that others get memory.
+    IdleRolled,
     /// An append waited for memory.
     MemoryAwaited,
     /// An append waited for its segment's file to grow.
@@ -77,6 +81,8 @@ pub const MARKS: &[Mark] = &[
     Mark::RetentionDelete,
     Mark::WrittenTailJournaled,
     Mark::MemoryEvicted,
+    Mark::TailShrunk,
+    Mark::IdleRolled,
     Mark::MemoryAwaited,
     Mark::SpaceAwaited,
     Mark::ColdRead,

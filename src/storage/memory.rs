@@ -16,6 +16,10 @@ pub const RUN_MAX: usize = 64;
 const STEP_BYTES_MIN: usize = 1 << 20;
 const STEP_BYTES_MAX: usize = 8 << 20;
 
+/// What is kept free for moving tails together: this part of all, at most so much.
+const RESERVE_PART: usize = 16;
+const RESERVE_BYTES_MAX: usize = 1 << 20;
+
 /// Tail memory that outlives the process.
 pub struct TailMemory<E: Env> {
     env: E,
@@ -71,15 +75,12 @@ impl<E: Env> TailMemory<E> {
         (self.arenas.borrow().len() + 1) * self.step_bytes <= self.bytes_max
     }
 
-    /// A chunk of up to `run` units, smaller when no such run is free.
+    /// A chunk of up to `run` units, smaller when no such run is free. The reserve stays free.
     pub fn take(self: &Rc<Self>, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
-        let mut run = run.next_power_of_two().min(RUN_MAX);
-        let chunk = loop {
-            let found = self.arenas.borrow().iter().find_map(|arena| arena.take(run, identity));
-            if found.is_some() || run == 1 {
-                break found;
-            }
-            run /= 2;
+        let spare = self.spare_units();
+        let chunk = match spare {
+            0 => None,
+            _ => self.take_reserved(run.min(spare), identity),
         };
         if self.free_bytes() < self.step_bytes / 2 {
             self.grow();
@@ -87,9 +88,27 @@ impl<E: Env> TailMemory<E> {
         chunk
     }
 
-    /// Whether a smallest chunk is free.
+    /// The same, out of the reserve if need be: for copies that make more memory free than they take.
+    pub fn take_reserved(&self, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
+        let mut run = (run.max(1).next_power_of_two()).min(RUN_MAX);
+        loop {
+            let found = self.arenas.borrow().iter().find_map(|arena| arena.take(run, identity));
+            if found.is_some() || run == 1 {
+                return found;
+            }
+            run /= 2;
+        }
+    }
+
+    /// Units that are free beside the reserve.
+    fn spare_units(&self) -> usize {
+        let reserve = (self.bytes_max / RESERVE_PART).min(RESERVE_BYTES_MAX);
+        self.free_bytes().saturating_sub(reserve) / UNIT_BYTES
+    }
+
+    /// Whether a smallest chunk can be had.
     pub fn has_room(&self) -> bool {
-        self.free_bytes() >= UNIT_BYTES
+        self.spare_units() > 0
     }
 
     /// Adds memory and waits for it; `false` at the bound.

@@ -172,6 +172,47 @@ impl Tail {
         Some(chunk)
     }
 
+    /// Whether byte `from` of `segment`, and all behind it, is here.
+    pub fn holds(&self, segment: i64, from: u64) -> bool {
+        let front = self.chunks.front();
+        front.is_some_and(|c| (c.segment, c.start) <= (segment, from))
+    }
+
+    /// Bytes of memory, all chunks together.
+    pub fn capacity(&self) -> usize {
+        self.chunks.iter().map(|c| c.chunk.capacity()).sum()
+    }
+
+    /// Position behind the last filled byte of the last chunk's segment.
+    pub fn end(&self) -> Option<u64> {
+        self.chunks.back().map(TailChunk::end)
+    }
+
+    /// Puts `chunks`, empty ones in the order of their positions, in the place of all there is, with the bytes from the
+    /// first one's start on. `boundary` is a batch's beginning there or behind. The new chunks are found by a restart before the
+    /// old ones are not.
+    pub fn move_to(&mut self, mut chunks: Vec<TailChunk>, boundary: Cursor) {
+        let end = self.end().unwrap_or(0);
+        for chunk in &mut chunks {
+            let (from, to) = (chunk.start, chunk.capacity_end().min(end));
+            for piece in self.slices(chunk.segment, from, to) {
+                chunk.chunk.append(piece);
+            }
+            assert_eq!(chunk.end(), to, "a moved tail keeps all its bytes");
+            chunk.chunk.publish();
+        }
+        let old = std::mem::replace(&mut self.chunks, chunks.into());
+        old.iter().for_each(|chunk| chunk.chunk.retire());
+        let mut at = boundary;
+        while let Some(header) = self.header_at(at.segment, at.position) {
+            if let Some(index) = self.chunks.iter().rposition(|c| c.start <= at.position) {
+                self.mark(index, at);
+            }
+            at.position += header.total_bytes() as u64;
+            at.offset = header.next_offset();
+        }
+    }
+
     /// Gives back the chunks at the end that hold nothing.
     pub fn pop_empty(&mut self) {
         while self.chunks.back().is_some_and(|c| c.chunk.filled() == 0) {

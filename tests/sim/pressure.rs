@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use ringtail::base::coverage::{Mark, count};
 use ringtail::base::sync::join_all;
 use ringtail::io::Env;
 use ringtail::io::sim::{Options, SimEnv, World};
@@ -13,6 +14,8 @@ use crate::model::{History, MEMORY, batch, check, log_options, payload, spec, st
 /// Partitions of each class.
 const PARTITIONS: i32 = 6;
 const BATCH_BYTES: usize = 20_000;
+/// Large enough that what the last ones hold back is more than all memory.
+const LARGE_BATCH_BYTES: usize = 110_000;
 /// Of one partition in one burst: all of them together are several times the tail memory.
 const BATCHES: i32 = 60;
 /// Batches of one partition on their way at once.
@@ -33,11 +36,11 @@ struct Log {
 }
 
 /// Appends to one partition, some at once; every append is answered.
-async fn burst(log: &mut Log, from: i32) {
-    for first in (from..from + BATCHES).step_by(IN_FLIGHT as usize) {
+async fn burst(log: &mut Log, from: i32, count: i32, batch_bytes: usize) {
+    for first in (from..from + count).step_by(IN_FLIGHT as usize) {
         let sequences: Vec<i32> = (first..first + IN_FLIGHT).collect();
         let appends = sequences.iter().map(|&sequence| {
-            let bytes = batch(1, sequence, &payload(log.index, sequence, BATCH_BYTES));
+            let bytes = batch(1, sequence, &payload(log.index, sequence, batch_bytes));
             log.history.sent.insert(sequence, bytes.clone());
             log.partition.append(bytes)
         });
@@ -77,7 +80,12 @@ async fn by_turns(env: SimEnv) {
     }
     for round in 0..4 {
         for logs in &mut classes {
-            join_all(logs.iter_mut().map(|log| burst(log, round * BATCHES)).collect()).await;
+            join_all(
+                logs.iter_mut()
+                    .map(|log| burst(log, round * BATCHES, BATCHES, BATCH_BYTES))
+                    .collect(),
+            )
+            .await;
             if env.random().is_multiple_of(2) {
                 env.sleep_until(env.now().plus_ms(env.random() % 700)).await;
             }
@@ -87,6 +95,63 @@ async fn by_turns(env: SimEnv) {
         check(log.index, &log.history, &log.partition).await;
     }
     store.close().await.expect("closes");
+}
+
+async fn one_after_the_other(env: SimEnv) {
+    let options = small();
+    let recovered = recover(&env, &options.directories, Path::new(MEMORY))
+        .await
+        .expect("recovery succeeds");
+    let store = Store::open(env.clone(), options, recovered)
+        .await
+        .expect("the store opens");
+    let mut all = Vec::new();
+    for group in 0..10 {
+        let class = match group % 3 {
+            2 => DurabilityClass::Written,
+            _ => DurabilityClass::Flushed,
+        };
+        let mut logs = Vec::new();
+        for index in group * PARTITIONS..(group + 1) * PARTITIONS {
+            let spec = spec(index, log_options(class, 4_000_000));
+            let partition = store.open_partition(spec).await.expect("opens");
+            let history = History::default();
+            logs.push(Log {
+                index,
+                partition,
+                history,
+            });
+        }
+        let bursts = logs.iter_mut().map(|log| burst(log, 0, 10, LARGE_BATCH_BYTES));
+        join_all(bursts.collect()).await;
+        all.extend(logs);
+    }
+    // They go on where they were left.
+    for log in &mut all {
+        burst(log, 10, IN_FLIGHT, 300).await;
+    }
+    for log in &all {
+        check(log.index, &log.history, &log.partition).await;
+    }
+    store.close().await.expect("closes");
+}
+
+/// Partitions that got their data and were left alone hold no memory that others need.
+#[test]
+fn topics_one_after_the_other_never_stand_still() {
+    let before = (count(Mark::TailShrunk), count(Mark::IdleRolled));
+    for seed in 0..6 {
+        let world = World::new(
+            seed,
+            Options {
+                hosts: 1,
+                ..Options::default()
+            },
+        );
+        world.block_on(0, one_after_the_other);
+    }
+    assert!(count(Mark::TailShrunk) > before.0, "no tail was moved together");
+    assert!(count(Mark::IdleRolled) > before.1, "no idle segment was ended");
 }
 
 /// Memory that idle partitions no longer need is found by those that do, and a journal that is full is freed.

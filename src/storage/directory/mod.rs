@@ -39,6 +39,8 @@ const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
 const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
+/// Segments of idle logs that are ended at once, when memory is short.
+const IDLE_ROLLS_MAX: usize = 8;
 /// While the directory is full, free space is looked at this often.
 pub const FULL_CHECK_MS: u64 = 1000;
 
@@ -201,6 +203,7 @@ impl<E: Env> ShardDirectory<E> {
             if self.memory.grow_now().await? || self.evict() || self.evict_any() {
                 continue;
             }
+            self.roll_idle();
             // Others may take what a round makes free.
             if rounds == SETTLE_ROUNDS_FOR_A_CHUNK || self.settle(true).await.is_err() {
                 let message = "ringtail.memory.bytes is too small for the tails of so many partitions";
@@ -243,8 +246,23 @@ impl<E: Env> ShardDirectory<E> {
         if let Some(partition) = found {
             mark(Mark::MemoryEvicted);
             self.note_evictable(partition);
+            return true;
         }
-        found.is_some()
+        // What is left are tails that are not whole blocks, or not whole batches: idle ones may hold much more than those.
+        members.iter().any(|partition| partition.shrink_tail())
+    }
+
+    /// Ends the segments of some idle logs; their memory is free when they are stored.
+    fn roll_idle(&self) {
+        let idle = self.members().into_iter().filter(|partition| partition.may_roll_idle());
+        for partition in idle.take(IDLE_ROLLS_MAX) {
+            self.env.spawn(Queue::Foreground, partition.roll_idle());
+        }
+    }
+
+    /// Tail memory for moving a tail together.
+    pub fn take_reserved(&self, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
+        self.memory.take_reserved(run, identity)
     }
 
     /// The partition may have chunks that are stored now.
@@ -261,6 +279,7 @@ impl<E: Env> ShardDirectory<E> {
             return;
         }
         let changed = self.memory.changed().notified();
+        self.roll_idle();
         self.settled.urge();
         self.wake.notify();
         let deadline = self.env.now().plus_ms(20);

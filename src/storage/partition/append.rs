@@ -54,9 +54,6 @@ impl<E: Env> Partition<E> {
             log.waiting.push_back(Waiting { batch, answer });
         }
         let must_wait = !log.waiting.is_empty() && !std::mem::replace(&mut log.admitting, true);
-        if !must_wait && log.waiting.is_empty() {
-            log.admitting = false;
-        }
         drop(log);
         if must_wait {
             self.env.spawn(Queue::Foreground, self.clone().admit_waiting());
@@ -169,6 +166,7 @@ impl<E: Env> Partition<E> {
             self.directory
                 .note_producers(log.producers.count().saturating_sub(before));
         }
+        log.last_append_ms = now_ms;
         let epoch = log.epoch;
         log.epochs.note(epoch, at.offset);
         let active = log.active_mut();
@@ -187,7 +185,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Goes on in the segment that was made ready; `false` if there is none.
-    fn roll(&self, log: &mut Log<E>) -> bool {
+    pub(super) fn roll(&self, log: &mut Log<E>) -> bool {
         let end = log.appended;
         let Some(next) = log.next_segment.take_if(|next| next.base == end.offset) else {
             return false;
@@ -245,7 +243,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Admits what waits, in order, getting what it lacks.
-    async fn admit_waiting(self: Rc<Self>) {
+    pub(super) async fn admit_waiting(self: Rc<Self>) {
         loop {
             let lack = {
                 let mut log = self.log.borrow_mut();

@@ -55,7 +55,10 @@ impl<E: Env> Partition<E> {
             self.collect_direct(log, from, direct_end, next_offset, commit);
         }
         if end > direct_end {
-            let payload = commit.payload(&log.tail.slices(segment, direct_end, end));
+            let pieces = log.tail.slices(segment, direct_end, end);
+            let held: usize = pieces.iter().map(|piece| piece.len()).sum();
+            assert_eq!(held as u64, end - direct_end, "what is to be journaled is in memory");
+            let payload = commit.payload(&pieces);
             let at = Range {
                 segment,
                 position: direct_end,

@@ -14,6 +14,7 @@ mod commit;
 mod log;
 mod lookup;
 mod read;
+mod reclaim;
 mod retain;
 mod settle;
 mod store;
@@ -23,7 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use log::{Log, NextSegment, State};
-pub(super) use store::Evicted;
+pub(super) use reclaim::Evicted;
 
 use super::build::{SegmentBuild, SegmentIdentity};
 use super::cursor::{Cursor, Ends};

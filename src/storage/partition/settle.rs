@@ -155,10 +155,13 @@ impl<E: Env> Partition<E> {
                         offset: boundary.offset,
                     };
                 }
-                if target.offset > log.journaled.offset {
-                    mark(Mark::WrittenTailJournaled);
+                // Where storing went on meanwhile, memory may have been given back: the next round has it.
+                if log.tail.holds(log.journaled.segment, log.journaled.position) {
+                    if target.offset > log.journaled.offset {
+                        mark(Mark::WrittenTailJournaled);
+                    }
+                    log.journal_target = target;
                 }
-                log.journal_target = target;
             }
         }
         self.ask_journal();

@@ -375,44 +375,4 @@ impl<E: Env> Partition<E> {
             partition.log.borrow_mut().extending = false;
         });
     }
-
-    /// Notes that the partition stands in its directory's row of those to take memory from; `false` if it does already.
-    pub(in crate::storage) fn enter_evictable(&self) -> bool {
-        !self.evictable.replace(true)
-    }
-
-    /// Gives the memory of the oldest chunk back, if its batches are all stored and indexed.
-    pub(in crate::storage) fn evict_oldest(&self) -> Evicted {
-        let Ok(mut log) = self.log.try_borrow_mut() else {
-            return Evicted::Busy;
-        };
-        let (segment, built) = (log.oldest_open().base, log.oldest_open().built);
-        // What the journal is still to take comes from here, stored or not.
-        let journaled = (log.journaled.segment, log.journaled.position);
-        let asked = (log.journal_target.segment, log.journal_target.position) > journaled;
-        let evictable = log.tail.front().is_some_and(|chunk| {
-            let needed = asked && (chunk.segment, chunk.capacity_end()) > journaled;
-            let stored = chunk.segment < segment
-                || (chunk.segment == segment
-                    && chunk.capacity_end() <= built.position
-                    && chunk.end() == chunk.capacity_end());
-            stored && !needed
-        });
-        if evictable && log.tail.pop_front().is_some() {
-            Evicted::Chunk
-        } else {
-            self.evictable.set(false);
-            Evicted::Nothing
-        }
-    }
-}
-
-/// What a partition gave back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::storage) enum Evicted {
-    Chunk,
-    /// Its oldest chunk is needed: it leaves the row until it stores more.
-    Nothing,
-    /// The log is in use: its own append asks for the memory.
-    Busy,
 }
