@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
+use ringtail::base::coverage::{Mark, count};
 use ringtail::io::Env;
 use ringtail::io::sim::{DiskOperation, ENOSPC, Fault, FaultEffect, Options, SimEnv, World};
 use ringtail::storage::{AppendError, DurabilityClass, Partition};
@@ -57,13 +58,13 @@ fn a_lack_of_space_for_any_file_takes_no_directory_out_of_service() {
                 let world = World::new(31, Options::default());
                 let done = Rc::new(RefCell::new(false));
                 let out = done.clone();
-                world.spawn_process(0, 1, move |env, _| {
+                let process = world.spawn_process(0, 1, move |env, _| {
                     let out = out.clone();
                     async move {
                         let store = open(&env).await;
-                        let spec = spec(0, log_options(class, 600_000));
+                        let spec = spec(0, log_options(class, 200_000));
                         let partition = store.open_partition(spec).await.expect("opens");
-                        let history = append_all(&env, &partition, 0..600).await;
+                        let history = append_all(&env, &partition, 0..250).await;
                         env.sleep_until(env.now().plus_ms(4_000)).await;
                         check(0, &history, &partition).await;
                         store.close().await.expect("closes: nothing is left undone");
@@ -80,9 +81,11 @@ fn a_lack_of_space_for_any_file_takes_no_directory_out_of_service() {
                     world.run_until(|| *done.borrow()),
                     "{class:?} {file} {operation:?}: it goes on when there is space"
                 );
+                world.kill(process);
             }
         }
     }
+    assert!(count(Mark::Full) > 0 && count(Mark::SpaceBack) > 0, "the faults hit");
 }
 
 /// Killed on a full disk, started on it: what is there is served, produce is refused, and taken up again with space.
