@@ -4,6 +4,7 @@ mod bounds;
 mod checkpoints;
 mod explore;
 mod faults;
+mod full;
 mod history;
 mod log;
 mod model;

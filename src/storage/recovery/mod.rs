@@ -10,7 +10,8 @@
 //! | a partition that ends below what was durable | damaged: kept as it is, not served; the others go on |
 //!
 //! Invariants
-//! 1. Nothing is removed or erased before the new base is durable (`recover`); until then a crash repeats the same recovery.
+//! 1. Nothing that tells anything is removed or erased before the new base is durable (`recover`); until then a crash repeats
+//!    the same recovery.
 //! 2. Every accepted byte is durable in its segment or in the base before the start serves.
 //! 3. Behind every end the segment reads as zeros before the start serves, so nothing stale can follow new batches.
 //!
@@ -29,7 +30,7 @@ use bytes::Bytes;
 
 use self::evidence::Evidence;
 use super::directory::{arena_prefix, leader_epoch};
-use super::health::Health;
+use super::health::{Health, is_full};
 use super::state::{Checkpoint, OwnFile, PartitionState, base_name};
 use super::{LogDirectory, StorageError};
 use crate::base::coverage::{Mark, mark};
@@ -117,7 +118,33 @@ pub async fn recover<E: Env>(
     Ok(Arc::new(Recovered { directories: recovered }))
 }
 
+/// Recovers, and on a full disk once more in the space of the journal files that hold nothing.
 async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path) -> io::Result<RecoveredDirectory> {
+    let mut spare = Vec::new();
+    match recover_in_space(env, place, arenas, &mut spare).await {
+        Err(error) if is_full(&error) && !spare.is_empty() => {
+            tracing::warn!(directory = %place.path.display(), files = spare.len(), "the disk is full: recovery takes the space of unused journal files");
+            for name in spare {
+                match env.unlink(&place.path.join(name)).await {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            // Not all file systems have the space of an unlinked file at hand before.
+            env.flush_file_system(&place.path).await?;
+            recover_in_space(env, place, arenas, &mut Vec::new()).await
+        }
+        done => done,
+    }
+}
+
+/// Recovers in the space there is. `spare` gets the names of files that could make more of it.
+async fn recover_in_space<E: Env>(
+    env: &E,
+    place: &LogDirectory,
+    arenas: &Path,
+    spare: &mut Vec<String>,
+) -> io::Result<RecoveredDirectory> {
     let path = &place.path;
     let mut own = Vec::new();
     let mut folders = Vec::new();
@@ -147,6 +174,7 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
             .read_arenas(env, arenas, &arena_prefix(&place.id, governing))
             .await?;
     }
+    spare.append(&mut evidence.spare);
     let mut found = find_partitions(env, path, &folders).await?;
     let mut names = BTreeMap::new();
     let mut states = BTreeMap::new();
@@ -165,19 +193,12 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
     }
     env.flush_file_system(path).await?;
     write_base(env, place, start, &states).await?;
-    for group in states.values().collect::<Vec<_>>().chunks(SIDE_BY_SIDE) {
-        let erasures = group
-            .iter()
-            .filter(|s| !s.damaged)
-            .map(|s| walk::erase_behind(env, names.get(&s.id).cloned(), s));
-        join_all(erasures.collect())
-            .await
-            .into_iter()
-            .collect::<io::Result<()>>()?;
-    }
+    erase_behind_all(env, &names, &states).await?;
     env.flush_file_system(path).await?;
     let damaged = states.values().any(|s| s.damaged);
     remove_old(env, path, arenas, &place.id, start, &own, damaged).await?;
+    // The new journals may need just the space of the old ones.
+    env.flush_directory(path).await?;
     Ok(RecoveredDirectory {
         place: place.clone(),
         start,
@@ -186,6 +207,25 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
         missing: evidence.ids().collect(),
         folders: names,
     })
+}
+
+/// Makes what lies behind the ends of all logs read as zeros; damaged ones stay as they are.
+async fn erase_behind_all<E: Env>(
+    env: &E,
+    folders: &BTreeMap<PartitionId, PathBuf>,
+    states: &BTreeMap<PartitionId, PartitionState>,
+) -> io::Result<()> {
+    for group in states.values().collect::<Vec<_>>().chunks(SIDE_BY_SIDE) {
+        let erasures = group
+            .iter()
+            .filter(|s| !s.damaged)
+            .map(|s| walk::erase_behind(env, folders.get(&s.id).cloned(), s));
+        join_all(erasures.collect())
+            .await
+            .into_iter()
+            .collect::<io::Result<()>>()?;
+    }
+    Ok(())
 }
 
 async fn write_base<E: Env>(
