@@ -488,8 +488,14 @@ fn explore(plan: Plan, tally: &Rc<Tally>) -> u64 {
 
 /// Prints all counts; the names of those that are zero.
 fn report(tally: &Tally) -> Vec<String> {
-    // These need faults: `faults` has them.
-    let elsewhere = [Mark::Fenced, Mark::Full, Mark::SpaceBack];
+    // These need faults, or more logs than memory: `faults` and `pressure` have them.
+    let elsewhere = [
+        Mark::Fenced,
+        Mark::Full,
+        Mark::SpaceBack,
+        Mark::TailShrunk,
+        Mark::IdleRolled,
+    ];
     let mut counts: Vec<(String, u64)> = MARKS
         .iter()
         .filter(|mark| !elsewhere.contains(mark))

@@ -177,6 +177,8 @@ pub async fn open_store(env: &SimEnv, shards: usize, life: &Rc<Life>, history: &
     if shard == 0 {
         life.recovering.set(false);
     }
+    // What another shard does now would be lost on crashes of what still counts as the recovery.
+    until(env, || !life.recovering.get()).await;
     store
 }
 
