@@ -16,6 +16,10 @@ use crate::io::{Env, Queue};
 /// After a failed accept (no descriptors left, say).
 const ACCEPT_RETRY_MS: u64 = 50;
 
+/// How long, and how often, a port that is taken is asked for again.
+const PORT_WAIT_MS: u64 = 3000;
+const PORT_RETRY_MS: u64 = 20;
+
 /// What every shard is to listen on, what clients are told, and the sockets that hold the ports until then.
 pub struct Bound<E: Env> {
     pub identity: Identity,
@@ -45,7 +49,7 @@ pub async fn bind<E: Env>(env: &E, process: &Process<E>, cluster_id: &str) -> Re
                 address: address.to_string(),
                 error,
             };
-            let socket = env.listen(address).map_err(failed)?;
+            let socket = listen_at(env, address).await.map_err(failed)?;
             let local = env.local_address(&socket).map_err(failed)?;
             // All addresses of one listener share a port.
             port = local.port();
@@ -55,6 +59,20 @@ pub async fn bind<E: Env>(env: &E, process: &Process<E>, cluster_id: &str) -> Re
         bound.identity.endpoints.push(advertised(config, listener, port));
     }
     Ok(bound)
+}
+
+/// Listens at `address`. A killed process keeps its port, as its lock, until the kernel has ended its ring, so a port that is
+/// taken is asked for again for a while.
+async fn listen_at<E: Env>(env: &E, address: SocketAddr) -> std::io::Result<E::Listener> {
+    let deadline = env.now().plus_ms(PORT_WAIT_MS);
+    loop {
+        match env.listen(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && env.now() < deadline => {
+                env.sleep_until(env.now().plus_ms(PORT_RETRY_MS)).await;
+            }
+            listening => return listening,
+        }
+    }
 }
 
 async fn addresses<E: Env>(env: &E, listener: &Listener) -> Result<Vec<SocketAddr>, ServeError> {

@@ -20,7 +20,8 @@ const PARTITION_COUNT: usize = 16;
 const LINE_BYTES: u64 = 1050;
 
 fn line_count() -> u64 {
-    std::env::var("RINGTAIL_TEST_LINES").map_or(50_000, |count| count.parse().expect("RINGTAIL_TEST_LINES is a number"))
+    std::env::var("RINGTAIL_TEST_LINES")
+        .map_or(200_000, |count| count.parse().expect("RINGTAIL_TEST_LINES is a number"))
 }
 
 fn hash(line: &[u8]) -> u64 {

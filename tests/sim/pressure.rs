@@ -157,6 +157,7 @@ fn topics_one_after_the_other_never_stand_still() {
 /// Memory that idle partitions no longer need is found by those that do, and a journal that is full is freed.
 #[test]
 fn bursts_by_turns_never_stand_still() {
+    let before = count(Mark::JournalFileRecycled);
     for seed in 0..12 {
         let world = World::new(
             seed,
@@ -167,4 +168,8 @@ fn bursts_by_turns_never_stand_still() {
         );
         world.block_on(0, by_turns);
     }
+    assert!(
+        count(Mark::JournalFileRecycled) > before,
+        "the journal did not go round"
+    );
 }
