@@ -17,7 +17,7 @@ use ringtail::storage::Store;
 
 use crate::history::{ANONYMOUS, Found, History, Shared, batch, read_log};
 use crate::workload::{
-    CHURN, CHURN_SLOTS, DIRECTORIES, Life, Member, churn_spec, open_store, owned, pause, place_of, roster,
+    CHURN, CHURN_SLOTS, Life, Member, churn_spec, open_store, owned, pause, place_of, roster, rot_newest_checkpoint,
     shard_of_workload, world_options,
 };
 
@@ -317,24 +317,6 @@ impl Explorer {
                 crash_recovery: false,
             });
         });
-    }
-}
-
-/// The newest checkpoint of a shard goes bad where an older one stands behind it.
-fn rot_newest_checkpoint(image: &mut DiskImage) {
-    for directory in DIRECTORIES {
-        let base = (0..64u64).rev().find(|start| {
-            let base = format!("{directory}/ringtail-base-{start}.ckpt");
-            image.content(base).is_some()
-        });
-        let Some(start) = base else { continue };
-        for shard in 0..2 {
-            let name = |number: u64| format!("{directory}/ringtail-shard-{start}-{shard}-{number}.ckpt");
-            let newest = (1..64).rev().find(|number| image.content(name(*number)).is_some());
-            if let Some(newest) = newest.filter(|newest| image.content(name(newest - 1)).is_some()) {
-                image.corrupt(name(newest), 30, 4).expect("the file is there");
-            }
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ringtail::base::ids::{PartitionId, TopicId};
 use ringtail::base::sync::join_all;
 use ringtail::io::Env;
-use ringtail::io::sim::{Options, SimEnv, SimLock};
+use ringtail::io::sim::{DiskImage, Options, SimEnv, SimLock};
 use ringtail::storage::{
     AppendError, Appended, DurabilityClass, LogDirectory, LogOptions, Partition, PartitionSpec, ReadError, Recovered,
     Store, StoreOptions, Wanted, clear_leftovers, recover,
@@ -427,4 +427,22 @@ pub fn place_of(found: &Found, batch: &Bytes) -> Option<i64> {
         .iter()
         .find(|(_, bytes)| crc_of(bytes) == crc)
         .map(|(offset, _)| *offset)
+}
+
+/// The newest checkpoint of a shard goes bad where an older one stands behind it.
+pub fn rot_newest_checkpoint(image: &mut DiskImage) {
+    for directory in DIRECTORIES {
+        let base = (0..64u64).rev().find(|start| {
+            let base = format!("{directory}/ringtail-base-{start}.ckpt");
+            image.content(base).is_some()
+        });
+        let Some(start) = base else { continue };
+        for shard in 0..2 {
+            let name = |number: u64| format!("{directory}/ringtail-shard-{start}-{shard}-{number}.ckpt");
+            let newest = (1..64).rev().find(|number| image.content(name(*number)).is_some());
+            if let Some(newest) = newest.filter(|newest| image.content(name(newest - 1)).is_some()) {
+                image.corrupt(name(newest), 30, 4).expect("the file is there");
+            }
+        }
+    }
 }
