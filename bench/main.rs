@@ -8,6 +8,7 @@ mod device;
 mod fetch;
 mod load;
 mod pipe;
+mod probe;
 mod produce;
 mod report;
 mod sink;
@@ -34,6 +35,8 @@ enum Workload {
     Produce(produce::Produce),
     /// Fetches a topic, over and over.
     Fetch(fetch::Fetch),
+    /// Starts a broker, leaves it running and tells when it answered, acknowledged, and had acknowledged in every partition.
+    Probe(probe::Probe),
     /// Ceiling: bytes per second that a receive-only server on one shard takes from the same sender.
     Sink(sink::Sink),
     /// Ceiling: bare O_DIRECT writes into files that grow in the broker's steps.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().workload {
         Workload::Produce(workload) => workload.run(),
         Workload::Fetch(workload) => workload.run(),
+        Workload::Probe(workload) => workload.run(),
         Workload::Sink(workload) => workload.run(),
         Workload::Device(workload) => workload.run(),
     };

@@ -79,7 +79,7 @@ pub fn batch(shape: &BatchShape, wall_ms: i64) -> Result<Bytes, String> {
 }
 
 /// One request per group of partitions, encoded.
-fn frames(
+pub fn frames(
     target: &Target,
     node: &Node,
     batch: &Bytes,
@@ -360,7 +360,7 @@ impl Line {
 }
 
 /// How many partitions of a produce answer carry an error.
-fn refusals(answer: &Bytes, version: i16) -> Result<usize, String> {
+pub fn refusals(answer: &Bytes, version: i16) -> Result<usize, String> {
     let mut decoder = Decoder::new(answer);
     ResponseHeader::decode::<ProduceResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
     let answer = ProduceResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;

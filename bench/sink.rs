@@ -24,7 +24,7 @@ pub struct Sink {
     shape: BatchShape,
     #[arg(long, short, default_value_t = 4)]
     connections: usize,
-    /// Threads that send; the sink has one of its own, on the first CPU.
+    /// Threads that send, on the CPUs behind the first; that one is the sink's.
     #[arg(long, default_value_t = 1)]
     threads: usize,
     #[arg(long, default_value_t = 10.0)]
@@ -38,8 +38,7 @@ pub struct Sink {
 
 impl Sink {
     pub fn run(self) -> Result<(), String> {
-        let mut shards = ShardPlacement::first(1);
-        shards.extend(vec![ShardPlacement::default(); self.threads.max(1)]);
+        let shards = ShardPlacement::first(1 + self.threads.max(1));
         let address: Arc<OnceLock<SocketAddr>> = Arc::default();
         let options = self.clone();
         let main = move |env: UringEnv, index: usize| {

@@ -4,6 +4,7 @@
 #
 #   tests/setup.sh           everything
 #   tests/setup.sh --quick   what `tests/run.sh --quick` uses (build tools and kcat)
+#   tests/setup.sh --kafka   the same and Apache Kafka, for comparisons
 set -euo pipefail
 cd "$(dirname "$0")/.."
 deps=tests/.deps
@@ -35,8 +36,8 @@ debian 'command -v kcat' kcat
 debian 'command -v cc && command -v c++ && command -v make' build-essential
 debian 'command -v pkg-config' pkg-config
 debian 'installed zlib1g-dev' zlib1g-dev
+[ "${1:-}" != "" ] || debian 'python3 -c "import ensurepip, venv"' python3-venv
 if [ "${1:-}" != --quick ]; then
-    debian 'python3 -c "import ensurepip, venv"' python3-venv
     debian 'java -version 2>&1 | grep -E "version \"(17|18|19|2[0-9])"' openjdk-17-jre-headless
     debian 'command -v mvn' maven
 fi
@@ -54,6 +55,19 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 command -v cargo >/dev/null || fail "cargo is not installed" "install Rust (the version in Cargo.toml's rust-version or newer)"
 [ "${1:-}" != --quick ] || exit 0
+
+libs=$deps/kafka/libs
+if ! cmp -s tests/compat/java/pom.xml "$libs/pom.xml"; then
+    say "Apache Kafka's jars: $libs"
+    rm -rf "$libs"
+    quietly mvn -q -B -f tests/compat/java/pom.xml dependency:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$PWD/$libs" ||
+        fail "maven could not fetch Apache Kafka" "see maven's message above; then run tests/setup.sh again"
+    ls "$libs"/kafka_2.13-*.jar "$libs"/kafka-tools-*.jar >/dev/null ||
+        fail "no Kafka jars in $libs" "remove $libs and run tests/setup.sh again"
+    cp tests/compat/java/pom.xml "$libs/pom.xml"
+fi
+[ "${1:-}" != --kafka ] || exit 0
 
 if [ -x tests/fuzz/run.sh ]; then
     if ! cargo +nightly --version >/dev/null 2>&1; then
@@ -87,16 +101,4 @@ venv python-current \
 venv python-2 \
     'import kafka; assert kafka.__version__.startswith("2.")' \
     'kafka-python>=2,<3'
-
-libs=$deps/kafka/libs
-if ! cmp -s tests/compat/java/pom.xml "$libs/pom.xml"; then
-    say "Apache Kafka's jars: $libs"
-    rm -rf "$libs"
-    quietly mvn -q -B -f tests/compat/java/pom.xml dependency:copy-dependencies \
-        -DincludeScope=runtime -DoutputDirectory="$PWD/$libs" ||
-        fail "maven could not fetch Apache Kafka" "see maven's message above; then run tests/setup.sh again"
-    ls "$libs"/kafka_2.13-*.jar "$libs"/kafka-tools-*.jar >/dev/null ||
-        fail "no Kafka jars in $libs" "remove $libs and run tests/setup.sh again"
-    cp tests/compat/java/pom.xml "$libs/pom.xml"
-fi
 say "ready"
