@@ -77,11 +77,9 @@ impl<E: Env> TailMemory<E> {
 
     /// A chunk of up to `run` units, smaller when no such run is free. The reserve stays free.
     pub fn take(self: &Rc<Self>, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
-        let spare = self.spare_units();
-        let chunk = match spare {
-            0 => None,
-            _ => self.take_reserved(run.min(spare), identity),
-        };
+        // A run is rounded up to a power of two: the largest one within what is spare.
+        let spare_run = self.spare_units().checked_ilog2().map(|bits| 1 << bits);
+        let chunk = spare_run.and_then(|spare| self.take_reserved(run.min(spare), identity));
         if self.free_bytes() < self.step_bytes / 2 {
             self.grow();
         }

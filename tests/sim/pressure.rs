@@ -21,12 +21,45 @@ const BATCHES: i32 = 60;
 /// Batches of one partition on their way at once.
 const IN_FLIGHT: i32 = 5;
 
-fn small() -> StoreOptions {
-    StoreOptions {
+fn world(seed: u64) -> World {
+    World::new(
+        seed,
+        Options {
+            hosts: 1,
+            ..Options::default()
+        },
+    )
+}
+
+/// A store of small bounds.
+async fn open(env: &SimEnv) -> Rc<Store<SimEnv>> {
+    let options = StoreOptions {
         memory_bytes: 4 << 20,
         journal_bytes: 4 << 20,
         ..store_options(0)
+    };
+    let recovered = recover(env, &options.directories, Path::new(MEMORY))
+        .await
+        .expect("recovery succeeds");
+    Store::open(env.clone(), options, recovered)
+        .await
+        .expect("the store opens")
+}
+
+/// Opens new partitions of one class.
+async fn open_logs(store: &Store<SimEnv>, group: i32, class: DurabilityClass, segment_bytes: u64) -> Vec<Log> {
+    let mut logs = Vec::new();
+    for index in group * PARTITIONS..(group + 1) * PARTITIONS {
+        let spec = spec(index, log_options(class, segment_bytes));
+        let partition = store.open_partition(spec).await.expect("opens");
+        let history = History::default();
+        logs.push(Log {
+            index,
+            partition,
+            history,
+        });
     }
+    logs
 }
 
 struct Log {
@@ -53,30 +86,13 @@ async fn burst(log: &mut Log, from: i32, count: i32, batch_bytes: usize) {
 }
 
 async fn by_turns(env: SimEnv) {
-    let options = small();
-    let recovered = recover(&env, &options.directories, Path::new(MEMORY))
-        .await
-        .expect("recovery succeeds");
-    let store = Store::open(env.clone(), options, recovered)
-        .await
-        .expect("the store opens");
+    let store = open(&env).await;
     let mut classes: Vec<Vec<Log>> = Vec::new();
     for (i, class) in [DurabilityClass::Written, DurabilityClass::Flushed]
         .into_iter()
         .enumerate()
     {
-        let mut logs = Vec::new();
-        for index in i as i32 * PARTITIONS..(i as i32 + 1) * PARTITIONS {
-            let spec = spec(index, log_options(class, 700_000));
-            let partition = store.open_partition(spec).await.expect("opens");
-            let history = History::default();
-            logs.push(Log {
-                index,
-                partition,
-                history,
-            });
-        }
-        classes.push(logs);
+        classes.push(open_logs(&store, i as i32, class, 700_000).await);
     }
     for round in 0..4 {
         for logs in &mut classes {
@@ -98,30 +114,14 @@ async fn by_turns(env: SimEnv) {
 }
 
 async fn one_after_the_other(env: SimEnv) {
-    let options = small();
-    let recovered = recover(&env, &options.directories, Path::new(MEMORY))
-        .await
-        .expect("recovery succeeds");
-    let store = Store::open(env.clone(), options, recovered)
-        .await
-        .expect("the store opens");
+    let store = open(&env).await;
     let mut all = Vec::new();
     for group in 0..10 {
         let class = match group % 3 {
             2 => DurabilityClass::Written,
             _ => DurabilityClass::Flushed,
         };
-        let mut logs = Vec::new();
-        for index in group * PARTITIONS..(group + 1) * PARTITIONS {
-            let spec = spec(index, log_options(class, 4_000_000));
-            let partition = store.open_partition(spec).await.expect("opens");
-            let history = History::default();
-            logs.push(Log {
-                index,
-                partition,
-                history,
-            });
-        }
+        let mut logs = open_logs(&store, group, class, 4_000_000).await;
         let bursts = logs.iter_mut().map(|log| burst(log, 0, 10, LARGE_BATCH_BYTES));
         join_all(bursts.collect()).await;
         all.extend(logs);
@@ -140,16 +140,7 @@ async fn one_after_the_other(env: SimEnv) {
 #[test]
 fn topics_one_after_the_other_never_stand_still() {
     let before = (count(Mark::TailShrunk), count(Mark::IdleRolled));
-    for seed in 0..6 {
-        let world = World::new(
-            seed,
-            Options {
-                hosts: 1,
-                ..Options::default()
-            },
-        );
-        world.block_on(0, one_after_the_other);
-    }
+    (0..6).for_each(|seed| world(seed).block_on(0, one_after_the_other));
     assert!(count(Mark::TailShrunk) > before.0, "no tail was moved together");
     assert!(count(Mark::IdleRolled) > before.1, "no idle segment was ended");
 }
@@ -158,16 +149,7 @@ fn topics_one_after_the_other_never_stand_still() {
 #[test]
 fn bursts_by_turns_never_stand_still() {
     let before = count(Mark::JournalFileRecycled);
-    for seed in 0..12 {
-        let world = World::new(
-            seed,
-            Options {
-                hosts: 1,
-                ..Options::default()
-            },
-        );
-        world.block_on(0, by_turns);
-    }
+    (0..12).for_each(|seed| world(seed).block_on(0, by_turns));
     assert!(
         count(Mark::JournalFileRecycled) > before,
         "the journal did not go round"

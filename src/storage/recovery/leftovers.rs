@@ -9,6 +9,9 @@ use crate::base::ids::PartitionId;
 use crate::io::Env;
 use crate::storage::{DELETED_SUFFIX, STRAY_SUFFIX, StorageError};
 
+/// What is kept of a topic's name in such a name.
+const TOPIC_BYTES_MAX: usize = 128;
+
 /// What the metadata says of a partition found on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wanted {
@@ -43,7 +46,10 @@ pub async fn clear_leftovers<E: Env>(
                         folder = %folder.display(), to = %to.display(),
                         "no topic of the metadata has this partition: its folder is set aside, nothing in it was changed"
                     );
-                    env.rename(folder, &to).await.map_err(named)?;
+                    // Where that fails, as when the same was set aside before, it stays: nobody serves it either way.
+                    if let Err(error) = env.rename(folder, &to).await {
+                        tracing::error!(folder = %folder.display(), %error, "it cannot be set aside and stays where it is");
+                    }
                     env.flush_directory(directory).await.map_err(named)?;
                 }
             }
@@ -61,15 +67,14 @@ pub async fn remove_partition<E: Env>(env: &E, directory: &Path, folder: &Path, 
     remove_folder(env, &doomed).await
 }
 
-/// Kafka's form of such a name; a name has at most 255 bytes.
+/// Kafka's form of such a name; a name has at most 255 bytes, whatever characters a stranger's folder is called by.
 fn name_with(folder: &Path, id: PartitionId, suffix: &str) -> String {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let topic: String = name
-        .rsplit_once('-')
-        .map_or(&*name, |(topic, _)| topic)
-        .chars()
-        .take(128)
-        .collect();
+    let topic = name.rsplit_once('-').map_or(&*name, |(topic, _)| topic);
+    let within = topic
+        .char_indices()
+        .take_while(|(at, c)| at + c.len_utf8() <= TOPIC_BYTES_MAX);
+    let topic: String = within.map(|(_, c)| c).collect();
     format!("{topic}-{}.{}{suffix}", id.index, id.topic)
 }
 
