@@ -337,3 +337,34 @@ fn acknowledged_records_are_there_after_kill_and_restart() {
         assert_eq!(watermarks, [(0, 1), (0, 1), (0, 0), (0, 1)]);
     });
 }
+
+/// Holds the broker's port as another process.
+fn hold_port(world: &World) -> ProcessId {
+    let id = world.spawn_process(BROKER, 1, |env, _| async move {
+        let _listener = env
+            .listen(address().parse().expect("an address"))
+            .expect("the port is free");
+        std::future::pending::<()>().await;
+    });
+    world.run_for(1);
+    id
+}
+
+#[test]
+fn a_port_that_a_killed_process_still_holds_is_waited_for_and_another_ones_is_told() {
+    let world = world(35);
+    let holder = hold_port(&world);
+    let broker = start(&world);
+    world.run_for(1000);
+    assert!(broker.ended.borrow().is_empty(), "it asks again");
+    world.kill(holder);
+    world.block_on(CLIENT, round_trip);
+    broker.stop(&world);
+
+    hold_port(&world);
+    let refused = start(&world);
+    assert!(world.run_until(|| refused.ended.borrow().len() == 2), "it gives up");
+    let ended = refused.ended.borrow();
+    let told = ended.iter().any(|end| matches!(end, Err(ServeError::Listen { .. })));
+    assert!(told, "{ended:?}");
+}

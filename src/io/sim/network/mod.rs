@@ -173,6 +173,14 @@ impl Network {
         if host_of(at.ip(), host, core.options.hosts) != Some(host) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
+        // Shards of one process share a port, processes do not.
+        let mut others = self
+            .listeners
+            .values()
+            .filter(|l| (l.host, l.process == process) == (host, false));
+        if others.any(|listener| listener.address.port() == at.port()) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
         let id = self.id();
         let mut address = at;
         if at.port() == 0 {
