@@ -52,6 +52,8 @@ pub struct Partition<E: Env> {
     log: RefCell<Log<E>>,
     advanced: Notify,
     store_turn: Rc<Budget>,
+    /// A segment's file takes writes, or its size changes: the kernel hands a write beside a change of size to a worker thread.
+    file_turn: Rc<Budget>,
     /// It stands in the directory's row of partitions to take memory from.
     evictable: Cell<bool>,
 }
@@ -107,7 +109,7 @@ impl<E: Env> Partition<E> {
         };
         let epoch = directory.leader_epoch();
         let log = Log::opened(state, frozen, opened.closed, active, tail, epoch, options);
-        let (log, advanced, store_turn) = (RefCell::new(log), Notify::default(), Budget::new(1));
+        let (log, advanced) = (RefCell::new(log), Notify::default());
         Ok(Rc::new(Self {
             env,
             directory,
@@ -116,7 +118,8 @@ impl<E: Env> Partition<E> {
             folder: opened.folder,
             log,
             advanced,
-            store_turn,
+            store_turn: Budget::new(1),
+            file_turn: Budget::new(1),
             evictable: Cell::new(false),
         }))
     }

@@ -162,14 +162,17 @@ impl<E: Env> Partition<E> {
     ) -> io::Result<()> {
         let file = self.log.borrow().oldest_open().file.clone();
         let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
-        let turn = self.directory.write_budget().acquire(bytes as u64).await;
+        let turns = (
+            self.file_turn.acquire(1).await,
+            self.directory.write_budget().acquire(bytes as u64).await,
+        );
         let writes = pieces
             .into_iter()
             .map(|(at, piece)| write_all_at(&self.env, &file, piece, at, durability));
         for result in join_all(writes.collect()).await {
             result?;
         }
-        drop(turn);
+        drop(turns);
         {
             let mut log = self.log.borrow_mut();
             let oldest = log.open.front_mut().expect("a log has an active segment");
@@ -333,6 +336,7 @@ impl<E: Env> Partition<E> {
 
     /// Extends the active segment's file by its next step; the step doubles.
     async fn extend(&self) -> io::Result<()> {
+        let _turn = self.file_turn.acquire(1).await;
         let (file, base, allocated, bytes) = {
             let log = self.log.borrow();
             let first = log.waiting.front().map_or(0, |w| w.batch.len() as u64);

@@ -82,6 +82,8 @@ pub struct DiskCounters {
     pub writes_growing: u64,
     /// Direct writes over extents of more than one kind, or over holes: likewise.
     pub writes_mixed: u64,
+    /// Direct writes submitted while the file's size or extents are being changed: likewise.
+    pub writes_beside_change: u64,
     pub reads: u64,
     pub flushes: u64,
     pub bytes_written: u64,
@@ -247,6 +249,8 @@ impl Disk {
         if let (true, Ok(file)) = (request.direct, self.state.file(inode)) {
             self.counters.writes_growing += u64::from(position + bytes > file.current.size);
             self.counters.writes_mixed += u64::from(!file.one_extent_kind(position, bytes));
+            let changes = |o: &Operation| changes_extents(&o.request.action, inode);
+            self.counters.writes_beside_change += u64::from(self.operations.values().any(changes));
         }
     }
 
@@ -495,6 +499,14 @@ impl Disk {
         if !is_write && action.mutates() && operation.effect.is_none() && core.disk.coin() {
             drop(self.state.apply(action));
         }
+    }
+}
+
+/// Whether the action holds the lock of the file's extents.
+fn changes_extents(action: &Action, of: u64) -> bool {
+    match action {
+        Action::Allocate { inode, .. } | Action::Zero { inode, .. } | Action::Truncate { inode, .. } => *inode == of,
+        _ => false,
     }
 }
 

@@ -367,6 +367,14 @@ fn growing_and_mixed_writes_are_counted() {
     });
     let counters = world.disk_counters(0);
     assert_eq!((counters.writes_growing, counters.writes_mixed), (1, 2));
+    world.block_on(0, |env| async move {
+        let file = allocated(&env, "/data/b", 4).await;
+        let growing = env.allocate(&file, 4 * BLOCK as u64, BLOCK as u64);
+        write(&env, &file, blocks(2, 1), 0, Durability::Cached).await;
+        growing.await.expect("allocated");
+        write(&env, &file, blocks(2, 1), 2, Durability::Cached).await;
+    });
+    assert_eq!(world.disk_counters(0).writes_beside_change, 1);
 }
 
 #[test]
