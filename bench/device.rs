@@ -1,5 +1,6 @@
-//! The ceiling of writing: O_DIRECT writes into files whose blocks are allocated ahead in growing steps, as segments are.
+//! The ceiling of writing: O_DIRECT writes into files whose blocks were allocated in growing steps, by turns, as segments are.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -22,9 +23,12 @@ pub struct Device {
     /// Bytes of a write, rounded up to whole blocks.
     #[arg(long, default_value_t = 16 << 10)]
     write_bytes: usize,
-    /// Files written side by side, one write in flight each.
+    /// Files written side by side.
     #[arg(long, default_value_t = 16)]
     files: usize,
+    /// Writes in flight to each.
+    #[arg(long, default_value_t = 4)]
+    in_flight: usize,
     /// Bytes to write in all.
     #[arg(long, default_value_t = 4 << 30)]
     bytes: u64,
@@ -60,6 +64,7 @@ impl Device {
         let parameters = vec![
             ("write_bytes", self.write_bytes.next_multiple_of(BLOCK_BYTES).into()),
             ("files", self.files.into()),
+            ("in_flight", self.in_flight.into()),
             ("durable", self.durable.into()),
         ];
         let report = Report {
@@ -79,18 +84,42 @@ impl Device {
     }
 
     async fn measure(&self, env: &UringEnv, directory: &Path) -> std::io::Result<(Tally, f64)> {
+        let mut files = Vec::new();
+        for index in 0..self.files.max(1) {
+            files.push(
+                env.open(&Self::file(directory, index), OpenOptions::CREATE_DIRECT)
+                    .await?,
+            );
+        }
+        let each = self.bytes / files.len() as u64;
+        let (mut allocated, mut step) = (0, EXTEND_BYTES_MIN);
+        while allocated < each {
+            for file in &files {
+                env.allocate(file, allocated, step).await?;
+            }
+            allocated += step;
+            step = (step * 2).min(EXTEND_BYTES_MAX);
+        }
         let began = env.now();
-        let each = self.bytes / self.files.max(1) as u64;
-        let writing = (0..self.files.max(1)).map(|index| self.write(env, Self::file(directory, index), each));
+        let positions: Vec<Cell<u64>> = files.iter().map(|_| Cell::new(0)).collect();
+        let writers = files.iter().zip(&positions).flat_map(|(file, position)| {
+            (0..self.in_flight.max(1)).map(move |_| self.write(env, file, position, each))
+        });
         let mut tally = Tally::default();
-        for written in join_all(writing.collect()).await {
+        for written in join_all(writers.collect()).await {
             tally.merge(&written?);
         }
         Ok((tally, (env.now().0 - began.0) as f64 / 1e9))
     }
 
-    /// Fills one file to `bytes`.
-    async fn write(&self, env: &UringEnv, path: PathBuf, bytes: u64) -> std::io::Result<Tally> {
+    /// One of the writers of a file, until it holds `bytes`.
+    async fn write(
+        &self,
+        env: &UringEnv,
+        file: &<UringEnv as Env>::File,
+        position: &Cell<u64>,
+        bytes: u64,
+    ) -> std::io::Result<Tally> {
         let mut buffer = AlignedBuf::new(self.write_bytes);
         let capacity = buffer.capacity();
         buffer.set_len(capacity);
@@ -103,19 +132,12 @@ impl Device {
         } else {
             Durability::Cached
         };
-        let file = env.open(&path, OpenOptions::CREATE_DIRECT).await?;
-        let (mut position, mut allocated, mut step) = (0u64, 0u64, EXTEND_BYTES_MIN);
         let mut tally = Tally::default();
-        while position < bytes && !env.stop().is_requested() {
-            while position + capacity as u64 > allocated {
-                env.allocate(&file, allocated, step).await?;
-                allocated += step;
-                step = (step * 2).min(EXTEND_BYTES_MAX);
-            }
+        while position.get() + capacity as u64 <= bytes && !env.stop().is_requested() {
+            let at = position.replace(position.get() + capacity as u64);
             let began = env.now();
-            write_all_at(env, &file, data.clone(), position, durability).await?;
+            write_all_at(env, file, data.clone(), at, durability).await?;
             tally.add(env.now().0 - began.0, 0, capacity as u64);
-            position += capacity as u64;
         }
         Ok(tally)
     }

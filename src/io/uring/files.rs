@@ -7,13 +7,14 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use io_uring::{opcode, types};
 
 use super::driver::Core;
-use super::ops::Keep;
+use super::extents::ExtentStarts;
+use super::ops::{Keep, Operation};
 use super::workers::Worker;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
 use crate::io::{Durability, OpenOptions};
@@ -33,6 +34,8 @@ struct OpenFile {
     file: Option<fs::File>,
     direct: bool,
     worker: Worker,
+    /// Of a file for direct writes.
+    extents: Mutex<ExtentStarts>,
 }
 
 impl Drop for OpenFile {
@@ -47,6 +50,10 @@ impl Drop for OpenFile {
 impl File {
     fn get(&self) -> &fs::File {
         self.0.file.as_ref().expect("taken in drop only")
+    }
+
+    fn extents(&self) -> MutexGuard<'_, ExtentStarts> {
+        self.0.extents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fd(&self) -> RawFd {
@@ -76,7 +83,14 @@ impl File {
     }
 
     pub(super) fn allocate(&self, position: u64, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
-        self.call(move |file| fallocate(file, 0, position, bytes))
+        let file = self.clone();
+        self.0.worker.call(move || {
+            fallocate(file.get(), 0, position, bytes)?;
+            if file.0.direct {
+                file.extents().learn(file.get(), position, bytes);
+            }
+            Ok(())
+        })
     }
 
     pub(super) fn zero(&self, position: u64, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
@@ -98,10 +112,15 @@ pub(super) fn open(
         how.mode(MODE);
         how.custom_flags(if options.direct { libc::O_DIRECT } else { 0 });
         let file = how.open(&path)?;
+        let mut extents = ExtentStarts::default();
+        if options.direct && options.write {
+            extents.learn(&file, 0, file.metadata()?.len());
+        }
         Ok(File(Arc::new(OpenFile {
             file: Some(file),
             direct: options.direct,
             worker: keeper,
+            extents: Mutex::new(extents),
         })))
     })
 }
@@ -124,13 +143,21 @@ pub(super) fn write_at(
     durability: Durability,
 ) -> impl Future<Output = io::Result<usize>> + 'static {
     let write = if file.0.direct {
-        Either::Ring(submit_write(core, file, data, position, durability))
+        Either::Ring(submit_parts(core, file, data, position, durability))
     } else {
         Either::Thread(file.call(move |file| write_buffered(file, &data, position, durability)))
     };
     async move {
         match write {
-            Either::Ring(operation) => operation.await.count(),
+            Either::Ring((first, rest)) => {
+                let mut written = first.await.count()?;
+                for (at, operation) in rest {
+                    // An error counts also behind a short part: what failed is never written again as if nothing had been.
+                    let count = operation.await.count()?;
+                    written += if written == at { count } else { 0 };
+                }
+                Ok(written)
+            }
             Either::Thread(call) => call.await,
         }
     }
@@ -141,13 +168,30 @@ enum Either<R, T> {
     Thread(T),
 }
 
-fn submit_write(
+/// A write as one operation for each extent that it touches; those behind the first with where in `data` they begin.
+fn submit_parts(
     core: &Rc<Core>,
     file: &File,
-    data: Bytes,
+    mut data: Bytes,
     position: u64,
     durability: Durability,
-) -> super::ops::Operation {
+) -> (Operation, Vec<(usize, Operation)>) {
+    let cut = |at: usize, bytes| file.extents().cut(position + at as u64, bytes);
+    let Some(bytes) = cut(0, data.len()) else {
+        return (submit_write(core, file, data, position, durability), Vec::new());
+    };
+    let first = submit_write(core, file, data.split_to(bytes), position, durability);
+    let (mut at, mut rest) = (bytes, Vec::new());
+    while !data.is_empty() {
+        let part = data.split_to(cut(at, data.len()).unwrap_or(data.len()));
+        let bytes = part.len();
+        rest.push((at, submit_write(core, file, part, position + at as u64, durability)));
+        at += bytes;
+    }
+    (first, rest)
+}
+
+fn submit_write(core: &Rc<Core>, file: &File, data: Bytes, position: u64, durability: Durability) -> Operation {
     assert_aligned(data.as_ptr(), data.len(), position);
     let bytes = data.len().min(TRANSFER_BYTES_MAX) as u32;
     let flags = match durability {
@@ -203,7 +247,7 @@ pub(super) fn read_at(
     }
 }
 
-fn submit_read(core: &Rc<Core>, file: &File, mut into: AlignedBuf, position: u64) -> super::ops::Operation {
+fn submit_read(core: &Rc<Core>, file: &File, mut into: AlignedBuf, position: u64) -> Operation {
     let (address, capacity) = (into.as_mut_ptr(), into.capacity());
     assert_aligned(address, capacity, position);
     let bytes = capacity.min(TRANSFER_BYTES_MAX) as u32;

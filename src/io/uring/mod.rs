@@ -21,6 +21,7 @@
 //! Not for: policy. `glommio`, `io_uring` and `libc` are named in this folder alone.
 
 mod driver;
+mod extents;
 mod files;
 pub mod limits;
 mod machine;

@@ -233,3 +233,31 @@ fn an_arena_is_found_again_in_its_file() {
         assert!(full.is_err(), "more than the memory there is");
     });
 }
+
+/// Two files that grow by turns have extents apart; the kernel says so when it must not block.
+#[test]
+fn writes_over_several_extents_come_back_whole() {
+    let scratch = Scratch::new("extents");
+    let paths = [scratch.path("one"), scratch.path("other")];
+    on_one(|env| async move {
+        let files = join_all(paths.iter().map(|p| env.open(p, OpenOptions::CREATE_DIRECT)).collect()).await;
+        let files: Vec<_> = files.into_iter().map(Result::unwrap).collect();
+        let step = 16 * BLOCK_BYTES as u64;
+        for round in 0..4 {
+            for file in &files {
+                env.allocate(file, round * step, step).await.unwrap();
+            }
+        }
+        let content: Vec<u8> = (0..60 * BLOCK_BYTES).map(|i| (i / 512) as u8).collect();
+        let from = 3 * BLOCK_BYTES as u64;
+        // Also through a handle that learned of the extents when it was opened.
+        let again = env.open(&paths[1], OpenOptions::WRITE_DIRECT).await.unwrap();
+        for (file, durability) in [(&files[0], Durability::Cached), (&again, Durability::Device)] {
+            let data = AlignedBuf::copy_of(&content).freeze();
+            assert_eq!(env.write_at(file, data, from, durability).await.unwrap(), content.len());
+            let (count, read) = env.read_at(file, AlignedBuf::new(content.len()), from).await;
+            assert_eq!(count.unwrap(), content.len());
+            assert!(read[..] == content[..]);
+        }
+    });
+}

@@ -1,0 +1,106 @@
+//! Where a file's extents begin: ext4 gives a write that does not lie in one extent to a kernel worker thread, always.
+//!
+//! (`ext4_dio_write_checks` asks for the whole range in one mapping when it must not block, Linux 6.18.) So a write is cut
+//! there, and its parts go to the ring together. What is not known costs a worker thread, nothing else.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use crate::base::buffer::BLOCK_BYTES;
+
+/// _IOWR('f', 11, struct fiemap) of linux/fs.h.
+const FS_IOC_FIEMAP: libc::Ioctl = 0xc020_660b_u32 as libc::Ioctl;
+const FIEMAP_EXTENT_LAST: u32 = 1;
+/// Extents asked for at once.
+const EXTENTS: usize = 32;
+/// Extents remembered of one file. More are found on a disk in pieces only.
+const EXTENTS_MAX: usize = 4096;
+
+/// `struct fiemap_extent` of linux/fiemap.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved: [u64; 2],
+    flags: u32,
+    reserved_too: [u32; 3],
+}
+
+/// `struct fiemap` of linux/fiemap.h with its array.
+#[repr(C)]
+#[derive(Default)]
+struct Map {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [Extent; EXTENTS],
+}
+
+/// The starts of a file's extents, in order.
+#[derive(Default)]
+pub(super) struct ExtentStarts(Vec<u64>);
+
+impl ExtentStarts {
+    /// Asks the file system anew for what begins in `[position, position + bytes)`. Where it cannot tell, nothing is known.
+    pub(super) fn learn(&mut self, file: &fs::File, position: u64, bytes: u64) {
+        self.0.truncate(self.0.partition_point(|start| *start < position));
+        let end = position.saturating_add(bytes);
+        let mut from = position.saturating_sub(BLOCK_BYTES as u64);
+        while from < end && self.0.len() < EXTENTS_MAX {
+            let Ok(map) = extents_of(file, from, end - from) else {
+                return;
+            };
+            let found = &map.extents[..(map.mapped as usize).min(EXTENTS)];
+            let starts = found.iter().map(|extent| extent.logical);
+            self.0
+                .extend(starts.filter(|start| (position.max(1)..end).contains(start)));
+            match found.last() {
+                Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 && last.length > 0 => {
+                    from = last.logical.saturating_add(last.length);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// The first start within a write of `bytes` at `position`: what is before it is one part.
+    pub(super) fn cut(&self, position: u64, bytes: usize) -> Option<usize> {
+        let next = *self.0.get(self.0.partition_point(|start| *start <= position))?;
+        usize::try_from(next - position).ok().filter(|part| *part < bytes)
+    }
+}
+
+fn extents_of(file: &fs::File, start: u64, length: u64) -> io::Result<Map> {
+    let mut map = Map {
+        start,
+        length,
+        count: EXTENTS as u32,
+        ..Map::default()
+    };
+    // SAFETY: the descriptor is open; `map` is the kernel's layout with room for the `count` extents that it may fill in.
+    match unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &raw mut map) } {
+        0 => Ok(map),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_cut_where_an_extent_begins() {
+        let starts = ExtentStarts(vec![8192, 65536]);
+        assert_eq!(starts.cut(0, 8192), None);
+        assert_eq!(starts.cut(0, 12288), Some(8192));
+        assert_eq!(starts.cut(8192, 65536), Some(57344));
+        assert_eq!(starts.cut(65536, 1 << 20), None);
+        assert_eq!(ExtentStarts::default().cut(0, 1 << 20), None);
+    }
+}
