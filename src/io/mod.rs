@@ -132,6 +132,9 @@ pub trait Env: Clone + 'static {
     /// Milliseconds since 1970, which may jump.
     fn wall_ms(&self) -> i64;
     fn random(&self) -> u64;
+    /// Tells this boot of the machine from all others: what a process left in memory, or handed to a file system without a
+    /// flush, is whole only within one.
+    fn boot_id(&self) -> u128;
     /// Runs `task` to its end on this shard.
     fn spawn(&self, queue: Queue, task: impl Future<Output = ()> + 'static);
     fn sleep_until(&self, deadline: Monotonic) -> impl Future<Output = ()> + 'static;
@@ -187,6 +190,8 @@ pub trait Env: Clone + 'static {
     /// Maps `path` (made if absent, grown to `bytes`, populated), shared: what is stored there outlives the process but
     /// not a power cut. The content found is kept.
     fn map(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>>;
+    /// Maps a file of that size that is there, as `map` does, but its pages come when they are touched.
+    fn map_found(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>>;
 
     // Sockets.
 

@@ -14,9 +14,12 @@ use crate::broker::directories::Directories;
 use crate::broker::route::{Beginning, CONTROLLER_SHARD, Envelope, Local, Router};
 use crate::broker::{Broker, Memory};
 use crate::cluster::{Controller, Image, MetadataLog, Publish, open_cluster};
-use crate::io::Env;
+use crate::io::{Env, Queue};
 use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, Wanted, clear_leftovers, recover};
 
+/// Bytes of `written` appends that may be unsettled in a directory: what a power cut takes at most, and what a restart after a
+/// kill has to store.
+const UNSETTLED_BYTES_MAX: u64 = 256 << 20;
 /// How long, and how often, a held lock is asked for again.
 const LOCK_WAIT_MS: u64 = 3000;
 const LOCK_RETRY_MS: u64 = 5;
@@ -41,8 +44,11 @@ pub async fn start<E: Env>(
         _ => (await_begin(&mut receiver, &mut early).await?, None),
     };
     let (image, cluster_id) = (beginning.image.clone(), beginning.cluster.id.clone());
+    let recovered = beginning.recovered.clone();
     let shard = open(env, index, process, beginning).await?;
+    let began = shard.env.now();
     topics::open_all(&shard).await;
+    tracing::debug!(took_ms = shard.env.now().ms_since(began), "partitions opened");
     let inbox = inbox::start(&shard, receiver, early);
     if let Some(log) = log {
         let online = shard
@@ -54,6 +60,11 @@ pub async fn start<E: Env>(
         let controller = Controller::new(shard.env.clone(), log, image, config, online, publish(&shard));
         let _ = shard.controller.set(controller);
         serve_all(&shard, &cluster_id).await?;
+        let env = shard.env.clone();
+        shard.env.spawn(
+            Queue::Background,
+            async move { recovered.remove_superseded(&env).await },
+        );
     }
     Ok((shard, inbox))
 }
@@ -83,6 +94,7 @@ async fn begin<E: Env>(env: &E, process: &Process<E>) -> Result<(Beginning<E>, M
     let recovered = recover(env, &places, &config.directories.arena).await?;
     let mut image = opened.image;
     clear_leftovers(env, &recovered, |id| wanted(&image, id)).await?;
+    recovered.make_room(env, &config.directories.arena).await?;
     if places.len() == config.directories.data.len() {
         image.forget_deleted();
     }
@@ -168,6 +180,7 @@ async fn open<E: Env>(
         arena_directory: config.directories.arena.clone(),
         memory_bytes: memory_bytes / 2,
         journal_bytes: config.storage.journal_bytes,
+        unsettled_bytes_max: UNSETTLED_BYTES_MAX / shards as u64,
         reserve_bytes: config.storage.reserve_bytes,
         producer_expiration_ms: config.storage.producer_expiration_ms,
         producer_count_max: config.storage.producer_count_max,

@@ -55,7 +55,9 @@ impl<E: Env> TailMemory<E> {
             .directory
             .join(format!("{}-{}", self.prefix, self.arenas.borrow().len()));
         let region = self.env.map(&path, self.step_bytes).await?;
-        self.arenas.borrow_mut().push(Arena::format(region, UNIT_BYTES));
+        self.arenas
+            .borrow_mut()
+            .push(Arena::format(region, UNIT_BYTES, self.env.boot_id()));
         self.changed.notify();
         Ok(())
     }

@@ -52,6 +52,7 @@ async fn seal_directory<E: Env>(env: &E, directory: &RecoveredDirectory, sealed:
             None => {}
         }
     }
+    directory.remove_superseded(env).await?;
     env.flush_file_system(path).await
 }
 

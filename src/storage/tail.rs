@@ -165,6 +165,13 @@ impl Tail {
         }
     }
 
+    /// Notes in the chunks' headers that the bytes from `from` up to `end` of the segment, and all before them, are in its file.
+    pub fn note_stored(&self, segment: i64, from: u64, end: u64) {
+        for chunk in self.overlapping(segment, from, end) {
+            chunk.chunk.note_stored((end - chunk.start) as usize);
+        }
+    }
+
     /// The oldest chunk's memory goes back when its last view is gone.
     pub fn pop_front(&mut self) -> Option<TailChunk> {
         let chunk = self.chunks.pop_front()?;

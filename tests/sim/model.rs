@@ -32,6 +32,7 @@ pub fn store_options(shard: usize) -> StoreOptions {
         arena_directory: PathBuf::from(MEMORY),
         memory_bytes: 16 << 20,
         journal_bytes: 4 << 20,
+        unsettled_bytes_max: 256 << 20,
         reserve_bytes: 0,
         producer_expiration_ms: 86_400_000,
         producer_count_max: 10_000,
@@ -64,6 +65,7 @@ pub async fn open(env: &SimEnv) -> Rc<Store<SimEnv>> {
     let recovered: std::sync::Arc<Recovered> = recover(env, &options.directories, Path::new(MEMORY))
         .await
         .expect("recovery succeeds");
+    recovered.remove_superseded(env).await;
     Store::open(env.clone(), options, recovered)
         .await
         .expect("the store opens")

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringtail::base::ids::{PartitionId, TopicId};
 use ringtail::base::sync::join_all;
-use ringtail::io::Env;
 use ringtail::io::sim::{DiskImage, Options, SimEnv, SimLock};
+use ringtail::io::{Env, Queue};
 use ringtail::storage::{
     AppendError, Appended, DurabilityClass, LogDirectory, LogOptions, Partition, PartitionSpec, ReadError, Recovered,
     Store, StoreOptions, Wanted, clear_leftovers, recover,
@@ -50,6 +50,7 @@ pub fn store_options(shard: usize, shards: usize) -> StoreOptions {
         arena_directory: PathBuf::from(MEMORY),
         memory_bytes: 4 << 20,
         journal_bytes: 2 << 20,
+        unsettled_bytes_max: 1 << 20,
         reserve_bytes: 0,
         producer_expiration_ms: 86_400_000,
         producer_count_max: 10_000,
@@ -165,6 +166,11 @@ pub async fn open_store(env: &SimEnv, shards: usize, life: &Rc<Life>, history: &
         };
         let cleared = clear_leftovers(env, &recovered, wanted).await;
         cleared.expect("folders of deleted partitions go");
+        let (own, superseded) = (env.clone(), recovered.clone());
+        env.spawn(
+            Queue::Background,
+            async move { superseded.remove_superseded(&own).await },
+        );
         *life.recovered.borrow_mut() = Some(recovered);
     }
     until(env, || life.recovered.borrow().is_some()).await;

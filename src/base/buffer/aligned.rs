@@ -11,6 +11,8 @@ use super::BLOCK_BYTES;
 
 /// Block-aligned memory of a fixed capacity (whole blocks); `len` bytes of it count as content.
 pub struct AlignedBuf {
+    /// What was allocated, and the first whole block in it.
+    allocated: NonNull<u8>,
     memory: NonNull<u8>,
     capacity: usize,
     len: usize,
@@ -28,11 +30,16 @@ impl AlignedBuf {
         let capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES);
         let layout = Self::layout(capacity);
         // SAFETY: the layout has a size above zero.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else {
+        let allocated = unsafe { alloc_zeroed(layout) };
+        let Some(allocated) = NonNull::new(allocated) else {
             handle_alloc_error(layout)
         };
+        let skip = allocated.as_ptr().align_offset(BLOCK_BYTES);
+        assert!(skip < BLOCK_BYTES);
+        // SAFETY: the allocation is a block longer than the capacity.
+        let memory = unsafe { allocated.add(skip) };
         Self {
+            allocated,
             memory,
             capacity,
             len: 0,
@@ -47,8 +54,9 @@ impl AlignedBuf {
         buffer
     }
 
+    /// Aligned by hand: memory that the allocator aligns it zeroes by writing, and large fresh memory is zero already.
     fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, BLOCK_BYTES).expect("a capacity of whole blocks fits the address space")
+        Layout::from_size_align(capacity + BLOCK_BYTES, 1).expect("a capacity of whole blocks fits the address space")
     }
 
     pub fn capacity(&self) -> usize {
@@ -114,6 +122,7 @@ impl Drop for AlignedBuf {
             let mut free = home.free.lock().unwrap_or_else(PoisonError::into_inner);
             if free.len() < home.keep {
                 free.push(Self {
+                    allocated: self.allocated,
                     memory: self.memory,
                     capacity: self.capacity,
                     len: 0,
@@ -123,7 +132,7 @@ impl Drop for AlignedBuf {
             }
         }
         // SAFETY: allocated in `new` with the same layout, and not given to the pool.
-        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) }
+        unsafe { dealloc(self.allocated.as_ptr(), Self::layout(self.capacity)) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The arena: bounded memory that outlives the process, cut into chunks that hold the tails of partitions.
 //!
-//! Layout of the region: one 4 KiB head (magic, version, unit size, unit count), then a table of one 128-byte header per
-//! unit, then the units. A chunk is a run of units; the header of its first unit describes it:
+//! Layout of the region: one 4 KiB head (magic, version, unit size, unit count, boot), then a table of one 128-byte header
+//! per unit, then the units. A chunk is a run of units; the header of its first unit describes it:
 //!
 //! | bytes | field |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | 8..16 | units in the run |
 //! | 16..96 | identity (opaque here: `storage` says which partition, segment and position) |
 //! | 96..104 | check over 8..96, so that a header half written at the kill is nobody's |
+//! | 104..112 | how many of the filled bytes were stored elsewhere too: true until the machine's next boot |
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +23,7 @@ const MAGIC: u64 = 0x3130_616e_6572_6172;
 const HEADER_BYTES: usize = 128;
 const IDENTITY_POSITION: usize = 16;
 const CHECK_POSITION: usize = 96;
+const STORED_POSITION: usize = 104;
 
 /// Whose bytes a chunk holds: 80 bytes that `storage` encodes.
 pub type ChunkIdentity = [u8; 80];
@@ -48,14 +50,18 @@ impl Inner {
 pub struct Arena(Arc<Inner>);
 
 /// A chunk found in a region after a restart.
-pub struct Recovered<'a> {
+pub struct Recovered {
     pub identity: ChunkIdentity,
-    pub bytes: &'a [u8],
+    /// The filled bytes, where they lie: nothing writes to a region of a process that is gone.
+    pub bytes: Bytes,
+    /// How many of them were stored elsewhere too; `None` if that was in another boot of the machine.
+    pub stored: Option<usize>,
 }
 
 impl Arena {
-    /// Erases what the region held and makes it an arena of units of `unit_bytes` (whole blocks).
-    pub fn format(region: Arc<Region>, unit_bytes: usize) -> Self {
+    /// Erases what the region held and makes it an arena of units of `unit_bytes` (whole blocks), made in the machine's
+    /// boot of that id.
+    pub fn format(region: Arc<Region>, unit_bytes: usize, boot: u128) -> Self {
         assert!(unit_bytes > 0 && unit_bytes.is_multiple_of(BLOCK_BYTES));
         let mut count = region.bytes().saturating_sub(BLOCK_BYTES) / (unit_bytes + HEADER_BYTES);
         while count > 0 && Self::units_position(count) + count * unit_bytes > region.bytes() {
@@ -68,6 +74,8 @@ impl Arena {
         }
         region.store(8, unit_bytes as u64);
         region.store(16, count as u64);
+        region.store(24, boot as u64);
+        region.store(32, (boot >> 64) as u64);
         region.store(0, MAGIC);
         let units_position = Self::units_position(count);
         Self(Arc::new(Inner {
@@ -82,8 +90,9 @@ impl Arena {
         block_ceil((BLOCK_BYTES + count * HEADER_BYTES) as u64) as usize
     }
 
-    /// The chunks that a killed process left in `region`; none if it is not an arena.
-    pub fn recover(region: &Region) -> Vec<Recovered<'_>> {
+    /// The chunks that a killed process left in `region`; none if it is not an arena. What they say to be stored counts only
+    /// in the same boot.
+    pub fn recover(region: &Arc<Region>, boot: u128) -> Vec<Recovered> {
         if region.bytes() < BLOCK_BYTES || region.load(0) != MAGIC {
             return Vec::new();
         }
@@ -95,12 +104,17 @@ impl Arena {
         if Self::units_position(count).saturating_add(count.saturating_mul(unit_bytes)) > bytes {
             return Vec::new();
         }
-        (0..count)
+        let same_boot = (region.load(24), region.load(32)) == (boot as u64, (boot >> 64) as u64);
+        let mut found: Vec<Recovered> = (0..count)
             .filter_map(|unit| Self::recover_unit(region, unit, unit_bytes, count))
-            .collect()
+            .collect();
+        if !same_boot {
+            found.iter_mut().for_each(|chunk| chunk.stored = None);
+        }
+        found
     }
 
-    fn recover_unit(region: &Region, unit: usize, unit_bytes: usize, count: usize) -> Option<Recovered<'_>> {
+    fn recover_unit(region: &Arc<Region>, unit: usize, unit_bytes: usize, count: usize) -> Option<Recovered> {
         let header = BLOCK_BYTES + unit * HEADER_BYTES;
         let (filled, run) = (region.load(header) as usize, region.load(header + 8) as usize);
         if filled == 0 || run == 0 || run > count - unit || filled > run * unit_bytes {
@@ -113,7 +127,12 @@ impl Arena {
         identity.copy_from_slice(slice(region, header + IDENTITY_POSITION, 80));
         Some(Recovered {
             identity,
-            bytes: slice(region, Self::units_position(count) + unit * unit_bytes, filled),
+            bytes: Bytes::from_owner(Left {
+                region: region.clone(),
+                position: Self::units_position(count) + unit * unit_bytes,
+                bytes: filled,
+            }),
+            stored: Some((region.load(header + STORED_POSITION) as usize).min(filled)),
         })
     }
 
@@ -125,6 +144,7 @@ impl Arena {
         // What earlier chunks of these units said must not be found beside this one.
         (first..first + run).for_each(|unit| region.store(self.0.header(unit), 0));
         region.store(header + 8, run as u64);
+        region.store(header + STORED_POSITION, 0);
         for (i, word) in identity.chunks_exact(8).enumerate() {
             let word = u64::from_ne_bytes(word.try_into().expect("chunks of eight"));
             region.store(header + IDENTITY_POSITION + 8 * i, word);
@@ -213,6 +233,15 @@ impl Chunk {
             .store(self.lease.arena.header(self.lease.first), self.filled as u64);
     }
 
+    /// Notes in the header that the first `bytes` are stored elsewhere too: a restart need not do it.
+    pub fn note_stored(&self, bytes: usize) {
+        let header = self.lease.arena.header(self.lease.first);
+        self.lease
+            .arena
+            .region
+            .store(header + STORED_POSITION, bytes.min(self.filled) as u64);
+    }
+
     /// Takes the chunk out of what a restart would find, while views of it may live on. Dropping it does not: a process that
     /// dies unwinding must leave what it acknowledged.
     pub fn retire(&self) {
@@ -235,6 +264,19 @@ impl Chunk {
     /// The filled bytes.
     pub fn as_slice(&self) -> &[u8] {
         slice(&self.lease.arena.region, self.lease.position(), self.filled)
+    }
+}
+
+/// What a killed process left.
+struct Left {
+    region: Arc<Region>,
+    position: usize,
+    bytes: usize,
+}
+
+impl AsRef<[u8]> for Left {
+    fn as_ref(&self) -> &[u8] {
+        slice(&self.region, self.position, self.bytes)
     }
 }
 
@@ -266,10 +308,11 @@ mod tests {
     #[test]
     fn published_bytes_are_found_after_a_restart_and_nothing_else() {
         let region = region(1 << 20);
-        let arena = Arena::format(region.clone(), 16384);
+        let arena = Arena::format(region.clone(), 16384, 7);
         let mut kept = arena.take(2, &[1; 80]).expect("room");
         kept.append(b"hello");
         kept.publish();
+        kept.note_stored(3);
         kept.append(b" unpublished");
         let mut unpublished = arena.take(1, &[2; 80]).expect("room");
         unpublished.append(b"x");
@@ -279,15 +322,18 @@ mod tests {
         let view = dropped.view(0, 1);
         dropped.retire();
         drop(dropped);
-        let found = Arena::recover(&region);
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].identity, found[0].bytes), ([1; 80], &b"hello"[..]));
+        for (boot, stored) in [(7, Some(3)), (8, None), (7 << 64, None)] {
+            let found = Arena::recover(&region, boot);
+            assert_eq!(found.len(), 1);
+            assert_eq!((found[0].identity, &found[0].bytes[..]), ([1; 80], &b"hello"[..]));
+            assert_eq!(found[0].stored, stored);
+        }
         assert_eq!(&view[..], b"y");
     }
 
     #[test]
     fn memory_is_reused_only_after_the_last_view() {
-        let arena = Arena::format(region(1 << 20), 16384);
+        let arena = Arena::format(region(1 << 20), 16384, 7);
         let free = arena.free_bytes();
         let mut chunk = arena.take(4, &[0; 80]).expect("room");
         chunk.append(&[9; 100]);
@@ -305,6 +351,6 @@ mod tests {
         region.store(0, MAGIC);
         region.store(8, u64::MAX);
         region.store(16, u64::MAX);
-        assert!(Arena::recover(&region).is_empty());
+        assert!(Arena::recover(&region, 0).is_empty());
     }
 }

@@ -177,6 +177,10 @@ impl Env for SimEnv {
         self.shared.wall_ms(self.host)
     }
 
+    fn boot_id(&self) -> u128 {
+        self.shared.disks.borrow()[self.host].boot_id()
+    }
+
     fn random(&self) -> u64 {
         self.shared.core.application.next()
     }
@@ -362,6 +366,10 @@ impl Env for SimEnv {
     fn hold(&self, lock: SimLock) -> io::Result<()> {
         self.shared.disks.borrow_mut()[self.host].hold(&lock.0, self.shard);
         Ok(())
+    }
+
+    fn map_found(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>> {
+        self.map(path, bytes)
     }
 
     fn map(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>> {

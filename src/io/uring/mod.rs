@@ -208,6 +208,10 @@ impl Env for UringEnv {
         }
     }
 
+    fn boot_id(&self) -> u128 {
+        self.0.workers.boot_id()
+    }
+
     fn random(&self) -> u64 {
         let mut words = self.0.random.borrow_mut();
         if words.is_empty() {
@@ -328,7 +332,11 @@ impl Env for UringEnv {
     }
 
     fn map(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>> {
-        self.on_path(path, move |path| names::map(path, bytes))
+        self.on_path(path, move |path| names::map(path, bytes, names::Populate::Now))
+    }
+
+    fn map_found(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>> {
+        self.on_path(path, move |path| names::map(path, bytes, names::Populate::Touched))
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<Listener> {

@@ -105,8 +105,24 @@ fn check(result: libc::c_int) -> io::Result<()> {
 /// Mapped files lie where every user may look (`/dev/shm`), and hold records: they are for the broker's user alone.
 const MAPPED_MODE: u32 = 0o600;
 
+/// When the pages of a mapping come in.
+#[derive(Clone, Copy)]
+pub(super) enum Populate {
+    Now,
+    Touched,
+}
+
+impl Populate {
+    fn flag(self) -> libc::c_int {
+        match self {
+            Self::Now => libc::MAP_POPULATE,
+            Self::Touched => 0,
+        }
+    }
+}
+
 /// Maps the first `bytes` of `path`, all of them backed by storage, so that no later store can fail.
-pub(super) fn map(path: &Path, bytes: usize) -> io::Result<Arc<Region>> {
+pub(super) fn map(path: &Path, bytes: usize, populate: Populate) -> io::Result<Arc<Region>> {
     if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -132,7 +148,7 @@ pub(super) fn map(path: &Path, bytes: usize) -> io::Result<Arc<Region>> {
             std::ptr::null_mut(),
             bytes,
             libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_POPULATE,
+            libc::MAP_SHARED | populate.flag(),
             file.as_raw_fd(),
             0,
         )

@@ -91,7 +91,9 @@ impl<E: Env> Partition<E> {
             position = chunks.last().map_or(position, TailChunk::capacity_end);
         }
         mark(Mark::TailShrunk);
+        let stored = active.stored;
         log.tail.move_to(chunks, boundary);
+        log.tail.note_stored(boundary.segment, 0, stored);
         log.run = 1;
         true
     }

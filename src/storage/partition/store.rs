@@ -177,7 +177,8 @@ impl<E: Env> Partition<E> {
             let mut log = self.log.borrow_mut();
             let oldest = log.open.front_mut().expect("a log has an active segment");
             assert!(oldest.base == segment && oldest.stored < stored);
-            oldest.stored = stored;
+            let before = std::mem::replace(&mut oldest.stored, stored);
+            log.tail.note_stored(segment, before, stored);
             Self::build_up(&mut log);
         }
         self.store_companions().await
@@ -279,6 +280,11 @@ impl<E: Env> Partition<E> {
             Lack::Space => {
                 mark(Mark::SpaceAwaited);
                 self.extend().await
+            }
+            Lack::Settling => {
+                mark(Mark::SettlingAwaited);
+                self.directory.await_settling().await;
+                Ok(())
             }
             Lack::Memory => {
                 mark(Mark::MemoryAwaited);

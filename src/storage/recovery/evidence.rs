@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::base::buffer::{Arena, BLOCK_BYTES};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
+use crate::base::sync::join_all;
 use crate::io::{Env, OpenOptions, read_file, read_up_to};
 use crate::storage::directory::leader_epoch;
 use crate::storage::journal::rows::{Owner, Row};
@@ -29,6 +30,17 @@ pub struct Piece {
     pub segment: i64,
     pub position: u64,
     pub bytes: Bytes,
+    pub source: Source,
+}
+
+/// Where such bytes were found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// On the device: what the segment lacks of them is written again, whatever a process of this boot says of it.
+    Journal,
+    /// In memory, block-aligned where the segment is. Every byte of it below `stored` was written to the file in this boot of
+    /// the machine; `None` if it is of another one.
+    Arena { stored: Option<u64> },
 }
 
 impl Piece {
@@ -93,6 +105,16 @@ impl Needed {
 
 fn corrupt(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+async fn read_journal_file<E: Env>(env: &E, path: &Path, name: String) -> io::Result<JournalFile> {
+    let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
+    let size = env.size(&file).await? as usize;
+    if size > JOURNAL_FILE_BYTES_MAX {
+        return Err(corrupt(format!("{name} holds {size} bytes, no journal file does")));
+    }
+    let content = read_up_to(env, &file, 0, size).await?.freeze();
+    Ok(JournalFile { name, content })
 }
 
 impl Evidence {
@@ -165,9 +187,14 @@ impl Evidence {
                 path.display()
             )));
         }
-        for (shard, names) in journals {
+        let reads = journals.into_iter().map(async |(shard, names)| {
+            let reads = names.into_iter().map(|name| read_journal_file(env, path, name));
+            let files = join_all(reads.collect()).await;
+            (shard, files.into_iter().collect::<io::Result<Vec<JournalFile>>>())
+        });
+        for (shard, files) in join_all(reads.collect()).await {
             let needed = needed.remove(&shard).unwrap_or(Needed::ALL);
-            self.read_journal(env, path, names, needed).await?;
+            self.take_journal(path, files?, needed)?;
         }
         Ok(())
     }
@@ -205,23 +232,7 @@ impl Evidence {
         })
     }
 
-    async fn read_journal<E: Env>(
-        &mut self,
-        env: &E,
-        path: &Path,
-        names: Vec<String>,
-        needed: Needed,
-    ) -> io::Result<()> {
-        let mut files = Vec::new();
-        for name in names {
-            let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
-            let size = env.size(&file).await? as usize;
-            if size > JOURNAL_FILE_BYTES_MAX {
-                return Err(corrupt(format!("{name} holds {size} bytes, no journal file does")));
-            }
-            let content = read_up_to(env, &file, 0, size).await?.freeze();
-            files.push(JournalFile { name, content });
-        }
+    fn take_journal(&mut self, path: &Path, files: Vec<JournalFile>, needed: Needed) -> io::Result<()> {
         let scanned = scan(files);
         if let Some(damage) = scanned.corruption {
             let (file, at) = (path.join(&damage.file), damage.position);
@@ -269,6 +280,7 @@ impl Evidence {
                         segment: at.segment,
                         position: at.position,
                         bytes,
+                        source: Source::Journal,
                     });
                     if confirmed {
                         entry.reach = entry.reach.max(at.next_offset);
@@ -309,8 +321,8 @@ impl Evidence {
             if !ours || entry.bytes == 0 || entry.bytes > ARENA_BYTES_MAX || entry.bytes % BLOCK_BYTES as u64 != 0 {
                 continue;
             }
-            let region = env.map(&arenas.join(&entry.name), entry.bytes as usize).await?;
-            for chunk in Arena::recover(&region) {
+            let region = env.map_found(&arenas.join(&entry.name), entry.bytes as usize).await?;
+            for chunk in Arena::recover(&region, env.boot_id()) {
                 let Some(place) = ChunkPlace::decode(&chunk.identity) else {
                     continue;
                 };
@@ -321,7 +333,14 @@ impl Evidence {
                 let piece = Piece {
                     segment: place.segment,
                     position: place.start,
-                    bytes: Bytes::copy_from_slice(chunk.bytes),
+                    source: Source::Arena {
+                        // A chunk of which nothing is stored tells nothing of what is before it.
+                        stored: chunk.stored.map(|bytes| match bytes {
+                            0 => 0,
+                            bytes => place.start + bytes as u64,
+                        }),
+                    },
+                    bytes: chunk.bytes,
                 };
                 self.entry(place.owner.partition).pieces.push(piece);
             }

@@ -21,14 +21,18 @@ pub(super) mod evidence;
 pub(super) mod leftovers;
 mod walk;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use self::evidence::Evidence;
+use self::walk::Walked;
 use super::directory::{arena_prefix, leader_epoch};
 use super::health::{Health, is_full};
 use super::state::{Checkpoint, OwnFile, PartitionState, base_name};
@@ -36,10 +40,12 @@ use super::{LogDirectory, StorageError};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::{PartitionId, TopicId};
 use crate::base::sync::join_all;
-use crate::io::{Env, read_file, replace_file};
+use crate::io::{Env, Monotonic, read_file, replace_file};
 
 /// Partitions recovered side by side.
-const SIDE_BY_SIDE: usize = 32;
+const SIDE_BY_SIDE: usize = 64;
+/// With so much free the files of earlier starts may stay for a while.
+const AMPLE_BYTES: u64 = 4 << 30;
 
 /// One directory, ready to be opened by all shards.
 pub struct RecoveredDirectory {
@@ -51,6 +57,8 @@ pub struct RecoveredDirectory {
     missing: BTreeSet<PartitionId>,
     /// The folder of each partition found.
     folders: BTreeMap<PartitionId, PathBuf>,
+    /// Files of earlier starts, of which the new base tells all: journals, checkpoints, arenas.
+    superseded: Mutex<Vec<PathBuf>>,
 }
 
 impl RecoveredDirectory {
@@ -80,6 +88,18 @@ impl RecoveredDirectory {
     /// Whether no write or flush of any shard has failed since the start.
     pub fn is_in_service(&self) -> bool {
         !self.health.is_fenced()
+    }
+
+    /// Removes the files of earlier starts. What a crash leaves of them means nothing, and goes at the next start.
+    pub async fn remove_superseded<E: Env>(&self, env: &E) -> io::Result<()> {
+        let files = std::mem::take(&mut *self.superseded.lock().unwrap_or_else(PoisonError::into_inner));
+        for file in files {
+            match env.unlink(&file).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        env.flush_directory(&self.place.path).await
     }
 
     /// Where a partition was found.
@@ -118,6 +138,31 @@ pub async fn recover<E: Env>(
     Ok(Arc::new(Recovered { directories: recovered }))
 }
 
+impl Recovered {
+    /// Removes what earlier starts left where the new one may be short of its space.
+    pub async fn make_room<E: Env>(&self, env: &E, arena_directory: &Path) -> Result<(), StorageError> {
+        for directory in &self.directories {
+            let path = &directory.place.path;
+            let failed = |e: io::Error| StorageError(format!("{}: {e}", path.display()));
+            let free = env.free_bytes(path).await.map_err(failed)?;
+            let memory = env.free_bytes(arena_directory).await.map_err(failed)?;
+            if free.min(memory) < AMPLE_BYTES {
+                directory.remove_superseded(env).await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what earlier starts left.
+    pub async fn remove_superseded<E: Env>(&self, env: &E) {
+        for directory in &self.directories {
+            if let Err(error) = directory.remove_superseded(env).await {
+                tracing::warn!(directory = %directory.place.path.display(), %error, "files of earlier starts stay until the next one");
+            }
+        }
+    }
+}
+
 /// Recovers, and on a full disk once more in the space of the journal files that hold nothing.
 async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path) -> io::Result<RecoveredDirectory> {
     let mut spare = Vec::new();
@@ -138,6 +183,28 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
     }
 }
 
+/// How long the parts of a recovery took, for the operator.
+struct Phases {
+    began: Monotonic,
+    text: String,
+}
+
+impl Phases {
+    fn begin<E: Env>(env: &E) -> Self {
+        Self {
+            began: env.now(),
+            text: String::new(),
+        }
+    }
+
+    fn end<E: Env>(&mut self, env: &E, phase: &str) {
+        let now = env.now();
+        let separator = if self.text.is_empty() { "" } else { ", " };
+        self.text += &format!("{separator}{phase} {} ms", now.ms_since(self.began));
+        self.began = now;
+    }
+}
+
 /// Recovers in the space there is. `spare` gets the names of files that could make more of it.
 async fn recover_in_space<E: Env>(
     env: &E,
@@ -146,8 +213,58 @@ async fn recover_in_space<E: Env>(
     spare: &mut Vec<String>,
 ) -> io::Result<RecoveredDirectory> {
     let path = &place.path;
-    let mut own = Vec::new();
-    let mut folders = Vec::new();
+    let mut phases = Phases::begin(env);
+    let (own, folders) = list_directory(env, path).await?;
+    let governing = governing_start(&own)?;
+    let start = governing.map_or(0, |start| start + 1);
+    let mut evidence = Evidence::default();
+    let mut found = Ok(Vec::new());
+    let reading = async {
+        if let Some(governing) = governing {
+            evidence.read_base(env, path, governing, &place.id).await?;
+            evidence.read_shards(env, path, governing, &own).await?;
+            let prefix = arena_prefix(&place.id, governing);
+            evidence.read_arenas(env, arenas, &prefix).await?;
+        }
+        Ok(())
+    };
+    let finding = async {
+        found = find_partitions(env, path, &folders).await;
+        Ok(())
+    };
+    both(reading, finding).await?;
+    let found = found?;
+    phases.end(env, "reading");
+    spare.append(&mut evidence.spare);
+    let names: BTreeMap<PartitionId, PathBuf> = found.iter().map(|(id, name)| (*id, path.join(name))).collect();
+    let walked = find_ends(env, path, found, &mut evidence).await?;
+    phases.end(env, "ends");
+    env.flush_file_system(path).await?;
+    write_base(env, place, start, &walked).await?;
+    phases.end(env, "flush");
+    // From here on the base tells all.
+    erase_behind_all(env, &names, &walked).await?;
+    env.flush_file_system(path).await?;
+    phases.end(env, "erasure");
+    let damaged = walked.iter().any(|walked| walked.state.damaged);
+    let mut superseded = superseded(env, path, start, &own, damaged).await?;
+    superseded.extend(arenas_of(env, arenas, &place.id).await?);
+    tracing::info!(directory = %path.display(), partitions = walked.len(), took = phases.text, "recovered");
+    let states = walked.into_iter().map(|walked| (walked.state.id, walked.state));
+    Ok(RecoveredDirectory {
+        place: place.clone(),
+        start,
+        health: Health::default(),
+        states: Mutex::new(states.collect()),
+        missing: evidence.ids().collect(),
+        folders: names,
+        superseded: Mutex::new(superseded),
+    })
+}
+
+/// The broker's own files in a log directory, and the folders in it.
+async fn list_directory<E: Env>(env: &E, path: &Path) -> io::Result<(Vec<(String, OwnFile)>, Vec<String>)> {
+    let (mut own, mut folders) = (Vec::new(), Vec::new());
     for entry in env.list(path).await? {
         match OwnFile::parse(&entry.name) {
             Some(file) if !entry.is_directory => own.push((entry.name, file)),
@@ -155,88 +272,71 @@ async fn recover_in_space<E: Env>(
             _ => {}
         }
     }
-    let governing = own
-        .iter()
-        .filter(|(_, f)| matches!(f, OwnFile::Base { .. }))
-        .map(|(_, f)| f.start())
-        .max();
+    Ok((own, folders))
+}
+
+/// The start whose base checkpoint is the newest; `None` for a new directory.
+fn governing_start(own: &[(String, OwnFile)]) -> io::Result<Option<u64>> {
+    let bases = own.iter().filter(|(_, f)| matches!(f, OwnFile::Base { .. }));
+    let governing = bases.map(|(_, f)| f.start()).max();
     if governing.is_none() && !own.is_empty() {
         let message =
             "journals or checkpoints, but no base checkpoint: restore it, or move them away to lose what they hold";
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
-    let start = governing.map_or(0, |start| start + 1);
-    let mut evidence = Evidence::default();
-    if let Some(governing) = governing {
-        evidence.read_base(env, path, governing, &place.id).await?;
-        evidence.read_shards(env, path, governing, &own).await?;
-        evidence
-            .read_arenas(env, arenas, &arena_prefix(&place.id, governing))
-            .await?;
-    }
-    spare.append(&mut evidence.spare);
-    let mut found = find_partitions(env, path, &folders).await?;
-    let mut names = BTreeMap::new();
-    let mut states = BTreeMap::new();
-    while !found.is_empty() {
-        let group = found.split_off(found.len().saturating_sub(SIDE_BY_SIDE));
-        group
-            .iter()
-            .for_each(|(id, name)| drop(names.insert(*id, path.join(name))));
-        let walks = group
-            .into_iter()
-            .map(|(id, folder)| walk::recover_partition(env, path.join(folder), evidence.of(id)));
-        for state in join_all(walks.collect()).await {
-            let state = state?;
-            states.insert(state.id, state);
+    Ok(governing)
+}
+
+/// Finds the ends of all partitions.
+async fn find_ends<E: Env>(
+    env: &E,
+    path: &Path,
+    found: Vec<(PartitionId, String)>,
+    evidence: &mut Evidence,
+) -> io::Result<Vec<Walked>> {
+    let left = RefCell::new((found, evidence));
+    let next = || {
+        let (found, evidence) = &mut *left.borrow_mut();
+        let (id, folder) = found.pop()?;
+        Some((path.join(folder), evidence.of(id)))
+    };
+    let walkers = (0..SIDE_BY_SIDE).map(|_| async {
+        let mut ended = Vec::new();
+        while let Some((folder, evidence)) = next() {
+            ended.push(walk::recover_partition(env, folder, evidence).await?);
         }
-    }
-    env.flush_file_system(path).await?;
-    write_base(env, place, start, &states).await?;
-    erase_behind_all(env, &names, &states).await?;
-    env.flush_file_system(path).await?;
-    let damaged = states.values().any(|s| s.damaged);
-    remove_old(env, path, arenas, &place.id, start, &own, damaged).await?;
-    // The new journals may need just the space of the old ones.
-    env.flush_directory(path).await?;
-    Ok(RecoveredDirectory {
-        place: place.clone(),
-        start,
-        health: Health::default(),
-        states: Mutex::new(states),
-        missing: evidence.ids().collect(),
-        folders: names,
-    })
+        Ok(ended)
+    });
+    let each: io::Result<Vec<Vec<Walked>>> = join_all(walkers.collect()).await.into_iter().collect();
+    let mut ended: Vec<Walked> = each?.into_iter().flatten().collect();
+    ended.sort_by_key(|walked| walked.state.id);
+    Ok(ended)
 }
 
 /// Makes what lies behind the ends of all logs read as zeros; damaged ones stay as they are.
 async fn erase_behind_all<E: Env>(
     env: &E,
     folders: &BTreeMap<PartitionId, PathBuf>,
-    states: &BTreeMap<PartitionId, PartitionState>,
+    walked: &[Walked],
 ) -> io::Result<()> {
-    for group in states.values().collect::<Vec<_>>().chunks(SIDE_BY_SIDE) {
-        let erasures = group
-            .iter()
-            .filter(|s| !s.damaged)
-            .map(|s| walk::erase_behind(env, folders.get(&s.id).cloned(), s));
-        join_all(erasures.collect())
-            .await
-            .into_iter()
-            .collect::<io::Result<()>>()?;
-    }
-    Ok(())
+    let left = RefCell::new(walked.iter().filter(|walked| !walked.state.damaged));
+    let erasers = (0..SIDE_BY_SIDE).map(|_| async {
+        loop {
+            let Some(walked) = left.borrow_mut().next() else {
+                return Ok(());
+            };
+            if let Some(folder) = folders.get(&walked.state.id) {
+                walk::erase_behind(env, folder, walked).await?;
+            }
+        }
+    });
+    join_all(erasers.collect()).await.into_iter().collect()
 }
 
-async fn write_base<E: Env>(
-    env: &E,
-    place: &LogDirectory,
-    start: u64,
-    states: &BTreeMap<PartitionId, PartitionState>,
-) -> io::Result<()> {
+async fn write_base<E: Env>(env: &E, place: &LogDirectory, start: u64, walked: &[Walked]) -> io::Result<()> {
     let mut encoded = Vec::new();
-    states.values().for_each(|state| state.encode(&mut encoded));
-    let content = Checkpoint::encode(place.id, start, 0, states.len() as u32, &encoded);
+    walked.iter().for_each(|walked| walked.state.encode(&mut encoded));
+    let content = Checkpoint::encode(place.id, start, 0, walked.len() as u32, &encoded);
     replace_file(env, &place.path.join(base_name(start)), Bytes::from(content)).await
 }
 
@@ -246,28 +346,39 @@ pub(super) async fn find_partitions<E: Env>(
     path: &Path,
     folders: &[String],
 ) -> io::Result<Vec<(PartitionId, String)>> {
-    let mut found = Vec::new();
-    for name in folders {
-        if name.ends_with(super::DELETED_SUFFIX) {
-            mark(Mark::LeftoversRemoved);
-            leftovers::remove_folder(env, &path.join(name)).await?;
-            continue;
+    let left = RefCell::new(folders.iter());
+    let finders = (0..SIDE_BY_SIDE).map(|_| async {
+        let mut found = Vec::new();
+        loop {
+            let Some(name) = left.borrow_mut().next() else {
+                return Ok(found);
+            };
+            found.extend(find_partition(env, path, name).await?.map(|id| (id, name.clone())));
         }
-        let Some(index) = name.rsplit_once('-').and_then(|(_, index)| index.parse::<i32>().ok()) else {
-            continue;
-        };
-        match read_file(env, &path.join(name).join("partition.metadata"), 4096).await {
-            Ok(text) => match topic_id(&text) {
-                Some(topic) => found.push((PartitionId { topic, index }, name.clone())),
-                None => {
-                    tracing::error!(folder = %path.join(name).display(), "partition.metadata is unreadable: left alone")
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+    });
+    let each: io::Result<Vec<Vec<(PartitionId, String)>>> = join_all(finders.collect()).await.into_iter().collect();
+    Ok(each?.into_iter().flatten().collect())
+}
+
+/// The partition that a folder holds, by the `partition.metadata` in it. The folder of a deleted one is removed.
+async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<Option<PartitionId>> {
+    if name.ends_with(super::DELETED_SUFFIX) {
+        mark(Mark::LeftoversRemoved);
+        leftovers::remove_folder(env, &path.join(name)).await?;
+        return Ok(None);
     }
-    Ok(found)
+    let Some(index) = name.rsplit_once('-').and_then(|(_, index)| index.parse::<i32>().ok()) else {
+        return Ok(None);
+    };
+    let topic = match read_file(env, &path.join(name).join("partition.metadata"), 4096).await {
+        Ok(text) => topic_id(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if topic.is_none() {
+        tracing::error!(folder = %path.join(name).display(), "partition.metadata is unreadable: left alone");
+    }
+    Ok(topic.map(|topic| PartitionId { topic, index }))
 }
 
 /// The topic id in a `partition.metadata`.
@@ -277,31 +388,43 @@ pub(super) fn topic_id(metadata: &[u8]) -> Option<TopicId> {
     TopicId::parse(value.trim())
 }
 
-/// Removes what the new base makes superfluous. Journals stay, renamed, when a partition is damaged: they may hold what it
-/// lacks.
-async fn remove_old<E: Env>(
+/// The memory that processes before left.
+async fn arenas_of<E: Env>(env: &E, arenas: &Path, id: &[u8; 16]) -> io::Result<Vec<PathBuf>> {
+    let any_start = arena_prefix(id, 0);
+    let prefix = any_start.trim_end_matches('0');
+    let found = env.list(arenas).await?.into_iter();
+    let ours = found.filter(|entry| entry.name.starts_with(prefix));
+    Ok(ours.map(|entry| arenas.join(entry.name)).collect())
+}
+
+/// What the new base makes superfluous. Journals stay, renamed, when a partition is damaged: they may hold what it lacks.
+async fn superseded<E: Env>(
     env: &E,
     path: &Path,
-    arenas: &Path,
-    id: &[u8; 16],
     start: u64,
     own: &[(String, OwnFile)],
     damaged: bool,
-) -> io::Result<()> {
+) -> io::Result<Vec<PathBuf>> {
+    let mut superseded = Vec::new();
     for (name, file) in own.iter().filter(|(_, file)| file.start() < start) {
         if damaged && matches!(file, OwnFile::Journal { .. }) {
             env.rename(&path.join(name), &path.join(format!("damaged-{name}")))
                 .await?;
         } else {
-            env.unlink(&path.join(name)).await?;
+            superseded.push(path.join(name));
         }
     }
-    let any_start = arena_prefix(id, 0);
-    let prefix = any_start.trim_end_matches('0');
-    for entry in env.list(arenas).await? {
-        if entry.name.starts_with(prefix) {
-            env.unlink(&arenas.join(entry.name)).await?;
-        }
+    if damaged {
+        env.flush_directory(path).await?;
     }
-    Ok(())
+    Ok(superseded)
+}
+
+/// Two things at once.
+async fn both(
+    one: impl Future<Output = io::Result<()>>,
+    other: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let both: [Pin<Box<dyn Future<Output = io::Result<()>> + '_>>; 2] = [Box::pin(one), Box::pin(other)];
+    join_all(both.into()).await.into_iter().collect()
 }

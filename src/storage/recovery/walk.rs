@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::evidence::{PartitionEvidence, Piece};
+use super::evidence::{PartitionEvidence, Piece, Source};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
 use crate::io::{Durability, Env, OpenOptions, read_up_to, write_all_at};
@@ -19,7 +19,7 @@ use crate::storage::state::PartitionState;
 use crate::wire::batch::{BatchHeader, ScanOptions, StopReason, scan};
 
 /// Bytes looked at at once: few at first, since most logs end where their checkpoint says.
-const FIRST_WINDOW_BYTES: u64 = 64 << 10;
+const FIRST_WINDOW_BYTES: u64 = 16 << 10;
 const WINDOW_BYTES: u64 = 1 << 20;
 /// How far behind the end to look for stale bytes (only to count them: all of it is erased).
 const STALE_LOOK_BYTES: usize = 64;
@@ -42,12 +42,14 @@ struct Walk<'a, E: Env> {
     tail: Bytes,
 }
 
+/// A partition's end, and the segments found in its folder.
+pub struct Walked {
+    pub state: PartitionState,
+    bases: Vec<i64>,
+}
+
 /// Finds a partition's end and makes every accepted whole block part of its segments (not yet flushed).
-pub async fn recover_partition<E: Env>(
-    env: &E,
-    folder: PathBuf,
-    evidence: PartitionEvidence,
-) -> io::Result<PartitionState> {
+pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: PartitionEvidence) -> io::Result<Walked> {
     let mut bases: Vec<i64> = env
         .list(&folder)
         .await?
@@ -58,7 +60,8 @@ pub async fn recover_partition<E: Env>(
     let first = bases.first().copied().unwrap_or(0);
     let original = evidence.state.clone().unwrap_or_else(|| fresh(env, &evidence, first));
     if original.damaged {
-        return Ok(original);
+        let state = original;
+        return Ok(Walked { state, bases });
     }
     let mut pieces = evidence.pieces;
     if !original.tail.is_empty() {
@@ -67,8 +70,12 @@ pub async fn recover_partition<E: Env>(
             segment,
             position,
             bytes: original.tail.clone(),
+            source: Source::Journal,
         });
     }
+    // What the checkpoint has behind it is looked at no more.
+    let boundary = original.boundary;
+    pieces.retain(|p| (p.segment, p.end()) > (boundary.segment, block_floor(boundary.position)));
     let state = original.clone();
     let mut walk = Walk {
         env,
@@ -99,11 +106,13 @@ pub async fn recover_partition<E: Env>(
             durable = evidence.reach,
             "durable batches are missing or wrong: the partition is not served and nothing of it is changed"
         );
-        return Ok(PartitionState {
+        let state = PartitionState {
             damaged: true,
             reach: evidence.reach,
             ..original
-        });
+        };
+        let bases = walk.bases;
+        return Ok(Walked { state, bases });
     }
     walk.finish(log_start).await
 }
@@ -127,6 +136,13 @@ fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> Partition
         epochs: Epochs::default(),
         producers: Producers::default(),
     }
+}
+
+/// The file of the segment that the walk is in.
+struct Opened<E: Env> {
+    path: PathBuf,
+    file: Option<E::File>,
+    size: u64,
 }
 
 impl<E: Env> Walk<'_, E> {
@@ -166,24 +182,35 @@ impl<E: Env> Walk<'_, E> {
             Some(file) => self.env.size(file).await?,
             None => 0,
         };
-        let available = size.max(self.pieces_end());
-        let mut window = FIRST_WINDOW_BYTES;
+        let mut opened = Opened { path, file, size };
+        let available = self.end_in_memory().unwrap_or_else(|| size.max(self.pieces_end()));
+        let (mut ahead, mut needed) = (FIRST_WINDOW_BYTES, 0);
         loop {
             let start = block_floor(self.at.position);
-            let end = available.min(start + window);
-            let (bytes, overlaid) = self.gather(file.as_ref(), size, start, end).await?;
+            let (bytes, overlaid) = match self.piece_at(start).filter(|_| needed == 0) {
+                Some(bytes) => {
+                    ahead = FIRST_WINDOW_BYTES;
+                    (bytes, true)
+                }
+                None => {
+                    let end = available.min(start + needed.max(ahead));
+                    ahead = (ahead * 4).min(WINDOW_BYTES);
+                    self.gather(&opened, start, end).await?
+                }
+            };
+            let end = start + bytes.len() as u64;
             let before = self.at;
             let stop = self.accept(&bytes, start);
             if self.at.position > before.position {
-                self.keep(&path, &bytes, start, overlaid).await?;
-                window = WINDOW_BYTES;
+                self.keep(&mut opened, &bytes, start, overlaid).await?;
+                needed = 0;
                 if end < available {
                     continue;
                 }
             } else if let Some(StopReason::Incomplete { bytes_needed }) = stop
                 && end < available
             {
-                window = (self.at.position - start) + (bytes_needed as u64).max(window);
+                needed = self.at.position - start + bytes_needed as u64;
                 continue;
             } else if self.at.position > start && self.tail.is_empty() && bytes.len() as u64 >= self.at.position - start
             {
@@ -204,11 +231,28 @@ impl<E: Env> Walk<'_, E> {
         self.at.position > 0 && next > self.at.segment && known
     }
 
+    /// Where the segment ends, if memory of this boot tells: appends go there first, so the file has nothing beyond.
+    fn end_in_memory(&self) -> Option<u64> {
+        let here = self.pieces.iter().filter(|p| p.segment == self.at.segment);
+        let last = here.max_by_key(|p| p.end())?;
+        matches!(last.source, Source::Arena { stored: Some(_) }).then(|| last.end())
+    }
+
+    /// What a chunk of memory holds from block `start` of the current segment on, where it lies, if that is beyond the end.
+    fn piece_at(&self, start: u64) -> Option<Bytes> {
+        let here = self.pieces.iter().filter(|p| {
+            let whole = p.position <= start && p.end() > self.at.position;
+            p.segment == self.at.segment && whole && p.source != Source::Journal
+        });
+        let longest = here.max_by_key(|p| p.end())?;
+        Some(longest.bytes.slice((start - longest.position) as usize..))
+    }
+
     /// Bytes `[start, end)` of the current segment: the file's, with the pieces laid over them; whether any piece was.
-    async fn gather(&self, file: Option<&E::File>, size: u64, start: u64, end: u64) -> io::Result<(Bytes, bool)> {
+    async fn gather(&self, opened: &Opened<E>, start: u64, end: u64) -> io::Result<(Bytes, bool)> {
         let end = end.max(start);
         let mut buffer = AlignedBuf::new((block_ceil(end) - start) as usize);
-        if let Some(file) = file.filter(|_| start < size) {
+        if let Some(file) = opened.file.as_ref().filter(|_| start < opened.size) {
             buffer = read_up_to(self.env, file, start, (block_ceil(end) - start) as usize).await?;
         }
         let read = buffer.len().min((end - start) as usize);
@@ -277,16 +321,36 @@ impl<E: Env> Walk<'_, E> {
     }
 
     /// Writes the accepted whole blocks of a window that are not (known to be) in the file; remembers what follows them.
-    async fn keep(&mut self, path: &Path, bytes: &Bytes, start: u64, overlaid: bool) -> io::Result<()> {
+    async fn keep(&mut self, opened: &mut Opened<E>, bytes: &Bytes, start: u64, overlaid: bool) -> io::Result<()> {
         let whole = block_floor(self.at.position);
         self.tail = bytes.slice((whole - start) as usize..(self.at.position - start) as usize);
-        if overlaid && whole > start {
+        let from = self.lacking_from(start, whole).max(start);
+        if overlaid && whole > from {
             mark(Mark::BlocksRestored);
-            let file = self.file_of(path, whole).await?;
-            let blocks = bytes.slice(..(whole - start) as usize);
-            write_all_at(self.env, &file, blocks, start, Durability::Cached).await?;
+            if opened.file.is_none() || opened.size < whole {
+                let file = self.file_of(&opened.path, whole).await?;
+                opened.size = self.env.size(&file).await?;
+                opened.file = Some(file);
+            }
+            let blocks = bytes.slice((from - start) as usize..(whole - start) as usize);
+            let file = opened.file.as_ref().expect("opened above");
+            write_all_at(self.env, file, blocks, from, Durability::Cached).await?;
         }
         Ok(())
+    }
+
+    /// The first block of `[start, end)` of the current segment that its file may lack.
+    fn lacking_from(&self, start: u64, end: u64) -> u64 {
+        let here = self.pieces.iter().filter(|p| p.segment == self.at.segment);
+        let (mut stored, mut journaled) = (0, end);
+        for piece in here {
+            match piece.source {
+                Source::Arena { stored: known } => stored = stored.max(known.unwrap_or(0)),
+                Source::Journal if piece.end() > start => journaled = journaled.min(piece.position),
+                Source::Journal => {}
+            }
+        }
+        block_floor(stored.min(journaled))
     }
 
     async fn file_of(&self, path: &Path, bytes: u64) -> io::Result<E::File> {
@@ -342,14 +406,14 @@ impl<E: Env> Walk<'_, E> {
     }
 
     /// The state at the end.
-    async fn finish(mut self, log_start: i64) -> io::Result<PartitionState> {
+    async fn finish(mut self, log_start: i64) -> io::Result<Walked> {
         // Retention may have removed segments whose log start the journal no longer tells.
         let log_start = log_start.max(self.bases.first().copied().unwrap_or(0).min(self.at.offset));
         let path = path_of(&self.folder, self.at.segment, "log");
         self.file_of(&path, EXTEND_BYTES_MIN).await?;
         self.producers.truncate(self.at.offset);
         self.epochs.truncate(self.at.offset);
-        Ok(PartitionState {
+        let state = PartitionState {
             id: self.build.identity.partition,
             log_start,
             boundary: self.at,
@@ -360,31 +424,26 @@ impl<E: Env> Walk<'_, E> {
             build: self.build,
             epochs: self.epochs,
             producers: self.producers,
-        })
+        };
+        let bases = self.bases;
+        Ok(Walked { state, bases })
     }
 }
 
 /// Makes everything behind a partition's end read as zeros, and removes segments that begin behind it or end below its
 /// start.
-pub async fn erase_behind<E: Env>(env: &E, folder: Option<PathBuf>, state: &PartitionState) -> io::Result<()> {
-    let Some(folder) = folder else { return Ok(()) };
-    let mut bases: Vec<i64> = env
-        .list(&folder)
-        .await?
-        .iter()
-        .filter_map(|e| base_of(&e.name))
-        .collect();
-    bases.sort_unstable();
+pub async fn erase_behind<E: Env>(env: &E, folder: &Path, walked: &Walked) -> io::Result<()> {
+    let Walked { state, bases } = walked;
     for (i, &base) in bases.iter().enumerate() {
         let ends_below = bases.get(i + 1).is_some_and(|&next| next <= state.log_start) && base < state.boundary.segment;
         if base > state.boundary.segment || ends_below {
             mark(Mark::SegmentRemoved);
-            unlink_segment(env, &folder, base).await?;
+            unlink_segment(env, folder, base).await?;
         }
     }
     let file = env
         .open(
-            &path_of(&folder, state.boundary.segment, "log"),
+            &path_of(folder, state.boundary.segment, "log"),
             OpenOptions::WRITE_DIRECT,
         )
         .await?;

@@ -121,6 +121,10 @@ impl Disk {
         }
     }
 
+    pub(super) fn boot_id(&self) -> u128 {
+        u128::from(self.state.boots)
+    }
+
     /// Puts the disk back to an image, with nothing in flight.
     pub(super) fn restore(&mut self, image: &DiskImage) {
         self.state = image.state.clone();

@@ -126,6 +126,8 @@ pub(in crate::io::sim) enum Outcome {
 
 #[derive(Clone)]
 pub(super) struct State {
+    /// Power cuts so far.
+    pub(super) boots: u64,
     pub(super) nodes: BTreeMap<u64, Node>,
     pub(super) name_changes: VecDeque<NameChange>,
     /// Inodes that lost a name: freed when nothing refers to them.
@@ -139,6 +141,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(capacity_bytes: u64) -> Self {
         Self {
+            boots: 0,
             nodes: BTreeMap::from([(ROOT, Node::Directory(Rc::default()))]),
             name_changes: VecDeque::new(),
             unlinked: BTreeSet::new(),
@@ -297,6 +300,7 @@ impl State {
     pub(super) fn after_power_cut(&self, loss: &mut Loss, memory: &Path, mapped_pages_survive: bool) -> Self {
         let tree = self.names_after_power_cut(loss, self.lookup(memory).ok());
         let mut next = Self {
+            boots: self.boots + 1,
             nodes: BTreeMap::new(),
             name_changes: VecDeque::new(),
             unlinked: BTreeSet::new(),

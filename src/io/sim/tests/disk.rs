@@ -422,8 +422,8 @@ fn a_buffer_that_changes_in_flight_is_a_mistake() {
         let file = allocated(&env, "/data/a", 1).await;
         // Two arenas over the same memory, as no careful program has them.
         let region = Arc::new(Region::from_buffer(AlignedBuf::new(1 << 16)));
-        let mut chunk = Arena::format(region.clone(), 16384).take(1, &[0; 80]).expect("room");
-        let mut other = Arena::format(region, 16384).take(1, &[0; 80]).expect("room");
+        let mut chunk = Arena::format(region.clone(), 16384, 0).take(1, &[0; 80]).expect("room");
+        let mut other = Arena::format(region, 16384, 0).take(1, &[0; 80]).expect("room");
         chunk.append(&[1; BLOCK]);
         let pending = env.write_at(&file, chunk.view(0, BLOCK), 0, Durability::Cached);
         other.append(&[2; BLOCK]);

@@ -134,7 +134,7 @@ fn spawn_arena_owner(world: &World) -> crate::io::sim::ProcessId {
         let ready = ready.clone();
         async move {
             let region = env.map(Path::new("/dev/shm/arena"), 1 << 20).await.expect("mapped");
-            let arena = Arena::format(region, 16384);
+            let arena = Arena::format(region, 16384, 0);
             let mut chunk = arena.take(1, &[3; 80]).expect("room");
             chunk.append(b"acknowledged");
             chunk.publish();
@@ -150,7 +150,7 @@ fn spawn_arena_owner(world: &World) -> crate::io::sim::ProcessId {
 fn recovered_chunks(world: &World) -> Vec<Vec<u8>> {
     world.block_on(0, |env| async move {
         let region = env.map(Path::new("/dev/shm/arena"), 1 << 20).await.expect("mapped");
-        Arena::recover(&region)
+        Arena::recover(&region, 0)
             .iter()
             .map(|chunk| chunk.bytes.to_vec())
             .collect()

@@ -218,15 +218,15 @@ fn an_arena_is_found_again_in_its_file() {
     let path = scratch.path("arena");
     on_one(|env| async move {
         let region = env.map(&path, 1 << 20).await.unwrap();
-        let mut chunk = Arena::format(region, 16384).take(1, &[5; 80]).unwrap();
+        let mut chunk = Arena::format(region, 16384, 0).take(1, &[5; 80]).unwrap();
         chunk.append(b"kept");
         chunk.publish();
         // As a killed process leaves it.
         std::mem::forget(chunk);
         let region = env.map(&path, 1 << 20).await.unwrap();
-        let found = Arena::recover(&region);
+        let found = Arena::recover(&region, 0);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].identity, found[0].bytes), ([5; 80], &b"kept"[..]));
+        assert_eq!((found[0].identity, &found[0].bytes[..]), ([5; 80], &b"kept"[..]));
         assert!(env.map(&path, 100).await.is_err());
         let full = env.map(Path::new("/dev/shm/ringtail-test-too-large"), 1 << 50).await;
         let _ = std::fs::remove_file("/dev/shm/ringtail-test-too-large");
