@@ -168,6 +168,10 @@ pub trait Env: Clone + 'static {
     /// Makes `[position, position + bytes)` read as zeros without changing the size.
     fn zero(&self, file: &Self::File, position: u64, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static;
     fn truncate(&self, file: &Self::File, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static;
+    /// The whole content of a small file, buffered; `InvalidData` above `bytes_max`.
+    fn read_whole(&self, path: &Path, bytes_max: usize) -> impl Future<Output = io::Result<Bytes>> {
+        read_in_steps(self, path, bytes_max)
+    }
 
     // Names.
 
@@ -284,11 +288,19 @@ pub async fn read_up_to<E: Env>(env: &E, file: &E::File, position: u64, bytes: u
 
 /// The whole content of a (small) file; `InvalidData` above `bytes_max`.
 pub async fn read_file<E: Env>(env: &E, path: &Path, bytes_max: usize) -> io::Result<Bytes> {
+    env.read_whole(path, bytes_max).await
+}
+
+fn too_large(path: &Path, size: u64, bytes_max: usize) -> io::Error {
+    let message = format!("{} holds {size} bytes, expected at most {bytes_max}", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+async fn read_in_steps<E: Env>(env: &E, path: &Path, bytes_max: usize) -> io::Result<Bytes> {
     let file = env.open(path, OpenOptions::READ).await?;
     let size = env.size(&file).await?;
     if size > bytes_max as u64 {
-        let message = format!("{} holds {size} bytes, expected at most {bytes_max}", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        return Err(too_large(path, size, bytes_max));
     }
     let mut content = BytesMut::with_capacity(size as usize);
     while (content.len() as u64) < size {

@@ -19,7 +19,9 @@ use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, Wanted, clear
 
 /// Bytes of `written` appends that may be unsettled in a directory: what a power cut takes at most, and what a restart after a
 /// kill has to store.
-const UNSETTLED_BYTES_MAX: u64 = 256 << 20;
+const UNSETTLED_BYTES_MAX: u64 = 128 << 20;
+/// Clients that waited for the start come first.
+const REMOVAL_DELAY_MS: u64 = 1000;
 /// How long, and how often, a held lock is asked for again.
 const LOCK_WAIT_MS: u64 = 3000;
 const LOCK_RETRY_MS: u64 = 5;
@@ -61,10 +63,11 @@ pub async fn start<E: Env>(
         let _ = shard.controller.set(controller);
         serve_all(&shard, &cluster_id).await?;
         let env = shard.env.clone();
-        shard.env.spawn(
-            Queue::Background,
-            async move { recovered.remove_superseded(&env).await },
-        );
+        let later = env.now().plus_ms(REMOVAL_DELAY_MS);
+        shard.env.spawn(Queue::Background, async move {
+            env.sleep_until(later).await;
+            recovered.remove_superseded(&env).await;
+        });
     }
     Ok((shard, inbox))
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::extents::ExtentStarts;
 use super::ops::{Keep, Operation};
 use super::workers::Worker;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
-use crate::io::{Durability, OpenOptions};
+use crate::io::{Durability, OpenOptions, too_large};
 
 /// The most that one read or write moves: the kernel's own bound, in whole blocks.
 const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
@@ -123,6 +123,17 @@ pub(super) fn open(
             extents: Mutex::new(extents),
         })))
     })
+}
+
+pub(super) fn read_whole(path: &Path, bytes_max: usize) -> io::Result<Bytes> {
+    let mut file = fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > bytes_max as u64 {
+        return Err(too_large(path, size, bytes_max));
+    }
+    let mut content = Vec::with_capacity(size as usize + 1);
+    file.by_ref().take(size).read_to_end(&mut content)?;
+    Ok(content.into())
 }
 
 fn assert_aligned(address: *const u8, bytes: usize, position: u64) {

@@ -288,6 +288,11 @@ impl Env for UringEnv {
         file.truncate(bytes)
     }
 
+    /// In one call: a start reads a small file of every partition.
+    fn read_whole(&self, path: &Path, bytes_max: usize) -> impl Future<Output = io::Result<Bytes>> {
+        self.on_path(path, move |path| files::read_whole(path, bytes_max))
+    }
+
     fn create_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> {
         self.on_path(path, |path| std::fs::create_dir(path))
     }

@@ -294,10 +294,7 @@ impl<E: Env> ShardDirectory<E> {
             self.settled.note_written(bytes);
         }
         self.appended_bytes.set(self.appended_bytes.get() + bytes);
-        if self
-            .settled
-            .is_due(self.appended_bytes.get(), self.memory.bytes_max() as u64)
-        {
+        if self.settled.is_due(self.appended_bytes.get(), self.round_bytes_max()) {
             self.wake.notify();
         }
     }

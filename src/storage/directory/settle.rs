@@ -15,7 +15,7 @@ use crate::storage::state::{Checkpoint, shard_name};
 
 /// `written` appends are settled at least this often.
 const SETTLE_MS: u64 = 500;
-/// Bytes appended after which a settling round begins whatever the time.
+/// The most that is appended before a settling round begins whatever the time.
 const SETTLE_BYTES: u64 = 64 << 20;
 /// How often an append that waits for settling looks again by itself.
 const LOOK_AGAIN_MS: u64 = 20;
@@ -53,8 +53,8 @@ impl Progress {
         self.written.set(self.written.get() + bytes);
     }
 
-    pub(super) fn is_due(&self, appended: u64, memory: u64) -> bool {
-        appended - self.settled_at.get() > SETTLE_BYTES.min(memory / 4)
+    pub(super) fn is_due(&self, appended: u64, round_bytes_max: u64) -> bool {
+        appended - self.settled_at.get() > round_bytes_max
     }
 }
 
@@ -63,6 +63,13 @@ impl<E: Env> ShardDirectory<E> {
     pub fn must_settle(&self) -> bool {
         let unsettled = self.settled.written.get() - self.settled.written_settled.get();
         unsettled >= self.unsettled_bytes_max
+    }
+
+    /// Bytes appended after which a settling round begins whatever the time.
+    pub(super) fn round_bytes_max(&self) -> u64 {
+        SETTLE_BYTES
+            .min(self.memory.bytes_max() as u64 / 4)
+            .min(self.unsettled_bytes_max / 2)
     }
 
     /// Waits for a settling round to end.

@@ -8,6 +8,8 @@
 //! | the same | a valid commit with a later sequence | corruption: the later one confirmed this one |
 //! | the last commit names a next file | that file's header is not the one named | corruption |
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::format::{CommitHeader, FileHeader};
@@ -20,6 +22,45 @@ use crate::storage::codec::Fields;
 pub struct JournalFile {
     pub name: String,
     pub content: Bytes,
+}
+
+/// What the first two blocks of a journal file tell.
+pub struct FileHead {
+    header: Option<FileHeader>,
+    first_sequence: Option<u64>,
+}
+
+/// Bytes of a file that tell its head.
+pub const HEAD_BYTES: usize = 2 * BLOCK_BYTES;
+
+impl FileHead {
+    pub fn decode(content: &[u8]) -> Self {
+        let header = content.get(..BLOCK_BYTES).and_then(FileHeader::decode);
+        let first = header.and_then(|header| CommitHeader::decode(content.get(BLOCK_BYTES..)?, header.salt));
+        Self {
+            header,
+            first_sequence: first.map(|(head, _)| head.sequence),
+        }
+    }
+}
+
+/// Which of a journal's files hold nothing from commit `sequence` on: those below a gap, which were free to be used again, and
+/// those whose next one begins at or below it.
+pub fn superseded(heads: &[FileHead], sequence: u64) -> Vec<bool> {
+    let begins: BTreeMap<u64, Option<u64>> = heads
+        .iter()
+        .filter_map(|head| Some((head.header?.file, head.first_sequence)))
+        .collect();
+    let pairs = begins.keys().zip(begins.keys().skip(1));
+    let gap = pairs.filter(|(one, next)| **one + 1 != **next).last();
+    let behind_gap = gap.map_or(0, |(_, next)| *next);
+    let is_over = |head: &FileHead| {
+        head.header.is_some_and(|header| {
+            let next = begins.get(&(header.file + 1)).copied().flatten();
+            header.file < behind_gap || next.is_some_and(|next| next <= sequence)
+        })
+    };
+    heads.iter().map(is_over).collect()
 }
 
 /// A commit that counts.
@@ -319,6 +360,24 @@ mod tests {
 
     fn row() -> Row {
         Row::CleanStop
+    }
+
+    #[test]
+    fn files_before_the_one_that_holds_a_commit_are_superseded() {
+        let mut journal = Builder::new();
+        for _ in 0..3 {
+            journal.commit(row());
+            journal.next_file();
+        }
+        // Commits 1 and 2, 3 and 4, 5 and 6; the last file has none.
+        let heads: Vec<FileHead> = journal.files.iter().map(|file| FileHead::decode(file)).collect();
+        let padded = |over: usize| (0..4).map(|file| file < over).collect::<Vec<bool>>();
+        for (sequence, over) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2), (7, 2), (99, 2)] {
+            assert_eq!(superseded(&heads, sequence), padded(over), "commit {sequence}");
+        }
+        journal.files[2][20] ^= 1;
+        let heads: Vec<FileHead> = journal.files.iter().map(|file| FileHead::decode(file)).collect();
+        assert_eq!(superseded(&heads, 1), padded(2), "below a gap");
     }
 
     #[test]

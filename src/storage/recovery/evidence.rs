@@ -13,7 +13,7 @@ use crate::base::sync::join_all;
 use crate::io::{Env, OpenOptions, read_file, read_up_to};
 use crate::storage::directory::leader_epoch;
 use crate::storage::journal::rows::{Owner, Row};
-use crate::storage::journal::scan::{Commit, JournalFile, scan};
+use crate::storage::journal::scan::{Commit, FileHead, HEAD_BYTES, JournalFile, scan, superseded};
 use crate::storage::state::{Checkpoint, OwnFile, PartitionState, base_name, shard_name};
 use crate::storage::tail::ChunkPlace;
 
@@ -107,14 +107,36 @@ fn corrupt(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
-async fn read_journal_file<E: Env>(env: &E, path: &Path, name: String) -> io::Result<JournalFile> {
-    let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
-    let size = env.size(&file).await? as usize;
-    if size > JOURNAL_FILE_BYTES_MAX {
-        return Err(corrupt(format!("{name} holds {size} bytes, no journal file does")));
+/// A journal's files, and the names of those that hold nothing from commit `sequence` on.
+async fn read_journal<E: Env>(
+    env: &E,
+    path: &Path,
+    names: Vec<String>,
+    sequence: u64,
+) -> io::Result<(Vec<JournalFile>, Vec<String>)> {
+    let opens = names.into_iter().map(async |name| {
+        let file = env.open(&path.join(&name), OpenOptions::READ_DIRECT).await?;
+        let size = env.size(&file).await? as usize;
+        if size > JOURNAL_FILE_BYTES_MAX {
+            return Err(corrupt(format!("{name} holds {size} bytes, no journal file does")));
+        }
+        let head = read_up_to(env, &file, 0, size.min(HEAD_BYTES)).await?;
+        Ok((name, file, size, FileHead::decode(&head)))
+    });
+    let opened: io::Result<Vec<_>> = join_all(opens.collect()).await.into_iter().collect();
+    let (mut files, mut heads) = (Vec::new(), Vec::new());
+    for (name, file, size, head) in opened? {
+        files.push((name, file, size));
+        heads.push(head);
     }
-    let content = read_up_to(env, &file, 0, size).await?.freeze();
-    Ok(JournalFile { name, content })
+    let over = superseded(&heads, sequence);
+    let (over, needed): (Vec<_>, Vec<_>) = files.into_iter().zip(over).partition(|(_, over)| *over);
+    let reads = needed.into_iter().map(async |((name, file, size), _)| {
+        let content = read_up_to(env, &file, 0, size).await?.freeze();
+        Ok(JournalFile { name, content })
+    });
+    let files: io::Result<Vec<JournalFile>> = join_all(reads.collect()).await.into_iter().collect();
+    Ok((files?, over.into_iter().map(|((name, ..), _)| name).collect()))
 }
 
 impl Evidence {
@@ -188,13 +210,15 @@ impl Evidence {
             )));
         }
         let reads = journals.into_iter().map(async |(shard, names)| {
-            let reads = names.into_iter().map(|name| read_journal_file(env, path, name));
-            let files = join_all(reads.collect()).await;
-            (shard, files.into_iter().collect::<io::Result<Vec<JournalFile>>>())
+            let needed = needed.get(&shard).unwrap_or(&Needed::ALL);
+            (shard, read_journal(env, path, names, needed.sequence).await)
         });
-        for (shard, files) in join_all(reads.collect()).await {
+        let journals = join_all(reads.collect()).await;
+        for (shard, files) in journals {
             let needed = needed.remove(&shard).unwrap_or(Needed::ALL);
-            self.take_journal(path, files?, needed)?;
+            let (files, over) = files?;
+            self.spare.extend(over);
+            self.take_journal(path, files, needed)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! One partition's recovery: from its checkpoint over what journal, arena and segments hold to its end.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -324,33 +325,45 @@ impl<E: Env> Walk<'_, E> {
     async fn keep(&mut self, opened: &mut Opened<E>, bytes: &Bytes, start: u64, overlaid: bool) -> io::Result<()> {
         let whole = block_floor(self.at.position);
         self.tail = bytes.slice((whole - start) as usize..(self.at.position - start) as usize);
-        let from = self.lacking_from(start, whole).max(start);
-        if overlaid && whole > from {
+        if !overlaid {
+            return Ok(());
+        }
+        for Range { start: from, end } in self.lacking(start, whole) {
             mark(Mark::BlocksRestored);
-            if opened.file.is_none() || opened.size < whole {
-                let file = self.file_of(&opened.path, whole).await?;
+            if opened.file.is_none() || opened.size < end {
+                let file = self.file_of(&opened.path, end).await?;
                 opened.size = self.env.size(&file).await?;
                 opened.file = Some(file);
             }
-            let blocks = bytes.slice((from - start) as usize..(whole - start) as usize);
+            let blocks = bytes.slice((from - start) as usize..(end - start) as usize);
             let file = opened.file.as_ref().expect("opened above");
             write_all_at(self.env, file, blocks, from, Durability::Cached).await?;
         }
         Ok(())
     }
 
-    /// The first block of `[start, end)` of the current segment that its file may lack.
-    fn lacking_from(&self, start: u64, end: u64) -> u64 {
-        let here = self.pieces.iter().filter(|p| p.segment == self.at.segment);
-        let (mut stored, mut journaled) = (0, end);
-        for piece in here {
+    /// The blocks of `[start, end)` of the current segment that its file may lack: what the journal has, and what no process of
+    /// this boot stored.
+    fn lacking(&self, start: u64, end: u64) -> Vec<Range<u64>> {
+        let (mut stored, mut lacking) = (0, Vec::new());
+        for piece in self.pieces.iter().filter(|p| p.segment == self.at.segment) {
             match piece.source {
                 Source::Arena { stored: known } => stored = stored.max(known.unwrap_or(0)),
-                Source::Journal if piece.end() > start => journaled = journaled.min(piece.position),
-                Source::Journal => {}
+                Source::Journal => lacking.push(block_floor(piece.position)..block_ceil(piece.end())),
             }
         }
-        block_floor(stored.min(journaled))
+        lacking.push(block_floor(stored)..end);
+        lacking.sort_unstable_by_key(|range| range.start);
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for range in lacking {
+            let range = range.start.max(start)..range.end.min(end);
+            match merged.last_mut() {
+                _ if range.is_empty() => {}
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        merged
     }
 
     async fn file_of(&self, path: &Path, bytes: u64) -> io::Result<E::File> {
