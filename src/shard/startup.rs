@@ -19,7 +19,7 @@ use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, Wanted, clear
 
 /// Bytes of `written` appends that may be unsettled in a directory: what a power cut takes at most, and what a restart after a
 /// kill has to store.
-const UNSETTLED_BYTES_MAX: u64 = 128 << 20;
+const UNSETTLED_BYTES_MAX: u64 = 2 << 30;
 /// Clients that waited for the start come first.
 const REMOVAL_DELAY_MS: u64 = 1000;
 /// How long, and how often, a held lock is asked for again.

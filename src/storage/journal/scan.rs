@@ -51,8 +51,8 @@ pub fn superseded(heads: &[FileHead], sequence: u64) -> Vec<bool> {
         .iter()
         .filter_map(|head| Some((head.header?.file, head.first_sequence)))
         .collect();
-    let pairs = begins.keys().zip(begins.keys().skip(1));
-    let gap = pairs.filter(|(one, next)| **one + 1 != **next).last();
+    let mut pairs = begins.keys().zip(begins.keys().skip(1));
+    let gap = pairs.rfind(|(one, next)| **one + 1 != **next);
     let behind_gap = gap.map_or(0, |(_, next)| *next);
     let is_over = |head: &FileHead| {
         head.header.is_some_and(|header| {

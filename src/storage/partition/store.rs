@@ -163,8 +163,8 @@ impl<E: Env> Partition<E> {
         let file = self.log.borrow().oldest_open().file.clone();
         let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
         let turns = (
-            self.file_turn.acquire(1).await,
             self.directory.write_budget().acquire(bytes as u64).await,
+            self.file_turn.acquire(1).await,
         );
         let writes = pieces
             .into_iter()
