@@ -47,26 +47,11 @@ struct Map {
 pub(super) struct ExtentStarts(Vec<u64>);
 
 impl ExtentStarts {
-    /// Asks the file system anew for what begins in `[position, position + bytes)`. Where it cannot tell, nothing is known.
-    pub(super) fn learn(&mut self, file: &fs::File, position: u64, bytes: u64) {
+    /// Takes `found` for what begins at `position` and behind.
+    pub(super) fn learn(&mut self, position: u64, found: Vec<u64>) {
         self.0.truncate(self.0.partition_point(|start| *start < position));
-        let end = position.saturating_add(bytes);
-        let mut from = position.saturating_sub(BLOCK_BYTES as u64);
-        while from < end && self.0.len() < EXTENTS_MAX {
-            let Ok(map) = extents_of(file, from, end - from) else {
-                return;
-            };
-            let found = &map.extents[..(map.mapped as usize).min(EXTENTS)];
-            let starts = found.iter().map(|extent| extent.logical);
-            self.0
-                .extend(starts.filter(|start| (position.max(1)..end).contains(start)));
-            match found.last() {
-                Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 && last.length > 0 => {
-                    from = last.logical.saturating_add(last.length);
-                }
-                _ => return,
-            }
-        }
+        self.0.extend(found);
+        self.0.truncate(EXTENTS_MAX);
     }
 
     /// The first start within a write of `bytes` at `position`: what is before it is one part.
@@ -74,6 +59,28 @@ impl ExtentStarts {
         let next = *self.0.get(self.0.partition_point(|start| *start <= position))?;
         usize::try_from(next - position).ok().filter(|part| *part < bytes)
     }
+}
+
+/// Asks the file system which extents begin in `[position, position + bytes)`. Where it cannot tell, none is known.
+pub(super) fn starts_in(file: &fs::File, position: u64, bytes: u64) -> Vec<u64> {
+    let end = position.saturating_add(bytes);
+    let mut from = position.saturating_sub(BLOCK_BYTES as u64);
+    let mut starts = Vec::new();
+    while from < end && starts.len() < EXTENTS_MAX {
+        let Ok(map) = extents_of(file, from, end - from) else {
+            break;
+        };
+        let found = &map.extents[..(map.mapped as usize).min(EXTENTS)];
+        let begin = found.iter().map(|extent| extent.logical);
+        starts.extend(begin.filter(|start| (position.max(1)..end).contains(start)));
+        match found.last() {
+            Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 && last.length > 0 => {
+                from = last.logical.saturating_add(last.length);
+            }
+            _ => break,
+        }
+    }
+    starts
 }
 
 fn extents_of(file: &fs::File, start: u64, length: u64) -> io::Result<Map> {
@@ -102,5 +109,14 @@ mod tests {
         assert_eq!(starts.cut(8192, 65536), Some(57344));
         assert_eq!(starts.cut(65536, 1 << 20), None);
         assert_eq!(ExtentStarts::default().cut(0, 1 << 20), None);
+    }
+
+    #[test]
+    fn what_is_learned_again_replaces_what_was_known_behind() {
+        let mut starts = ExtentStarts(vec![8192, 65536, 131_072]);
+        starts.learn(65536, vec![98304]);
+        assert_eq!(starts.0, [8192, 98304]);
+        starts.learn(131_072, Vec::new());
+        assert_eq!(starts.0, [8192, 98304]);
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use io_uring::{opcode, types};
 
 use super::driver::Core;
-use super::extents::ExtentStarts;
+use super::extents::{ExtentStarts, starts_in};
 use super::ops::{Keep, Operation};
 use super::workers::Worker;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
@@ -87,7 +87,9 @@ impl File {
         self.0.worker.call(move || {
             fallocate(file.get(), 0, position, bytes)?;
             if file.0.direct {
-                file.extents().learn(file.get(), position, bytes);
+                // The lock is not held over the question: shards ask for it at every write.
+                let found = starts_in(file.get(), position, bytes);
+                file.extents().learn(position, found);
             }
             Ok(())
         })
@@ -114,7 +116,7 @@ pub(super) fn open(
         let file = how.open(&path)?;
         let mut extents = ExtentStarts::default();
         if options.direct && options.write {
-            extents.learn(&file, 0, file.metadata()?.len());
+            extents.learn(0, starts_in(&file, 0, file.metadata()?.len()));
         }
         Ok(File(Arc::new(OpenFile {
             file: Some(file),
