@@ -54,6 +54,11 @@ impl ExtentStarts {
         self.0.truncate(EXTENTS_MAX);
     }
 
+    #[cfg(test)]
+    pub(super) fn known(&self) -> &[u64] {
+        &self.0
+    }
+
     /// The first start within a write of `bytes` at `position`: what is before it is one part.
     pub(super) fn cut(&self, position: u64, bytes: usize) -> Option<usize> {
         let next = *self.0.get(self.0.partition_point(|start| *start <= position))?;
@@ -72,14 +77,17 @@ pub(super) fn starts_in(file: &fs::File, position: u64, bytes: u64) -> Vec<u64> 
         };
         let found = &map.extents[..(map.mapped as usize).min(EXTENTS)];
         let begin = found.iter().map(|extent| extent.logical);
-        starts.extend(begin.filter(|start| (position.max(1)..end).contains(start)));
+        // Inside a block (file systems of smaller blocks) nothing is cut: direct writes are whole ones.
+        let whole = begin.filter(|start| start.is_multiple_of(BLOCK_BYTES as u64));
+        starts.extend(whole.filter(|start| (position.max(1)..end).contains(start)));
         match found.last() {
-            Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 && last.length > 0 => {
+            Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 && last.logical.saturating_add(last.length) > from => {
                 from = last.logical.saturating_add(last.length);
             }
             _ => break,
         }
     }
+    starts.sort_unstable();
     starts
 }
 

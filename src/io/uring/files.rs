@@ -56,6 +56,11 @@ impl File {
         self.0.extents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn extent_starts(&self) -> Vec<u64> {
+        self.extents().known().to_vec()
+    }
+
     fn fd(&self) -> RawFd {
         self.get().as_raw_fd()
     }

@@ -11,8 +11,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
-use super::machine;
-
 /// Calls that wait for one thread; further ones wait in their futures.
 const JOBS_QUEUED_MAX: usize = 1024;
 
@@ -193,7 +191,6 @@ impl<T> Unpin for Call<T> {}
 
 /// All such threads of a runtime, shared by its shards.
 pub(super) struct Workers {
-    boot_id: u128,
     /// By directory; the longest prefix of a path wins.
     directories: RwLock<Vec<(PathBuf, Worker)>>,
     common: Worker,
@@ -207,7 +204,6 @@ impl Workers {
         // Not joined: a resolver that hangs must not hold up the end of the process.
         let (resolver, _detached) = Worker::start("ringtail-names")?;
         let workers = Arc::new(Self {
-            boot_id: machine::boot_id(),
             directories: RwLock::default(),
             common,
             resolver,
@@ -237,10 +233,6 @@ impl Workers {
         let matching = directories.iter().filter(|(directory, _)| path.starts_with(directory));
         let longest = matching.max_by_key(|(directory, _)| directory.components().count());
         longest.map_or_else(|| self.common.clone(), |(_, worker)| worker.clone())
-    }
-
-    pub(super) fn boot_id(&self) -> u128 {
-        self.boot_id
     }
 
     pub(super) fn resolver(&self) -> &Worker {

@@ -248,6 +248,14 @@ fn writes_over_several_extents_come_back_whole() {
                 env.allocate(file, round * step, step).await.unwrap();
             }
         }
+        for (file, path) in files.iter().zip(&paths) {
+            let told = crate::io::uring::extents::starts_in(&std::fs::File::open(path).unwrap(), 0, 4 * step);
+            assert_eq!(
+                file.extent_starts(),
+                told,
+                "what was learned step by step is what the file system tells at once"
+            );
+        }
         let content: Vec<u8> = (0..60 * BLOCK_BYTES).map(|i| (i / 512) as u8).collect();
         let from = 3 * BLOCK_BYTES as u64;
         // Also through a handle that learned of the extents when it was opened.
