@@ -48,8 +48,6 @@ pub enum Mark {
     MemoryAwaited,
     /// An append waited for its segment's file to grow.
     SpaceAwaited,
-    /// An append waited for the bytes before it to be settled.
-    SettlingAwaited,
     /// A read came from a file.
     ColdRead,
     /// A retried batch was answered with its first offset.
@@ -87,7 +85,6 @@ pub const MARKS: &[Mark] = &[
     Mark::IdleRolled,
     Mark::MemoryAwaited,
     Mark::SpaceAwaited,
-    Mark::SettlingAwaited,
     Mark::ColdRead,
     Mark::Duplicate,
     Mark::BecameFlushed,

@@ -17,9 +17,6 @@ use crate::cluster::{Controller, Image, MetadataLog, Publish, open_cluster};
 use crate::io::{Env, Queue};
 use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, Wanted, clear_leftovers, recover};
 
-/// Bytes of `written` appends that may be unsettled in a directory: what a power cut takes at most, and what a restart after a
-/// kill has to store.
-const UNSETTLED_BYTES_MAX: u64 = 2 << 30;
 /// Clients that waited for the start come first.
 const REMOVAL_DELAY_MS: u64 = 1000;
 /// How long, and how often, a held lock is asked for again.
@@ -183,7 +180,6 @@ async fn open<E: Env>(
         arena_directory: config.directories.arena.clone(),
         memory_bytes: memory_bytes / 2,
         journal_bytes: config.storage.journal_bytes,
-        unsettled_bytes_max: UNSETTLED_BYTES_MAX / shards as u64,
         reserve_bytes: config.storage.reserve_bytes,
         producer_expiration_ms: config.storage.producer_expiration_ms,
         producer_count_max: config.storage.producer_count_max,

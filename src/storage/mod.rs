@@ -83,8 +83,6 @@ pub struct StoreOptions {
     pub memory_bytes: u64,
     /// `ringtail.journal.bytes`, per shard and directory.
     pub journal_bytes: u64,
-    /// Bytes of `written` appends that this shard may have unsettled in a directory: appends wait for settling beyond.
-    pub unsettled_bytes_max: u64,
     /// Free space below which produce is refused.
     pub reserve_bytes: u64,
     /// `producer.id.expiration.ms`.

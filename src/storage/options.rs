@@ -6,7 +6,7 @@ pub enum DurabilityClass {
     /// On the device: in the journal or the segment, flushed.
     #[default]
     Flushed,
-    /// In memory that outlives the process; a power cut loses what is not settled: 2 GiB per directory at most.
+    /// In memory that outlives the process; a power cut loses what came since the last settling round.
     Written,
 }
 

@@ -477,7 +477,6 @@ fn report(tally: &Tally) -> Vec<String> {
         Mark::SpaceBack,
         Mark::TailShrunk,
         Mark::IdleRolled,
-        Mark::SettlingAwaited,
     ];
     let mut counts: Vec<(String, u64)> = MARKS
         .iter()

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringtail::base::ids::{PartitionId, TopicId};
-use ringtail::io::sim::SimEnv;
+use ringtail::io::sim::{Options, SimEnv, World};
 use ringtail::storage::{
     DurabilityClass, LogDirectory, LogOptions, Partition, PartitionSpec, Recovered, Store, StoreOptions, recover,
 };
@@ -32,7 +32,6 @@ pub fn store_options(shard: usize) -> StoreOptions {
         arena_directory: PathBuf::from(MEMORY),
         memory_bytes: 16 << 20,
         journal_bytes: 4 << 20,
-        unsettled_bytes_max: 256 << 20,
         reserve_bytes: 0,
         producer_expiration_ms: 86_400_000,
         producer_count_max: 10_000,
@@ -59,10 +58,25 @@ pub fn spec(index: i32, options: LogOptions) -> PartitionSpec {
     }
 }
 
+/// A world of one host.
+pub fn world(seed: u64) -> World {
+    World::new(seed, options())
+}
+
+pub fn options() -> Options {
+    Options {
+        hosts: 1,
+        ..Options::default()
+    }
+}
+
 /// Recovers the directories and opens the store of the only shard.
 pub async fn open(env: &SimEnv) -> Rc<Store<SimEnv>> {
-    let options = store_options(0);
-    let recovered: std::sync::Arc<Recovered> = recover(env, &options.directories, Path::new(MEMORY))
+    open_with(env, store_options(0)).await
+}
+
+pub async fn open_with(env: &SimEnv, options: StoreOptions) -> Rc<Store<SimEnv>> {
+    let recovered: std::sync::Arc<Recovered> = recover(env, &options.directories, &options.arena_directory)
         .await
         .expect("recovery succeeds");
     recovered.remove_superseded(env).await;

@@ -5,29 +5,19 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringtail::base::buffer::{AlignedBuf, BLOCK_BYTES};
-use ringtail::io::sim::{DiskImage, LossMode, Options, SimEnv, World};
+use ringtail::io::sim::{DiskImage, LossMode, SimEnv};
 use ringtail::io::{Durability, Env, OpenOptions, read_file, write_all_at};
 use ringtail::storage::verify::{Report, VerifyOptions, verify};
 use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, recover, seal};
 use ringtail::wire::batch::BatchHeader;
 
-use crate::model::{DATA, MEMORY, batch, log_options, open, payload, read_all, spec, store_options};
+use crate::model::{DATA, MEMORY, batch, log_options, open, payload, read_all, spec, store_options, world};
 
 const PARTITIONS: i32 = 2;
 const SEGMENT_BYTES: u64 = 300_000;
 
 /// The batches of each partition, as they were served before the damage.
 type Golden = Vec<Vec<(i64, Bytes)>>;
-
-fn world(seed: u64) -> World {
-    World::new(
-        seed,
-        Options {
-            hosts: 1,
-            ..Options::default()
-        },
-    )
-}
 
 async fn open_partition(store: &Store<SimEnv>, index: i32) -> Result<Rc<Partition<SimEnv>>, String> {
     let options = log_options(DurabilityClass::Flushed, SEGMENT_BYTES);

@@ -50,7 +50,6 @@ pub fn store_options(shard: usize, shards: usize) -> StoreOptions {
         arena_directory: PathBuf::from(MEMORY),
         memory_bytes: 4 << 20,
         journal_bytes: 2 << 20,
-        unsettled_bytes_max: 1 << 20,
         reserve_bytes: 0,
         producer_expiration_ms: 86_400_000,
         producer_count_max: 10_000,

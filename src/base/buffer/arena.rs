@@ -54,8 +54,8 @@ pub struct Recovered {
     pub identity: ChunkIdentity,
     /// The filled bytes, where they lie: nothing writes to a region of a process that is gone.
     pub bytes: Bytes,
-    /// How many of them were stored elsewhere too; `None` if that was in another boot of the machine.
-    pub stored: Option<usize>,
+    /// How many of them were stored elsewhere too.
+    pub stored: usize,
 }
 
 impl Arena {
@@ -90,10 +90,13 @@ impl Arena {
         block_ceil((BLOCK_BYTES + count * HEADER_BYTES) as u64) as usize
     }
 
-    /// The chunks that a killed process left in `region`; none if it is not an arena. What they say to be stored counts only
-    /// in the same boot.
+    /// The chunks that a killed process left in `region`; none if it is not an arena, or of another boot: of a file that a
+    /// power cut left, any page may be missing.
     pub fn recover(region: &Arc<Region>, boot: u128) -> Vec<Recovered> {
         if region.bytes() < BLOCK_BYTES || region.load(0) != MAGIC {
+            return Vec::new();
+        }
+        if (region.load(24), region.load(32)) != (boot as u64, (boot >> 64) as u64) {
             return Vec::new();
         }
         let (unit_bytes, count) = (region.load(8) as usize, region.load(16) as usize);
@@ -104,14 +107,9 @@ impl Arena {
         if Self::units_position(count).saturating_add(count.saturating_mul(unit_bytes)) > bytes {
             return Vec::new();
         }
-        let same_boot = (region.load(24), region.load(32)) == (boot as u64, (boot >> 64) as u64);
-        let mut found: Vec<Recovered> = (0..count)
+        (0..count)
             .filter_map(|unit| Self::recover_unit(region, unit, unit_bytes, count))
-            .collect();
-        if !same_boot {
-            found.iter_mut().for_each(|chunk| chunk.stored = None);
-        }
-        found
+            .collect()
     }
 
     fn recover_unit(region: &Arc<Region>, unit: usize, unit_bytes: usize, count: usize) -> Option<Recovered> {
@@ -132,7 +130,7 @@ impl Arena {
                 position: Self::units_position(count) + unit * unit_bytes,
                 bytes: filled,
             }),
-            stored: Some((region.load(header + STORED_POSITION) as usize).min(filled)),
+            stored: (region.load(header + STORED_POSITION) as usize).min(filled),
         })
     }
 
@@ -322,11 +320,12 @@ mod tests {
         let view = dropped.view(0, 1);
         dropped.retire();
         drop(dropped);
-        for (boot, stored) in [(7, Some(3)), (8, None), (7 << 64, None)] {
-            let found = Arena::recover(&region, boot);
-            assert_eq!(found.len(), 1);
-            assert_eq!((found[0].identity, &found[0].bytes[..]), ([1; 80], &b"hello"[..]));
-            assert_eq!(found[0].stored, stored);
+        let found = Arena::recover(&region, 7);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].identity, &found[0].bytes[..]), ([1; 80], &b"hello"[..]));
+        assert_eq!(found[0].stored, 3);
+        for other_boot in [8, 7 << 64] {
+            assert!(Arena::recover(&region, other_boot).is_empty());
         }
         assert_eq!(&view[..], b"y");
     }

@@ -72,14 +72,10 @@ pub(super) fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The kernel's random id of this boot; where it tells none, one that no other process has.
+/// The kernel's random id of this boot; 0 where /proc does not tell it.
 pub(super) fn boot_id() -> u128 {
     let told = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    u128::from_str_radix(&told.trim().replace('-', ""), 16).unwrap_or_else(|_| {
-        let mut words = [0; 2];
-        fill_random(&mut words);
-        u128::from(words[0]) << 64 | u128::from(words[1])
-    })
+    u128::from_str_radix(&told.trim().replace('-', ""), 16).unwrap_or(0)
 }
 
 /// Fills `into` from the kernel's generator.

@@ -98,6 +98,7 @@ struct Shard {
     foreground: TaskQueueHandle,
     background: TaskQueueHandle,
     random: RefCell<Vec<u64>>,
+    boot_id: u128,
     /// Keeps held locks for the life of the shard; the ring has its own references.
     held: RefCell<Vec<Lock>>,
 }
@@ -139,6 +140,7 @@ impl UringEnv {
             foreground,
             background,
             random: RefCell::default(),
+            boot_id: machine::boot_id(),
             held: RefCell::default(),
         }));
         Ok((env, driver))
@@ -209,7 +211,7 @@ impl Env for UringEnv {
     }
 
     fn boot_id(&self) -> u128 {
-        self.0.workers.boot_id()
+        self.0.boot_id
     }
 
     fn random(&self) -> u64 {

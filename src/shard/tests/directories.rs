@@ -1,5 +1,6 @@
 //! Directories that fail while the broker serves, damage on the disk, and acknowledgements that do not come in time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::epochs::{latest, leaders};
@@ -196,4 +197,43 @@ fn a_deletion_cut_short_is_finished_and_a_strangers_folder_is_set_aside() {
         folders.map(|entry| entry.name).collect::<Vec<_>>()
     });
     assert_eq!(names, [format!("u-7.{stranger}-stray")]);
+}
+
+/// The numbers of the starts whose files are on the broker's disk or in its memory.
+fn starts_on_disk(world: &World) -> BTreeSet<String> {
+    world.block_on(BROKER, |env| async move {
+        let mut starts = BTreeSet::new();
+        for directory in ["/data", "/data2", "/dev/shm"] {
+            for entry in env.list(Path::new(directory)).await.expect("lists") {
+                let number = entry
+                    .name
+                    .strip_prefix("ringtail-")
+                    .and_then(|name| name.split('-').nth(1));
+                starts.extend(number.and_then(|number| number.split('.').next()).map(str::to_owned));
+            }
+        }
+        starts
+    })
+}
+
+#[test]
+fn files_of_earlier_starts_go_when_clients_are_served_or_at_once_where_space_is_short() {
+    for capacity in [None, Some(3 << 30)] {
+        let world = world(36);
+        let broker = start(&world);
+        world.block_on(CLIENT, |env| async move {
+            let connection = connect(&env).await;
+            create(&connection).await;
+            assert_eq!(produced(&connection, "kept", 1000).await, [0; 4]);
+        });
+        world.kill(broker.id);
+        world.run_for(100);
+        capacity.iter().for_each(|bytes| world.set_capacity(BROKER, *bytes));
+        start(&world);
+        world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
+        let early = starts_on_disk(&world);
+        assert_eq!(early.contains("0"), capacity.is_none(), "{early:?}");
+        world.run_for(2000);
+        assert_eq!(starts_on_disk(&world), BTreeSet::from(["1".to_owned()]));
+    }
 }

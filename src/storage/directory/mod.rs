@@ -20,7 +20,6 @@ use super::cold::{ColdSegment, SegmentPlace};
 use super::health::Health;
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
 use super::memory::{TailMemory, UNIT_BYTES};
-use super::options::DurabilityClass;
 use super::partition::{Evicted, Partition};
 use super::segment::path_of;
 use super::{LogDirectory, StorageError, StoreOptions};
@@ -56,7 +55,6 @@ pub struct ShardDirectory<E: Env> {
     producer_expiration_ms: i64,
     producers: room::ProducerRoom,
     retention_check_ms: u64,
-    unsettled_bytes_max: u64,
     memory: Rc<TailMemory<E>>,
     journal: Rc<Journal<E>>,
     /// The store owns them.
@@ -110,7 +108,6 @@ impl<E: Env> ShardDirectory<E> {
             producer_expiration_ms: options.producer_expiration_ms,
             producers: room::ProducerRoom::of(options),
             retention_check_ms: options.retention_check_ms.max(1),
-            unsettled_bytes_max: options.unsettled_bytes_max.max(1),
             memory,
             journal,
             partitions: RefCell::default(),
@@ -289,12 +286,12 @@ impl<E: Env> ShardDirectory<E> {
         race(changed, self.env.sleep_until(deadline)).await;
     }
 
-    pub fn note_appended(&self, class: DurabilityClass, bytes: u64) {
-        if class == DurabilityClass::Written {
-            self.settled.note_written(bytes);
-        }
+    pub fn note_appended(&self, bytes: u64) {
         self.appended_bytes.set(self.appended_bytes.get() + bytes);
-        if self.settled.is_due(self.appended_bytes.get(), self.round_bytes_max()) {
+        if self
+            .settled
+            .is_due(self.appended_bytes.get(), self.memory.bytes_max() as u64)
+        {
             self.wake.notify();
         }
     }

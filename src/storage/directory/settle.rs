@@ -15,10 +15,8 @@ use crate::storage::state::{Checkpoint, shard_name};
 
 /// `written` appends are settled at least this often.
 const SETTLE_MS: u64 = 500;
-/// The most that is appended before a settling round begins whatever the time.
+/// Bytes appended after which a settling round begins whatever the time.
 const SETTLE_BYTES: u64 = 64 << 20;
-/// How often an append that waits for settling looks again by itself.
-const LOOK_AGAIN_MS: u64 = 20;
 /// Bytes appended after which a checkpoint is taken: what a restart reads at most.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// Partitions stored side by side in a round.
@@ -30,9 +28,6 @@ pub(super) struct Progress {
     /// `appended_bytes` at the last round, and at the last checkpoint.
     settled_at: Cell<u64>,
     checkpoint_at: Cell<u64>,
-    /// Bytes of `written` appends, and how many of them are settled.
-    written: Cell<u64>,
-    written_settled: Cell<u64>,
     /// The journal's bytes at the last checkpoint.
     journal_at: Cell<u64>,
     /// Memory is short: do not wait for the next tick.
@@ -49,37 +44,12 @@ impl Progress {
         self.urged.set(true);
     }
 
-    pub(super) fn note_written(&self, bytes: u64) {
-        self.written.set(self.written.get() + bytes);
-    }
-
-    pub(super) fn is_due(&self, appended: u64, round_bytes_max: u64) -> bool {
-        appended - self.settled_at.get() > round_bytes_max
+    pub(super) fn is_due(&self, appended: u64, memory: u64) -> bool {
+        appended - self.settled_at.get() > SETTLE_BYTES.min(memory / 4)
     }
 }
 
 impl<E: Env> ShardDirectory<E> {
-    /// Whether as many `written` bytes are unsettled as may be.
-    pub fn must_settle(&self) -> bool {
-        let unsettled = self.settled.written.get() - self.settled.written_settled.get();
-        unsettled >= self.unsettled_bytes_max
-    }
-
-    /// Bytes appended after which a settling round begins whatever the time.
-    pub(super) fn round_bytes_max(&self) -> u64 {
-        SETTLE_BYTES
-            .min(self.memory.bytes_max() as u64 / 4)
-            .min(self.unsettled_bytes_max / 2)
-    }
-
-    /// Waits for a settling round to end.
-    pub async fn await_settling(&self) {
-        let done = self.settled.done.notified();
-        self.wake.notify();
-        let deadline = self.env.now().plus_ms(LOOK_AGAIN_MS);
-        race(done, self.env.sleep_until(deadline)).await;
-    }
-
     pub(super) async fn settle_loop(self: Rc<Self>) {
         while !self.stopping.get() && !self.health.is_fenced() {
             let hurries = self.journal.is_starved() && !self.is_full();
@@ -123,7 +93,6 @@ impl<E: Env> ShardDirectory<E> {
     async fn round(self: &Rc<Self>, checkpoint: bool) -> Result<(), ()> {
         let everything = checkpoint || self.settled.urged.replace(false);
         let appended = self.appended_bytes.get();
-        let written = self.settled.written.get();
         let journaled = self.journal.written_bytes();
         let journal_from = self.journal.undurable_sequence();
         self.settled.settled_at.set(appended);
@@ -133,7 +102,6 @@ impl<E: Env> ShardDirectory<E> {
             .filter(|p| p.begin_settling(everything) || checkpoint)
             .collect();
         if members.is_empty() && !checkpoint {
-            self.settled.written_settled.set(written);
             return Ok(());
         }
         let mut encoded = Vec::new();
@@ -151,7 +119,6 @@ impl<E: Env> ShardDirectory<E> {
             return Err(());
         }
         members.iter().for_each(|p| p.finish_settling());
-        self.settled.written_settled.set(written);
         if !checkpoint {
             return Ok(());
         }

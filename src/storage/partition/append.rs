@@ -29,7 +29,6 @@ pub(super) enum Lack {
     Segment,
     Space,
     Memory,
-    Settling,
 }
 
 enum Admission {
@@ -121,9 +120,6 @@ impl<E: Env> Partition<E> {
             mark(Mark::Full);
             return Admission::Refused(AppendError::Full);
         }
-        if log.options.durability == DurabilityClass::Written && self.directory.must_settle() {
-            return Admission::Lacks(Lack::Settling);
-        }
         let now_ms = self.env.wall_ms();
         if must_roll(log, &header, now_ms) && !self.roll(log) {
             return Admission::Lacks(Lack::Segment);
@@ -180,7 +176,7 @@ impl<E: Env> Partition<E> {
         if log.options.durability == DurabilityClass::Flushed {
             log.journal_target = log.appended;
         }
-        self.directory.note_appended(log.options.durability, batch.len() as u64);
+        self.directory.note_appended(batch.len() as u64);
         Appended {
             base_offset: at.offset,
             append_time_ms,

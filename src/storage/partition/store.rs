@@ -281,11 +281,6 @@ impl<E: Env> Partition<E> {
                 mark(Mark::SpaceAwaited);
                 self.extend().await
             }
-            Lack::Settling => {
-                mark(Mark::SettlingAwaited);
-                self.directory.await_settling().await;
-                Ok(())
-            }
             Lack::Memory => {
                 mark(Mark::MemoryAwaited);
                 self.directory.free_memory().await;

@@ -21,6 +21,8 @@ use crate::storage::tail::ChunkPlace;
 const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
 /// No journal file is larger.
 const JOURNAL_FILE_BYTES_MAX: usize = 64 << 20;
+/// No segment is larger: positions in it are Kafka's signed 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 31;
 /// No arena file is larger.
 const ARENA_BYTES_MAX: u64 = 1 << 30;
 
@@ -39,8 +41,8 @@ pub enum Source {
     /// On the device: what the segment lacks of them is written again, whatever a process of this boot says of it.
     Journal,
     /// In memory, block-aligned where the segment is. Every byte of it below `stored` was written to the file in this boot of
-    /// the machine; `None` if it is of another one.
-    Arena { stored: Option<u64> },
+    /// the machine.
+    Arena { stored: u64 },
 }
 
 impl Piece {
@@ -350,7 +352,7 @@ impl Evidence {
                 let Some(place) = ChunkPlace::decode(&chunk.identity) else {
                     continue;
                 };
-                if place.owner.generation != self.governing {
+                if place.owner.generation != self.governing || place.start > SEGMENT_BYTES_MAX {
                     continue;
                 }
                 mark(Mark::ArenaRecovered);
@@ -359,10 +361,10 @@ impl Evidence {
                     position: place.start,
                     source: Source::Arena {
                         // A chunk of which nothing is stored tells nothing of what is before it.
-                        stored: chunk.stored.map(|bytes| match bytes {
+                        stored: match chunk.stored {
                             0 => 0,
                             bytes => place.start + bytes as u64,
-                        }),
+                        },
                     },
                     bytes: chunk.bytes,
                 };

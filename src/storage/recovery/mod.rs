@@ -234,6 +234,8 @@ async fn recover_in_space<E: Env>(
     };
     both(reading, finding).await?;
     let found = found?;
+    // Not before all could be read: a start that is refused changes nothing.
+    remove_deleted(env, path, &folders).await?;
     phases.end(env, "reading");
     spare.append(&mut evidence.spare);
     let names: BTreeMap<PartitionId, PathBuf> = found.iter().map(|(id, name)| (*id, path.join(name))).collect();
@@ -340,7 +342,7 @@ async fn write_base<E: Env>(env: &E, place: &LogDirectory, start: u64, walked: &
     replace_file(env, &place.path.join(base_name(start)), Bytes::from(content)).await
 }
 
-/// Folders that hold a partition, by the topic id in their `partition.metadata`; folders of deleted ones are removed.
+/// Folders that hold a partition, by the topic id in their `partition.metadata`.
 pub(super) async fn find_partitions<E: Env>(
     env: &E,
     path: &Path,
@@ -360,13 +362,17 @@ pub(super) async fn find_partitions<E: Env>(
     Ok(each?.into_iter().flatten().collect())
 }
 
-/// The partition that a folder holds, by the `partition.metadata` in it. The folder of a deleted one is removed.
-async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<Option<PartitionId>> {
-    if name.ends_with(super::DELETED_SUFFIX) {
+/// Removes the folders of deleted partitions.
+async fn remove_deleted<E: Env>(env: &E, path: &Path, folders: &[String]) -> io::Result<()> {
+    for name in folders.iter().filter(|name| name.ends_with(super::DELETED_SUFFIX)) {
         mark(Mark::LeftoversRemoved);
         leftovers::remove_folder(env, &path.join(name)).await?;
-        return Ok(None);
     }
+    Ok(())
+}
+
+/// The partition that a folder holds, by the `partition.metadata` in it.
+async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<Option<PartitionId>> {
     let Some(index) = name.rsplit_once('-').and_then(|(_, index)| index.parse::<i32>().ok()) else {
         return Ok(None);
     };

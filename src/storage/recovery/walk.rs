@@ -144,6 +144,8 @@ struct Opened<E: Env> {
     path: PathBuf,
     file: Option<E::File>,
     size: u64,
+    /// The size it was found with.
+    found: u64,
 }
 
 impl<E: Env> Walk<'_, E> {
@@ -183,7 +185,12 @@ impl<E: Env> Walk<'_, E> {
             Some(file) => self.env.size(file).await?,
             None => 0,
         };
-        let mut opened = Opened { path, file, size };
+        let mut opened = Opened {
+            path,
+            file,
+            size,
+            found: size,
+        };
         let available = self.end_in_memory().unwrap_or_else(|| size.max(self.pieces_end()));
         let (mut ahead, mut needed) = (FIRST_WINDOW_BYTES, 0);
         loop {
@@ -236,7 +243,8 @@ impl<E: Env> Walk<'_, E> {
     fn end_in_memory(&self) -> Option<u64> {
         let here = self.pieces.iter().filter(|p| p.segment == self.at.segment);
         let last = here.max_by_key(|p| p.end())?;
-        matches!(last.source, Source::Arena { stored: Some(_) }).then(|| last.end())
+        let tells = last.source != Source::Journal && last.end() >= self.at.position;
+        tells.then(|| last.end())
     }
 
     /// What a chunk of memory holds from block `start` of the current segment on, where it lies, if that is beyond the end.
@@ -328,7 +336,7 @@ impl<E: Env> Walk<'_, E> {
         if !overlaid {
             return Ok(());
         }
-        for Range { start: from, end } in self.lacking(start, whole) {
+        for Range { start: from, end } in self.lacking(opened.found, start, whole) {
             mark(Mark::BlocksRestored);
             if opened.file.is_none() || opened.size < end {
                 let file = self.file_of(&opened.path, end).await?;
@@ -343,16 +351,16 @@ impl<E: Env> Walk<'_, E> {
     }
 
     /// The blocks of `[start, end)` of the current segment that its file may lack: what the journal has, and what no process of
-    /// this boot stored.
-    fn lacking(&self, start: u64, end: u64) -> Vec<Range<u64>> {
+    /// this boot stored, or is beyond the end that the file was found with.
+    fn lacking(&self, found: u64, start: u64, end: u64) -> Vec<Range<u64>> {
         let (mut stored, mut lacking) = (0, Vec::new());
         for piece in self.pieces.iter().filter(|p| p.segment == self.at.segment) {
             match piece.source {
-                Source::Arena { stored: known } => stored = stored.max(known.unwrap_or(0)),
+                Source::Arena { stored: known } => stored = stored.max(known),
                 Source::Journal => lacking.push(block_floor(piece.position)..block_ceil(piece.end())),
             }
         }
-        lacking.push(block_floor(stored)..end);
+        lacking.push(block_floor(stored.min(found))..end);
         lacking.sort_unstable_by_key(|range| range.start);
         let mut merged: Vec<Range<u64>> = Vec::new();
         for range in lacking {
