@@ -1,5 +1,6 @@
 //! `ringtail check`: what a broker needs of this machine, and the command that mends what is missing.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -75,9 +76,7 @@ impl Check {
     pub fn run(self) -> Result<(), Failure> {
         let mut findings = vec![kernel(), ring(), locked_memory(), open_files(), clock()];
         if findings[1].verdict != Verdict::Fatal {
-            for directory in &self.directories {
-                findings.extend(directory_findings(directory, true));
-            }
+            findings.extend(directory_findings(&self.directories, true));
         }
         let mut out = Output::new();
         if self.json {
@@ -125,15 +124,7 @@ fn first_fatal(findings: &[Finding]) -> Result<(), Failure> {
 
 /// The checks without which a broker cannot start, for `ringtail start`: the first that fails.
 pub fn preflight(directories: &[PathBuf]) -> Result<(), Failure> {
-    let mut findings = vec![ring(), locked_memory()];
-    if findings[0].verdict != Verdict::Fatal {
-        findings.extend(
-            directories
-                .iter()
-                .flat_map(|directory| directory_findings(directory, false)),
-        );
-    }
-    first_fatal(&findings)
+    first_fatal(&directory_findings(directories, false))
 }
 
 fn kernel() -> Finding {
@@ -154,7 +145,10 @@ fn kernel() -> Finding {
 }
 
 fn ring() -> Finding {
-    let tried = uring::run_one(Options::default(), |_| std::future::ready(()));
+    ring_finding(uring::run_one(Options::default(), |_| std::future::ready(())))
+}
+
+fn ring_finding(tried: io::Result<()>) -> Finding {
     match (tried, limits::uring_disabled()) {
         (Ok(()), _) => Finding::new("io_uring", Verdict::Good, "a ring can be made", ""),
         (Err(error), Some(switch)) if switch > 0 => {
@@ -230,15 +224,29 @@ fn clock() -> Finding {
     )
 }
 
-/// Tries a log directory: made, direct I/O, and with `flushes` the cost of one.
-fn directory_findings(directory: &Path, flushes: bool) -> Vec<Finding> {
+/// Tries log directories: made, direct I/O, and with `flushes` the cost of one. A ring that cannot be made is the only finding.
+fn directory_findings(directories: &[PathBuf], flushes: bool) -> Vec<Finding> {
+    let owned = directories.to_owned();
+    let tried = uring::run_one(Options::default(), |env| async move {
+        let mut tried = Vec::new();
+        for directory in owned {
+            tried.push((probe(&env, &directory, flushes).await, directory));
+        }
+        tried
+    });
+    match tried {
+        Ok(tried) => {
+            let each = tried.into_iter();
+            each.flat_map(|(probed, directory)| direct_io(&directory, probed))
+                .collect()
+        }
+        Err(error) => vec![ring_finding(Err(error))],
+    }
+}
+
+fn direct_io(directory: &Path, probed: io::Result<Option<u64>>) -> Vec<Finding> {
     let what = format!("direct I/O on {}", directory.display());
-    let owned = directory.to_owned();
-    let tried = uring::run_one(
-        Options::default(),
-        |env| async move { probe(&env, &owned, flushes).await },
-    );
-    match tried.and_then(|probed| probed) {
+    match probed {
         Ok(None) => vec![Finding::new(what, Verdict::Good, "works", "")],
         Ok(Some(flush_us)) => {
             let slow = flush_us > 20_000;
@@ -259,9 +267,9 @@ fn directory_findings(directory: &Path, flushes: bool) -> Vec<Finding> {
 }
 
 /// Writes a block with O_DIRECT; with `flushes` the mean microseconds of a durable one.
-async fn probe(env: &UringEnv, directory: &Path, flushes: bool) -> std::io::Result<Option<u64>> {
+async fn probe(env: &UringEnv, directory: &Path, flushes: bool) -> io::Result<Option<u64>> {
     match env.create_directory(directory).await {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
     let path = directory.join(format!(".ringtail-check-{}", std::process::id()));

@@ -44,9 +44,9 @@ async fn seal_directory<E: Env>(env: &E, directory: &RecoveredDirectory, sealed:
     let folders: Vec<String> = entries.into_iter().filter(|e| e.is_directory).map(|e| e.name).collect();
     for (id, name) in find_partitions(env, path, &folders).await? {
         match directory.take(id) {
-            Some(state) if state.damaged => sealed.damaged += 1,
-            Some(state) => {
-                seal_partition(env, &path.join(name), state).await?;
+            Some(found) if found.state.damaged => sealed.damaged += 1,
+            Some(found) => {
+                seal_partition(env, &path.join(name), found.state).await?;
                 sealed.partitions += 1;
             }
             None => {}

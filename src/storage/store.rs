@@ -17,7 +17,7 @@ use super::epochs::Epochs;
 use super::partition::{Opened, Partition};
 use super::producers::Producers;
 use super::recovery::leftovers::remove_partition;
-use super::recovery::{Recovered, RecoveredDirectory, topic_id};
+use super::recovery::{Found, Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
 use super::{EXTEND_BYTES_MIN, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
@@ -53,14 +53,14 @@ impl<E: Env> Store<E> {
 
     /// Makes the partition if it is new, attaches to what recovery found if it is not. Durable before it returns.
     pub async fn open_partition(&self, spec: PartitionSpec) -> Result<Rc<Partition<E>>, StorageError> {
-        let Some((found, directory)) = self.directories.get(spec.directory) else {
+        let Some((recovered, directory)) = self.directories.get(spec.directory) else {
             return Err(StorageError(format!("log.dirs has no entry number {}", spec.directory)));
         };
         let folder = directory.path().join(format!("{}-{}", spec.topic_name, spec.id.index));
         let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
-        let state = match found.take(spec.id) {
-            Some(state) => state,
-            None if found.is_missing(spec.id) => {
+        let found = match recovered.take(spec.id) {
+            Some(found) => found,
+            None if recovered.is_missing(spec.id) => {
                 return Err(StorageError(format!(
                     "{}: the partition has data, and no folder whose partition.metadata names it: restore it",
                     folder.display()
@@ -68,18 +68,18 @@ impl<E: Env> Store<E> {
             }
             None => self.create(&folder, spec.id).await.map_err(named)?,
         };
-        let kept = state.clone();
+        let kept = found.clone();
         // Nothing is awaited between the chunk and its use.
-        let opened = match self.open_files(&folder, &state).await {
+        let opened = match self.open_files(&folder, &found).await {
             Ok(opened) => directory.ensure_chunk().await.map(|()| opened),
             Err(error) => Err(error),
         };
         let opened = opened.map_err(|error| {
-            found.put_back(kept);
+            recovered.put_back(kept);
             named(error)
         })?;
         let (env, shared) = (self.env.clone(), directory.clone());
-        let partition = Partition::attach(env, shared, spec.topic_name, spec.options, state, opened)?;
+        let partition = Partition::attach(env, shared, spec.topic_name, spec.options, found.state, opened)?;
         directory.add(&partition);
         self.partitions
             .borrow_mut()
@@ -88,7 +88,7 @@ impl<E: Env> Store<E> {
     }
 
     /// A new partition's folder and files, durable.
-    async fn create(&self, folder: &Path, id: PartitionId) -> io::Result<PartitionState> {
+    async fn create(&self, folder: &Path, id: PartitionId) -> io::Result<Found> {
         match self.env.create_directory(folder).await {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.set_stranger_aside(folder, id).await?,
             made => made?,
@@ -111,7 +111,7 @@ impl<E: Env> Store<E> {
             base: 0,
             uid: self.env.random(),
         };
-        Ok(PartitionState {
+        let state = PartitionState {
             id,
             log_start: 0,
             boundary: Cursor::default(),
@@ -122,6 +122,10 @@ impl<E: Env> Store<E> {
             build: SegmentBuild::new(identity),
             epochs: Epochs::default(),
             producers: Producers::default(),
+        };
+        Ok(Found {
+            state,
+            segments: BTreeMap::from([(0, EXTEND_BYTES_MIN)]),
         })
     }
 
@@ -156,35 +160,24 @@ impl<E: Env> Store<E> {
         self.env.create_directory(folder).await
     }
 
-    async fn open_files(&self, folder: &Path, state: &PartitionState) -> io::Result<Opened<E>> {
-        let mut segments: Vec<(i64, u64)> = Vec::new();
-        for entry in self.env.list(folder).await? {
-            if let Some(base) = base_of(&entry.name) {
-                segments.push((base, entry.bytes));
-            }
-        }
-        segments.sort_unstable();
-        let active = state.boundary.segment;
+    async fn open_files(&self, folder: &Path, found: &Found) -> io::Result<Opened<E>> {
+        let active = found.state.boundary.segment;
         let mut closed = Vec::new();
-        for (i, &(base, bytes)) in segments.iter().enumerate().filter(|(_, (base, _))| *base < active) {
-            let next_offset = segments.get(i + 1).map_or(active, |&(next, _)| next);
+        let mut segments = found.segments.range(..=active).peekable();
+        while let Some((&base, &bytes)) = segments.next_if(|(base, _)| **base < active) {
             closed.push(ClosedSegment {
                 base,
                 bytes,
-                next_offset,
+                next_offset: segments.peek().map_or(active, |(next, _)| **next),
                 largest_ms: None,
             });
         }
-        let file = self
-            .env
-            .open(&path_of(folder, active, "log"), OpenOptions::WRITE_DIRECT)
-            .await?;
-        let allocated = self.env.size(&file).await?;
+        let path = path_of(folder, active, "log");
         Ok(Opened {
             folder: folder.to_owned(),
             closed,
-            file,
-            allocated,
+            file: self.env.open(&path, OpenOptions::WRITE_DIRECT).await?,
+            allocated: found.segments.get(&active).copied().unwrap_or(0),
         })
     }
 

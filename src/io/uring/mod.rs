@@ -321,7 +321,9 @@ impl Env for UringEnv {
     }
 
     fn flush_file_system(&self, path: &Path) -> impl Future<Output = io::Result<()>> {
-        self.on_path(path, names::flush_file_system)
+        let owned = path.to_owned();
+        let flusher = self.0.workers.flusher_of(path);
+        flusher.call(move || names::flush_file_system(&owned))
     }
 
     fn free_bytes(&self, path: &Path) -> impl Future<Output = io::Result<u64>> {

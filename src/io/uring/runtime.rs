@@ -9,7 +9,7 @@ use std::time::Duration;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::UringEnv;
-use super::machine::cpus;
+use super::machine::{announce_barriers, cpus};
 use super::stop::{Signals, Stop};
 use super::workers::Workers;
 
@@ -65,6 +65,7 @@ struct Run {
 
 impl Run {
     fn new(options: Options, shards: usize) -> io::Result<Self> {
+        announce_barriers();
         let spares_a_core = shards + 1 < cpus().len();
         let spin_default = Duration::from_micros(if spares_a_core { 20 } else { 0 });
         Ok(Self {

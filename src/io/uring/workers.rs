@@ -1,4 +1,4 @@
-//! Threads for calls that block: one per directory, one for what belongs to none, one for name resolution.
+//! Threads for calls that block: two per directory, one for what belongs to none, one for name resolution.
 //!
 //! A shard hands a call over through a bounded queue and is woken through its `Waker`; nothing polls.
 
@@ -189,10 +189,18 @@ impl<T> Future for Call<T> {
 
 impl<T> Unpin for Call<T> {}
 
+/// The threads of a directory.
+struct Directory {
+    path: PathBuf,
+    calls: Worker,
+    /// Nothing else waits for a flush of the whole file system, which takes long.
+    flushes: Worker,
+}
+
 /// All such threads of a runtime, shared by its shards.
 pub(super) struct Workers {
-    /// By directory; the longest prefix of a path wins.
-    directories: RwLock<Vec<(PathBuf, Worker)>>,
+    /// The longest prefix of a path wins.
+    directories: RwLock<Vec<Directory>>,
     common: Worker,
     resolver: Worker,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -215,24 +223,40 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Gives all paths that begin with `directory` a thread of their own.
+    /// Gives all paths that begin with `directory` threads of their own.
     pub(super) fn add(&self, directory: &Path) -> io::Result<()> {
         let mut directories = self.directories.write().unwrap_or_else(PoisonError::into_inner);
-        if directories.iter().any(|(known, _)| known == directory) {
+        if directories.iter().any(|known| known.path == directory) {
             return Ok(());
         }
-        let (worker, thread) = Worker::start(&format!("ringtail-dir-{}", directories.len()))?;
-        directories.push((directory.to_owned(), worker));
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        let number = directories.len();
+        let (calls, calling) = Worker::start(&format!("ringtail-dir-{number}"))?;
+        let (flushes, flushing) = Worker::start(&format!("ringtail-sync-{number}"))?;
+        directories.push(Directory {
+            path: directory.to_owned(),
+            calls,
+            flushes,
+        });
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.extend([calling, flushing]);
         Ok(())
     }
 
     /// The thread for `path`, which is compared as spelled.
     pub(super) fn of(&self, path: &Path) -> Worker {
+        self.pick(path, |directory| &directory.calls)
+    }
+
+    /// The thread that flushes the file system of `path`.
+    pub(super) fn flusher_of(&self, path: &Path) -> Worker {
+        self.pick(path, |directory| &directory.flushes)
+    }
+
+    fn pick(&self, path: &Path, worker: impl Fn(&Directory) -> &Worker) -> Worker {
         let directories = self.directories.read().unwrap_or_else(PoisonError::into_inner);
-        let matching = directories.iter().filter(|(directory, _)| path.starts_with(directory));
-        let longest = matching.max_by_key(|(directory, _)| directory.components().count());
-        longest.map_or_else(|| self.common.clone(), |(_, worker)| worker.clone())
+        let matching = directories.iter().filter(|known| path.starts_with(&known.path));
+        let longest = matching.max_by_key(|known| known.path.components().count());
+        longest.map_or(&self.common, worker).clone()
     }
 
     pub(super) fn resolver(&self) -> &Worker {
@@ -243,8 +267,9 @@ impl Workers {
     pub(super) fn stop(&self) {
         self.common.close();
         self.resolver.close();
-        for (_, worker) in &*self.directories.read().unwrap_or_else(PoisonError::into_inner) {
-            worker.close();
+        for directory in &*self.directories.read().unwrap_or_else(PoisonError::into_inner) {
+            directory.calls.close();
+            directory.flushes.close();
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {

@@ -9,6 +9,8 @@ const VERSION: u32 = 1;
 
 /// Bytes of a commit's header.
 pub const COMMIT_HEADER_BYTES: usize = 48;
+/// The largest commit (half a file, if that is less).
+pub const COMMIT_BYTES_MAX: u64 = 1 << 20;
 
 /// What a journal file says of itself in its first block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -42,6 +42,16 @@ impl FileHead {
             first_sequence: first.map(|(head, _)| head.sequence),
         }
     }
+
+    /// Whether a commit begins at any of these blocks of the file.
+    pub fn has_commit_in(&self, blocks: &[u8]) -> bool {
+        match self.header {
+            Some(header) => blocks
+                .chunks(BLOCK_BYTES)
+                .any(|block| CommitHeader::decode(block, header.salt).is_some()),
+            None => looks_used(blocks),
+        }
+    }
 }
 
 /// Which of a journal's files hold nothing from commit `sequence` on: those below a gap, which were free to be used again, and
@@ -273,9 +283,7 @@ impl Chain {
 
 /// Whether anything that was written as a commit is in the file, whatever its salt.
 fn looks_used(content: &[u8]) -> bool {
-    (BLOCK_BYTES..content.len())
-        .step_by(BLOCK_BYTES)
-        .any(|at| CommitHeader::looks_like(&content[at..]))
+    content.chunks(BLOCK_BYTES).any(CommitHeader::looks_like)
 }
 
 /// Whether a valid commit with a sequence above `sequence` begins at any block from `from` on.
@@ -378,6 +386,23 @@ mod tests {
         journal.files[2][20] ^= 1;
         let heads: Vec<FileHead> = journal.files.iter().map(|file| FileHead::decode(file)).collect();
         assert_eq!(superseded(&heads, 1), padded(2), "below a gap");
+    }
+
+    #[test]
+    fn a_file_whose_first_commit_is_gone_shows_the_later_ones() {
+        let mut journal = Builder::new();
+        let untouched = |file: &[u8]| !FileHead::decode(file).has_commit_in(file);
+        assert!(untouched(&journal.files[0]), "nothing but a header");
+        for _ in 0..2 {
+            journal.commit(row());
+        }
+        let file = &mut journal.files[0];
+        file[BLOCK_BYTES + 8] ^= 1;
+        let head = FileHead::decode(file);
+        assert!(head.has_commit_in(file));
+        assert!(untouched(&file[..2 * BLOCK_BYTES]), "the damaged commit alone");
+        file[0] ^= 1;
+        assert!(FileHead::decode(file).has_commit_in(file), "whatever the header says");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
-use super::format::{COMMIT_HEADER_BYTES, CommitHeader, FileHeader};
+use super::format::{COMMIT_BYTES_MAX, COMMIT_HEADER_BYTES, CommitHeader, FileHeader};
 use super::rows::{ROW_BYTES_MAX, Row};
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pool, block_ceil};
 use crate::base::coverage::{Mark, mark};
@@ -18,8 +18,6 @@ use crate::base::sync::{Notify, join_all};
 use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::health::{Health, is_full};
 
-/// The largest commit (half a file, if that is less).
-const COMMIT_BYTES_MAX: u64 = 1 << 20;
 /// The first file is small, so that a start is quick.
 const FIRST_FILE_BYTES: u64 = 2 << 20;
 /// Files are an eighth of the journal, within these bounds.

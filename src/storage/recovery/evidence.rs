@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::base::buffer::{Arena, BLOCK_BYTES};
+use crate::base::buffer::{AlignedBuf, Arena, BLOCK_BYTES};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::base::sync::join_all;
 use crate::io::{Env, OpenOptions, read_file, read_up_to};
 use crate::storage::directory::leader_epoch;
+use crate::storage::journal::format::COMMIT_BYTES_MAX;
 use crate::storage::journal::rows::{Owner, Row};
 use crate::storage::journal::scan::{Commit, FileHead, HEAD_BYTES, JournalFile, scan, superseded};
 use crate::storage::state::{Checkpoint, OwnFile, PartitionState, base_name, shard_name};
@@ -19,6 +20,9 @@ use crate::storage::tail::ChunkPlace;
 
 /// No checkpoint is larger.
 const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
+/// Journal files are read in steps of so much, up to one in which no commit begins: commits stand back to back, so three of the
+/// largest ones would be gone there.
+const JOURNAL_WINDOW_BYTES: usize = 2 * COMMIT_BYTES_MAX as usize + 2 * BLOCK_BYTES;
 /// No journal file is larger.
 const JOURNAL_FILE_BYTES_MAX: usize = 64 << 20;
 /// No segment is larger: positions in it are Kafka's signed 32 bits.
@@ -122,23 +126,48 @@ async fn read_journal<E: Env>(
         if size > JOURNAL_FILE_BYTES_MAX {
             return Err(corrupt(format!("{name} holds {size} bytes, no journal file does")));
         }
-        let head = read_up_to(env, &file, 0, size.min(HEAD_BYTES)).await?;
-        Ok((name, file, size, FileHead::decode(&head)))
+        let head = FileHead::decode(&read_up_to(env, &file, 0, size.min(HEAD_BYTES)).await?);
+        Ok((JournalFound { name, file, size }, head))
     });
     let opened: io::Result<Vec<_>> = join_all(opens.collect()).await.into_iter().collect();
-    let (mut files, mut heads) = (Vec::new(), Vec::new());
-    for (name, file, size, head) in opened? {
-        files.push((name, file, size));
-        heads.push(head);
-    }
+    let (files, heads): (Vec<_>, Vec<_>) = opened?.into_iter().unzip();
     let over = superseded(&heads, sequence);
-    let (over, needed): (Vec<_>, Vec<_>) = files.into_iter().zip(over).partition(|(_, over)| *over);
-    let reads = needed.into_iter().map(async |((name, file, size), _)| {
-        let content = read_up_to(env, &file, 0, size).await?.freeze();
-        Ok(JournalFile { name, content })
-    });
-    let files: io::Result<Vec<JournalFile>> = join_all(reads.collect()).await.into_iter().collect();
-    Ok((files?, over.into_iter().map(|((name, ..), _)| name).collect()))
+    let (mut reads, mut names_over) = (Vec::new(), Vec::new());
+    for ((found, head), over) in files.into_iter().zip(heads).zip(over) {
+        match over {
+            true => names_over.push(found.name),
+            false => reads.push(found.read(env, head)),
+        }
+    }
+    let files: io::Result<Vec<JournalFile>> = join_all(reads).await.into_iter().collect();
+    Ok((files?, names_over))
+}
+
+/// A journal's file, open.
+struct JournalFound<E: Env> {
+    name: String,
+    file: E::File,
+    size: usize,
+}
+
+impl<E: Env> JournalFound<E> {
+    /// Reads the file up to where no more commits begin.
+    async fn read(self, env: &E, head: FileHead) -> io::Result<JournalFile> {
+        let mut content = AlignedBuf::new(self.size);
+        while content.len() < self.size {
+            let bytes = JOURNAL_WINDOW_BYTES.min(self.size - content.len());
+            let window = read_up_to(env, &self.file, content.len() as u64, bytes).await?;
+            content.extend(&window);
+            if window.len() < bytes || !head.has_commit_in(&window) {
+                break;
+            }
+        }
+        let content = content.freeze();
+        Ok(JournalFile {
+            name: self.name,
+            content,
+        })
+    }
 }
 
 impl Evidence {

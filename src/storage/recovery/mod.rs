@@ -27,12 +27,12 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use self::evidence::Evidence;
-use self::walk::Walked;
+use self::walk::{Segments, Walked};
 use super::directory::{arena_prefix, leader_epoch};
 use super::health::{Health, is_full};
 use super::state::{Checkpoint, OwnFile, PartitionState, base_name};
@@ -47,13 +47,20 @@ const SIDE_BY_SIDE: usize = 64;
 /// With so much free the files of earlier starts may stay for a while.
 const AMPLE_BYTES: u64 = 4 << 30;
 
+/// A partition as recovery left it.
+#[derive(Clone)]
+pub(super) struct Found {
+    pub state: PartitionState,
+    pub segments: Segments,
+}
+
 /// One directory, ready to be opened by all shards.
 pub struct RecoveredDirectory {
     pub place: LogDirectory,
     /// This start's number in the directory.
     pub start: u64,
     pub health: Health,
-    states: Mutex<BTreeMap<PartitionId, PartitionState>>,
+    found: Mutex<BTreeMap<PartitionId, Found>>,
     missing: BTreeSet<PartitionId>,
     /// The folder of each partition found.
     folders: BTreeMap<PartitionId, PathBuf>,
@@ -63,16 +70,17 @@ pub struct RecoveredDirectory {
 
 impl RecoveredDirectory {
     /// Takes out what was found of a partition.
-    pub(super) fn take(&self, id: PartitionId) -> Option<PartitionState> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    pub(super) fn take(&self, id: PartitionId) -> Option<Found> {
+        self.found().remove(&id)
     }
 
     /// Gives back what could not be opened.
-    pub(super) fn put_back(&self, state: PartitionState) {
-        self.states
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(state.id, state);
+    pub(super) fn put_back(&self, found: Found) {
+        self.found().insert(found.state.id, found);
+    }
+
+    fn found(&self) -> MutexGuard<'_, BTreeMap<PartitionId, Found>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether checkpoint or journal know the partition, and no folder is there for it. (Those of deleted topics are, too.)
@@ -109,12 +117,7 @@ impl RecoveredDirectory {
 
     /// Partitions found on the disk that nobody has opened.
     pub fn unopened(&self) -> Vec<PartitionId> {
-        self.states
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .copied()
-            .collect()
+        self.found().keys().copied().collect()
     }
 }
 
@@ -123,19 +126,19 @@ pub struct Recovered {
     pub directories: Vec<Arc<RecoveredDirectory>>,
 }
 
-/// Recovers the directories, one after the other. The caller holds their locks.
+/// Recovers the directories, all at once. The caller holds their locks.
 pub async fn recover<E: Env>(
     env: &E,
     directories: &[LogDirectory],
     arena_directory: &Path,
 ) -> Result<Arc<Recovered>, StorageError> {
-    let mut recovered = Vec::new();
-    for place in directories {
+    let each = directories.iter().map(async |place| {
         let named = |e: io::Error| StorageError(format!("{}: recovery: {e}", place.path.display()));
-        let directory = recover_directory(env, place, arena_directory).await.map_err(named)?;
-        recovered.push(Arc::new(directory));
-    }
-    Ok(Arc::new(Recovered { directories: recovered }))
+        let recovered = recover_directory(env, place, arena_directory).await;
+        recovered.map(Arc::new).map_err(named)
+    });
+    let recovered: Result<Vec<_>, StorageError> = join_all(each.collect()).await.into_iter().collect();
+    recovered.map(|directories| Arc::new(Recovered { directories }))
 }
 
 impl Recovered {
@@ -232,32 +235,38 @@ async fn recover_in_space<E: Env>(
         found = find_partitions(env, path, &folders).await;
         Ok(())
     };
-    both(reading, finding).await?;
+    // What the process before wrote is flushed meanwhile: there is less to wait for at the end.
+    let flushing = env.flush_file_system(path);
+    together([Box::pin(reading), Box::pin(finding), Box::pin(flushing)]).await?;
     let found = found?;
     // Not before all could be read: a start that is refused changes nothing.
     remove_deleted(env, path, &folders).await?;
     phases.end(env, "reading");
     spare.append(&mut evidence.spare);
     let names: BTreeMap<PartitionId, PathBuf> = found.iter().map(|(id, name)| (*id, path.join(name))).collect();
-    let walked = find_ends(env, path, found, &mut evidence).await?;
+    let mut walked = find_ends(env, path, found, &mut evidence).await?;
     phases.end(env, "ends");
     env.flush_file_system(path).await?;
     write_base(env, place, start, &walked).await?;
     phases.end(env, "flush");
     // From here on the base tells all.
-    erase_behind_all(env, &names, &walked).await?;
+    erase_behind_all(env, &names, &mut walked).await?;
     env.flush_file_system(path).await?;
     phases.end(env, "erasure");
     let damaged = walked.iter().any(|walked| walked.state.damaged);
+    let restored_bytes: u64 = walked.iter().map(|walked| walked.restored).sum();
     let mut superseded = superseded(env, path, start, &own, damaged).await?;
     superseded.extend(arenas_of(env, arenas, &place.id).await?);
-    tracing::info!(directory = %path.display(), partitions = walked.len(), took = phases.text, "recovered");
-    let states = walked.into_iter().map(|walked| (walked.state.id, walked.state));
+    tracing::info!(directory = %path.display(), partitions = walked.len(), restored_bytes, took = phases.text, "recovered");
+    let found = walked.into_iter().map(|walked| {
+        let Walked { state, segments, .. } = walked;
+        (state.id, Found { state, segments })
+    });
     Ok(RecoveredDirectory {
         place: place.clone(),
         start,
         health: Health::default(),
-        states: Mutex::new(states.collect()),
+        found: Mutex::new(found.collect()),
         missing: evidence.ids().collect(),
         folders: names,
         superseded: Mutex::new(superseded),
@@ -295,7 +304,7 @@ async fn find_ends<E: Env>(
     path: &Path,
     found: Vec<(PartitionId, String)>,
     evidence: &mut Evidence,
-) -> io::Result<Vec<Walked>> {
+) -> io::Result<Vec<Walked<E>>> {
     let left = RefCell::new((found, evidence));
     let next = || {
         let (found, evidence) = &mut *left.borrow_mut();
@@ -309,8 +318,8 @@ async fn find_ends<E: Env>(
         }
         Ok(ended)
     });
-    let each: io::Result<Vec<Vec<Walked>>> = join_all(walkers.collect()).await.into_iter().collect();
-    let mut ended: Vec<Walked> = each?.into_iter().flatten().collect();
+    let each: io::Result<Vec<Vec<Walked<E>>>> = join_all(walkers.collect()).await.into_iter().collect();
+    let mut ended: Vec<Walked<E>> = each?.into_iter().flatten().collect();
     ended.sort_by_key(|walked| walked.state.id);
     Ok(ended)
 }
@@ -319,9 +328,9 @@ async fn find_ends<E: Env>(
 async fn erase_behind_all<E: Env>(
     env: &E,
     folders: &BTreeMap<PartitionId, PathBuf>,
-    walked: &[Walked],
+    walked: &mut [Walked<E>],
 ) -> io::Result<()> {
-    let left = RefCell::new(walked.iter().filter(|walked| !walked.state.damaged));
+    let left = RefCell::new(walked.iter_mut().filter(|walked| !walked.state.damaged));
     let erasers = (0..SIDE_BY_SIDE).map(|_| async {
         loop {
             let Some(walked) = left.borrow_mut().next() else {
@@ -335,7 +344,7 @@ async fn erase_behind_all<E: Env>(
     join_all(erasers.collect()).await.into_iter().collect()
 }
 
-async fn write_base<E: Env>(env: &E, place: &LogDirectory, start: u64, walked: &[Walked]) -> io::Result<()> {
+async fn write_base<E: Env>(env: &E, place: &LogDirectory, start: u64, walked: &[Walked<E>]) -> io::Result<()> {
     let mut encoded = Vec::new();
     walked.iter().for_each(|walked| walked.state.encode(&mut encoded));
     let content = Checkpoint::encode(place.id, start, 0, walked.len() as u32, &encoded);
@@ -426,11 +435,7 @@ async fn superseded<E: Env>(
     Ok(superseded)
 }
 
-/// Two things at once.
-async fn both(
-    one: impl Future<Output = io::Result<()>>,
-    other: impl Future<Output = io::Result<()>>,
-) -> io::Result<()> {
-    let both: [Pin<Box<dyn Future<Output = io::Result<()>> + '_>>; 2] = [Box::pin(one), Box::pin(other)];
-    join_all(both.into()).await.into_iter().collect()
+/// Several things at once; all are done, or failed, before it returns.
+async fn together<const N: usize>(parts: [Pin<Box<dyn Future<Output = io::Result<()>> + '_>>; N]) -> io::Result<()> {
+    join_all(parts.into()).await.into_iter().collect()
 }

@@ -1,5 +1,6 @@
 //! One partition's recovery: from its checkpoint over what journal, arena and segments hold to its end.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,11 @@ const BATCH_BYTES_MAX: usize = 256 << 20;
 struct Walk<'a, E: Env> {
     env: &'a E,
     folder: PathBuf,
-    bases: Vec<i64>,
+    segments: Segments,
+    /// The file of the segment that the walk is in, once it was needed.
+    file: Option<E::File>,
+    /// The size it was found with.
+    found: u64,
     pieces: Vec<Piece>,
     at: Cursor,
     /// The leader epoch of all batches behind the checkpoint: a start has one, and it lies outside a batch's own check sum.
@@ -41,28 +46,43 @@ struct Walk<'a, E: Env> {
     producers: Producers,
     /// The accepted bytes behind the last whole block.
     tail: Bytes,
+    restored: u64,
 }
 
-/// A partition's end, and the segments found in its folder.
-pub struct Walked {
+/// The segments in a partition's folder, with the sizes of their files.
+pub type Segments = BTreeMap<i64, u64>;
+
+/// A partition's end, and what of its files is known.
+pub struct Walked<E: Env> {
     pub state: PartitionState,
-    bases: Vec<i64>,
+    pub segments: Segments,
+    /// Bytes that its files lacked.
+    pub restored: u64,
+    /// The file that takes the next appends; a damaged partition has none.
+    active: Option<E::File>,
+}
+
+impl<E: Env> Walked<E> {
+    /// Nothing of its files was or will be changed.
+    fn damaged(state: PartitionState, segments: Segments) -> Self {
+        assert!(state.damaged);
+        Self {
+            state,
+            segments,
+            restored: 0,
+            active: None,
+        }
+    }
 }
 
 /// Finds a partition's end and makes every accepted whole block part of its segments (not yet flushed).
-pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: PartitionEvidence) -> io::Result<Walked> {
-    let mut bases: Vec<i64> = env
-        .list(&folder)
-        .await?
-        .iter()
-        .filter_map(|e| base_of(&e.name))
-        .collect();
-    bases.sort_unstable();
-    let first = bases.first().copied().unwrap_or(0);
+pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: PartitionEvidence) -> io::Result<Walked<E>> {
+    let entries = env.list(&folder).await?.into_iter();
+    let segments: Segments = entries.filter_map(|e| Some((base_of(&e.name)?, e.bytes))).collect();
+    let first = segments.keys().next().copied().unwrap_or(0);
     let original = evidence.state.clone().unwrap_or_else(|| fresh(env, &evidence, first));
     if original.damaged {
-        let state = original;
-        return Ok(Walked { state, bases });
+        return Ok(Walked::damaged(original, segments));
     }
     let mut pieces = evidence.pieces;
     if !original.tail.is_empty() {
@@ -81,7 +101,9 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
     let mut walk = Walk {
         env,
         folder,
-        bases,
+        found: segments.get(&boundary.segment).copied().unwrap_or(0),
+        segments,
+        file: None,
         pieces,
         at: state.boundary,
         epoch: evidence.epoch.filter(|_| evidence.state.is_some()),
@@ -89,6 +111,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
         epochs: state.epochs,
         producers: state.producers,
         tail: Bytes::new(),
+        restored: 0,
     };
     let log_start = evidence.log_start.max(original.log_start);
     walk.run().await?;
@@ -112,8 +135,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
             reach: evidence.reach,
             ..original
         };
-        let bases = walk.bases;
-        return Ok(Walked { state, bases });
+        return Ok(Walked::damaged(state, walk.segments));
     }
     walk.finish(log_start).await
 }
@@ -137,15 +159,6 @@ fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> Partition
         epochs: Epochs::default(),
         producers: Producers::default(),
     }
-}
-
-/// The file of the segment that the walk is in.
-struct Opened<E: Env> {
-    path: PathBuf,
-    file: Option<E::File>,
-    size: u64,
-    /// The size it was found with.
-    found: u64,
 }
 
 impl<E: Env> Walk<'_, E> {
@@ -176,22 +189,8 @@ impl<E: Env> Walk<'_, E> {
 
     /// Accepts batches of the current segment until one is missing or wrong; `true` if the log goes on in another segment.
     async fn segment(&mut self) -> io::Result<bool> {
-        let path = path_of(&self.folder, self.at.segment, "log");
-        let file = match self.env.open(&path, OpenOptions::WRITE_DIRECT).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            file => Some(file?),
-        };
-        let size = match &file {
-            Some(file) => self.env.size(file).await?,
-            None => 0,
-        };
-        let mut opened = Opened {
-            path,
-            file,
-            size,
-            found: size,
-        };
-        let available = self.end_in_memory().unwrap_or_else(|| size.max(self.pieces_end()));
+        let in_memory = self.end_in_memory();
+        let available = in_memory.unwrap_or_else(|| self.found.max(self.pieces_end()));
         let (mut ahead, mut needed) = (FIRST_WINDOW_BYTES, 0);
         loop {
             let start = block_floor(self.at.position);
@@ -203,14 +202,14 @@ impl<E: Env> Walk<'_, E> {
                 None => {
                     let end = available.min(start + needed.max(ahead));
                     ahead = (ahead * 4).min(WINDOW_BYTES);
-                    self.gather(&opened, start, end).await?
+                    self.gather(start, end).await?
                 }
             };
             let end = start + bytes.len() as u64;
             let before = self.at;
             let stop = self.accept(&bytes, start);
             if self.at.position > before.position {
-                self.keep(&mut opened, &bytes, start, overlaid).await?;
+                self.keep(&bytes, start, overlaid).await?;
                 needed = 0;
                 if end < available {
                     continue;
@@ -235,7 +234,7 @@ impl<E: Env> Walk<'_, E> {
 
     fn goes_on(&self) -> bool {
         let next = self.at.offset;
-        let known = self.bases.contains(&next) || self.pieces.iter().any(|p| p.segment == next);
+        let known = self.segments.contains_key(&next) || self.pieces.iter().any(|p| p.segment == next);
         self.at.position > 0 && next > self.at.segment && known
     }
 
@@ -258,11 +257,12 @@ impl<E: Env> Walk<'_, E> {
     }
 
     /// Bytes `[start, end)` of the current segment: the file's, with the pieces laid over them; whether any piece was.
-    async fn gather(&self, opened: &Opened<E>, start: u64, end: u64) -> io::Result<(Bytes, bool)> {
+    async fn gather(&mut self, start: u64, end: u64) -> io::Result<(Bytes, bool)> {
         let end = end.max(start);
         let mut buffer = AlignedBuf::new((block_ceil(end) - start) as usize);
-        if let Some(file) = opened.file.as_ref().filter(|_| start < opened.size) {
-            buffer = read_up_to(self.env, file, start, (block_ceil(end) - start) as usize).await?;
+        if start < self.size() {
+            let file = self.open().await?;
+            buffer = read_up_to(self.env, &file, start, (block_ceil(end) - start) as usize).await?;
         }
         let read = buffer.len().min((end - start) as usize);
         buffer.set_len((end - start) as usize);
@@ -330,29 +330,25 @@ impl<E: Env> Walk<'_, E> {
     }
 
     /// Writes the accepted whole blocks of a window that are not (known to be) in the file; remembers what follows them.
-    async fn keep(&mut self, opened: &mut Opened<E>, bytes: &Bytes, start: u64, overlaid: bool) -> io::Result<()> {
+    async fn keep(&mut self, bytes: &Bytes, start: u64, overlaid: bool) -> io::Result<()> {
         let whole = block_floor(self.at.position);
         self.tail = bytes.slice((whole - start) as usize..(self.at.position - start) as usize);
         if !overlaid {
             return Ok(());
         }
-        for Range { start: from, end } in self.lacking(opened.found, start, whole) {
+        for Range { start: from, end } in self.lacking(start, whole) {
             mark(Mark::BlocksRestored);
-            if opened.file.is_none() || opened.size < end {
-                let file = self.file_of(&opened.path, end).await?;
-                opened.size = self.env.size(&file).await?;
-                opened.file = Some(file);
-            }
+            let file = self.open_with_room(end).await?;
             let blocks = bytes.slice((from - start) as usize..(end - start) as usize);
-            let file = opened.file.as_ref().expect("opened above");
-            write_all_at(self.env, file, blocks, from, Durability::Cached).await?;
+            write_all_at(self.env, &file, blocks, from, Durability::Cached).await?;
+            self.restored += end - from;
         }
         Ok(())
     }
 
     /// The blocks of `[start, end)` of the current segment that its file may lack: what the journal has, and what no process of
     /// this boot stored, or is beyond the end that the file was found with.
-    fn lacking(&self, found: u64, start: u64, end: u64) -> Vec<Range<u64>> {
+    fn lacking(&self, start: u64, end: u64) -> Vec<Range<u64>> {
         let (mut stored, mut lacking) = (0, Vec::new());
         for piece in self.pieces.iter().filter(|p| p.segment == self.at.segment) {
             match piece.source {
@@ -360,7 +356,7 @@ impl<E: Env> Walk<'_, E> {
                 Source::Journal => lacking.push(block_floor(piece.position)..block_ceil(piece.end())),
             }
         }
-        lacking.push(block_floor(stored.min(found))..end);
+        lacking.push(block_floor(stored.min(self.found))..end);
         lacking.sort_unstable_by_key(|range| range.start);
         let mut merged: Vec<Range<u64>> = Vec::new();
         for range in lacking {
@@ -374,17 +370,34 @@ impl<E: Env> Walk<'_, E> {
         merged
     }
 
-    async fn file_of(&self, path: &Path, bytes: u64) -> io::Result<E::File> {
+    /// The size of the current segment's file; 0 if there is none.
+    fn size(&self) -> u64 {
+        self.segments.get(&self.at.segment).copied().unwrap_or(0)
+    }
+
+    /// The current segment's file, made if it is not there.
+    async fn open(&mut self) -> io::Result<E::File> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
         let options = OpenOptions {
             exclusive: false,
             ..OpenOptions::CREATE_DIRECT
         };
-        let file = self.env.open(path, options).await?;
-        let size = self.env.size(&file).await?;
+        let path = path_of(&self.folder, self.at.segment, "log");
+        let file = self.env.open(&path, options).await?;
+        self.file = Some(file.clone());
+        Ok(file)
+    }
+
+    /// The same, with room for `bytes`.
+    async fn open_with_room(&mut self, bytes: u64) -> io::Result<E::File> {
+        let (file, size) = (self.open().await?, self.size());
         // A file that was trimmed to its last byte takes whole blocks again.
         if size < bytes || size != block_ceil(size) {
             let bytes = bytes.max(size).next_multiple_of(EXTEND_BYTES_MIN);
             self.env.allocate(&file, 0, bytes).await?;
+            self.segments.insert(self.at.segment, bytes);
         }
         Ok(file)
     }
@@ -394,9 +407,9 @@ impl<E: Env> Walk<'_, E> {
         mark(Mark::RollRecovered);
         self.store_rest().await?;
         self.build.finish(self.at.position, self.at.offset);
-        let path = path_of(&self.folder, self.at.segment, "log");
-        let file = self.file_of(&path, self.at.position).await?;
+        let file = self.open_with_room(self.at.position).await?;
         self.env.truncate(&file, self.at.position).await?;
+        self.segments.insert(self.at.segment, self.at.position);
         finish_companions(self.env, &self.folder, &self.build).await?;
         self.begin_segment(self.at.offset);
         Ok(())
@@ -410,28 +423,28 @@ impl<E: Env> Walk<'_, E> {
             uid: self.env.random(),
         });
         self.at = Cursor::segment_start(base);
+        (self.file, self.found) = (None, self.size());
         self.tail = Bytes::new();
     }
 
     /// Writes the last, partial block of a segment that is over.
-    async fn store_rest(&self) -> io::Result<()> {
+    async fn store_rest(&mut self) -> io::Result<()> {
         if self.tail.is_empty() {
             return Ok(());
         }
-        let path = path_of(&self.folder, self.at.segment, "log");
         let start = block_floor(self.at.position);
-        let file = self.file_of(&path, block_ceil(self.at.position)).await?;
+        let file = self.open_with_room(block_ceil(self.at.position)).await?;
         let mut block = AlignedBuf::copy_of(&self.tail);
         block.pad_to_block();
         write_all_at(self.env, &file, block.freeze(), start, Durability::Cached).await
     }
 
     /// The state at the end.
-    async fn finish(mut self, log_start: i64) -> io::Result<Walked> {
+    async fn finish(mut self, log_start: i64) -> io::Result<Walked<E>> {
+        let first = self.segments.keys().next().copied().unwrap_or(0);
         // Retention may have removed segments whose log start the journal no longer tells.
-        let log_start = log_start.max(self.bases.first().copied().unwrap_or(0).min(self.at.offset));
-        let path = path_of(&self.folder, self.at.segment, "log");
-        self.file_of(&path, EXTEND_BYTES_MIN).await?;
+        let log_start = log_start.max(first.min(self.at.offset));
+        let active = Some(self.open_with_room(EXTEND_BYTES_MIN).await?);
         self.producers.truncate(self.at.offset);
         self.epochs.truncate(self.at.offset);
         let state = PartitionState {
@@ -446,30 +459,36 @@ impl<E: Env> Walk<'_, E> {
             epochs: self.epochs,
             producers: self.producers,
         };
-        let bases = self.bases;
-        Ok(Walked { state, bases })
+        Ok(Walked {
+            state,
+            segments: self.segments,
+            restored: self.restored,
+            active,
+        })
     }
 }
 
 /// Makes everything behind a partition's end read as zeros, and removes segments that begin behind it or end below its
 /// start.
-pub async fn erase_behind<E: Env>(env: &E, folder: &Path, walked: &Walked) -> io::Result<()> {
-    let Walked { state, bases } = walked;
-    for (i, &base) in bases.iter().enumerate() {
-        let ends_below = bases.get(i + 1).is_some_and(|&next| next <= state.log_start) && base < state.boundary.segment;
-        if base > state.boundary.segment || ends_below {
-            mark(Mark::SegmentRemoved);
-            unlink_segment(env, folder, base).await?;
-        }
+pub async fn erase_behind<E: Env>(env: &E, folder: &Path, walked: &mut Walked<E>) -> io::Result<()> {
+    let Walked {
+        state,
+        segments,
+        active,
+        ..
+    } = walked;
+    let last = state.boundary.segment;
+    let nexts = segments.keys().skip(1).map(Some).chain([None]);
+    let ends_below = |base: i64, next: Option<&i64>| base < last && next.is_some_and(|next| *next <= state.log_start);
+    let pairs = segments.keys().zip(nexts);
+    let superfluous = pairs.filter(|(base, next)| **base > last || ends_below(**base, *next));
+    for base in superfluous.map(|(base, _)| *base).collect::<Vec<i64>>() {
+        mark(Mark::SegmentRemoved);
+        unlink_segment(env, folder, base).await?;
+        segments.remove(&base);
     }
-    let file = env
-        .open(
-            &path_of(folder, state.boundary.segment, "log"),
-            OpenOptions::WRITE_DIRECT,
-        )
-        .await?;
-    let size = env.size(&file).await?;
-    if size > state.stored {
+    let size = segments.get(&last).copied().unwrap_or(0);
+    if let Some(file) = active.take().filter(|_| size > state.stored) {
         env.zero(&file, state.stored, block_ceil(size) - state.stored).await?;
     }
     Ok(())
