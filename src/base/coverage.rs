@@ -46,6 +46,8 @@ pub enum Mark {
     IdleRolled,
     /// An append waited for memory.
     MemoryAwaited,
+    /// An append waited for the disk to take what is before it.
+    StoringAwaited,
     /// An append waited for its segment's file to grow.
     SpaceAwaited,
     /// A read came from a file.
@@ -84,6 +86,7 @@ pub const MARKS: &[Mark] = &[
     Mark::TailShrunk,
     Mark::IdleRolled,
     Mark::MemoryAwaited,
+    Mark::StoringAwaited,
     Mark::SpaceAwaited,
     Mark::ColdRead,
     Mark::Duplicate,

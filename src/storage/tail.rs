@@ -231,6 +231,10 @@ impl Tail {
         self.chunks.front()
     }
 
+    pub fn back(&self) -> Option<&TailChunk> {
+        self.chunks.back()
+    }
+
     /// Chunks that hold bytes of `[from, to)` of the segment.
     fn overlapping(&self, segment: i64, from: u64, to: u64) -> impl Iterator<Item = &TailChunk> {
         let first = self.chunks.partition_point(|c| (c.segment, c.end()) <= (segment, from));

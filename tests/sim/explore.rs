@@ -477,6 +477,7 @@ fn report(tally: &Tally) -> Vec<String> {
         Mark::SpaceBack,
         Mark::TailShrunk,
         Mark::IdleRolled,
+        Mark::StoringAwaited,
     ];
     let mut counts: Vec<(String, u64)> = MARKS
         .iter()

@@ -39,6 +39,10 @@ const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
 const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
+/// What all shards of a directory may have in chunks that are being filled, and in full ones that the disk has not taken: a start
+/// after a kill writes both before it serves.
+const FILLING_BYTES_MAX: usize = 64 << 20;
+const QUEUED_BYTES_MAX: usize = 512 << 20;
 /// Segments of idle logs that are ended at once, when memory is short.
 const IDLE_ROLLS_MAX: usize = 8;
 /// While the directory is full, free space is looked at this often.
@@ -49,6 +53,7 @@ pub struct ShardDirectory<E: Env> {
     env: E,
     place: LogDirectory,
     shard: usize,
+    shards: usize,
     start: u64,
     health: Health,
     reserve_bytes: u64,
@@ -66,6 +71,7 @@ pub struct ShardDirectory<E: Env> {
     cold_segments: RefCell<VecDeque<(PathBuf, Rc<ColdSegment<E>>)>>,
     full: Cell<bool>,
     appended_bytes: Cell<u64>,
+    queued_bytes: Cell<u64>,
     settled: settle::Progress,
     wake: Notify,
     stopping: Cell<bool>,
@@ -102,6 +108,7 @@ impl<E: Env> ShardDirectory<E> {
             env,
             place,
             shard: options.shard,
+            shards: options.shards.max(1),
             start,
             health,
             reserve_bytes: options.reserve_bytes,
@@ -118,6 +125,7 @@ impl<E: Env> ShardDirectory<E> {
             cold_segments: RefCell::default(),
             full: Cell::new(false),
             appended_bytes: Cell::new(0),
+            queued_bytes: Cell::new(0),
             settled: settle::Progress::default(),
             wake: Notify::default(),
             stopping: Cell::new(false),
@@ -184,7 +192,8 @@ impl<E: Env> ShardDirectory<E> {
     /// Memory for the tail of a log; gives back what is stored elsewhere when none is free.
     pub fn take_chunk(&self, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
         // A partition's last chunk stays until it is full: all of them together must fit.
-        let fair = self.memory.bytes_max() / UNIT_BYTES / (4 * self.partitions.borrow().len().max(1));
+        let filling = (self.memory.bytes_max() / 4).min(FILLING_BYTES_MAX / self.shards);
+        let fair = filling / UNIT_BYTES / self.partitions.borrow().len().max(1);
         let run = run.min(fair.max(1));
         loop {
             if let Some(chunk) = self.memory.take(run, identity) {
@@ -194,6 +203,24 @@ impl<E: Env> ShardDirectory<E> {
                 return None;
             }
         }
+    }
+
+    /// A partition has `now` bytes in full chunks that the disk has not taken, instead of `before`.
+    pub fn count_queued(&self, before: u64, now: u64) {
+        self.queued_bytes.set(self.queued_bytes.get() + now - before);
+    }
+
+    /// Whether the disk is so far behind that nothing more is taken for it.
+    pub fn is_behind(&self) -> bool {
+        let queued_max = (self.memory.bytes_max() / 2).min(QUEUED_BYTES_MAX / self.shards);
+        self.queued_bytes.get() >= queued_max as u64
+    }
+
+    /// Waits until something more may be stored.
+    pub async fn await_stored(&self) {
+        let changed = self.memory.changed().notified();
+        let deadline = self.env.now().plus_ms(20);
+        race(changed, self.env.sleep_until(deadline)).await;
     }
 
     /// Waits until a chunk can be had; an error when all memory holds blocks that are not whole yet.

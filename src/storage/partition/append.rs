@@ -29,6 +29,8 @@ pub(super) enum Lack {
     Segment,
     Space,
     Memory,
+    /// The disk is too far behind.
+    Storing,
 }
 
 enum Admission {
@@ -128,8 +130,8 @@ impl<E: Env> Partition<E> {
         if end > log.active().allocated {
             return Admission::Lacks(Lack::Space);
         }
-        if !self.make_room(log, end) {
-            return Admission::Lacks(Lack::Memory);
+        if let Err(lack) = self.make_room(log, end) {
+            return Admission::Lacks(lack);
         }
         Admission::Appended(self.place(log, batch, &header, sequenced, now_ms))
     }
@@ -204,13 +206,16 @@ impl<E: Env> Partition<E> {
         true
     }
 
-    /// Chunks up to position `end` of the active segment; `false` if memory is short.
-    fn make_room(self: &Rc<Self>, log: &mut Log<E>, end: u64) -> bool {
+    /// Chunks up to position `end` of the active segment.
+    fn make_room(self: &Rc<Self>, log: &mut Log<E>, end: u64) -> Result<(), Lack> {
         loop {
             let at = log.appended;
             let start = log.tail.capacity_end(at.segment).unwrap_or(block_floor(at.position));
             if start >= end {
-                return true;
+                return Ok(());
+            }
+            if log.options.durability == DurabilityClass::Written && self.directory.is_behind() {
+                return Err(Lack::Storing);
             }
             assert!(
                 log.tail.capacity_end(at.segment).is_some() || start == at.position,
@@ -226,7 +231,7 @@ impl<E: Env> Partition<E> {
             let Some(chunk) = self.directory.take_chunk(run, &place.encode()) else {
                 // Nothing is held while waiting: others may need just this.
                 log.tail.pop_empty();
-                return false;
+                return Err(Lack::Memory);
             };
             log.tail.push(TailChunk::new(at.segment, start, chunk), &[]);
             log.run = (log.run * 2).min(RUN_MAX);

@@ -190,6 +190,21 @@ impl<E: Env> Log<E> {
         self.open.front().expect("a log has an active segment")
     }
 
+    /// Bytes that could be in segments and are not: those of full chunks, and of segments that ended.
+    pub fn queued_bytes(&self) -> u64 {
+        let unstored = self.open.iter().map(|segment| {
+            let end = segment.end.unwrap_or(self.appended).position;
+            end.saturating_sub(segment.stored)
+        });
+        let last = self.tail.back().filter(|chunk| chunk.segment == self.appended.segment);
+        let filling = last.map_or(0, |chunk| {
+            self.appended
+                .position
+                .saturating_sub(chunk.start.max(self.active().stored))
+        });
+        unstored.sum::<u64>().saturating_sub(filling)
+    }
+
     /// The end of `segment`'s bytes in the log so far.
     pub fn segment_end(&self, segment: i64) -> u64 {
         if segment == self.appended.segment {

@@ -56,6 +56,8 @@ pub struct Partition<E: Env> {
     file_turn: Rc<Budget>,
     /// It stands in the directory's row of partitions to take memory from.
     evictable: Cell<bool>,
+    /// What the directory counts of this log's full chunks.
+    queued: Cell<u64>,
 }
 
 /// What opening found on the disk, beyond the state that recovery gives.
@@ -121,6 +123,7 @@ impl<E: Env> Partition<E> {
             store_turn: Budget::new(1),
             file_turn: Budget::new(1),
             evictable: Cell::new(false),
+            queued: Cell::new(0),
         }))
     }
 
@@ -216,6 +219,7 @@ impl<E: Env> Partition<E> {
     fn publish(&self) {
         let (moved, due) = {
             let mut log = self.log.borrow_mut();
+            self.count_queued(&log);
             (log.advance_visible(), log.due_acks())
         };
         for ack in due {
@@ -224,6 +228,15 @@ impl<E: Env> Partition<E> {
         if moved {
             self.advanced.notify();
         }
+    }
+
+    /// Tells the directory what the disk is to take of this log.
+    fn count_queued(&self, log: &Log<E>) {
+        let queued = match (log.state, log.options.durability) {
+            (State::Serving, DurabilityClass::Written) => log.queued_bytes(),
+            _ => 0,
+        };
+        self.directory.count_queued(self.queued.replace(queued), queued);
     }
 
     /// Closes the partition and waits until nothing of it is at work any more.
@@ -251,6 +264,7 @@ impl<E: Env> Partition<E> {
             if log.state == State::Serving {
                 log.state = State::Stopping;
             }
+            self.count_queued(&log);
             std::mem::take(&mut log.waiting)
         };
         waiting
@@ -270,6 +284,7 @@ impl<E: Env> Partition<E> {
         let (acks, waiting) = {
             let mut log = self.log.borrow_mut();
             log.state = if offline { State::Offline } else { State::Closed };
+            self.count_queued(&log);
             (std::mem::take(&mut log.acks), std::mem::take(&mut log.waiting))
         };
         let error = if offline {

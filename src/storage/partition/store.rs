@@ -180,6 +180,7 @@ impl<E: Env> Partition<E> {
             let before = std::mem::replace(&mut oldest.stored, stored);
             log.tail.note_stored(segment, before, stored);
             Self::build_up(&mut log);
+            self.count_queued(&log);
         }
         self.store_companions().await
     }
@@ -280,6 +281,11 @@ impl<E: Env> Partition<E> {
             Lack::Space => {
                 mark(Mark::SpaceAwaited);
                 self.extend().await
+            }
+            Lack::Storing => {
+                mark(Mark::StoringAwaited);
+                self.directory.await_stored().await;
+                Ok(())
             }
             Lack::Memory => {
                 mark(Mark::MemoryAwaited);

@@ -43,7 +43,7 @@ use crate::base::sync::join_all;
 use crate::io::{Env, Monotonic, read_file, replace_file};
 
 /// Partitions recovered side by side.
-const SIDE_BY_SIDE: usize = 64;
+const SIDE_BY_SIDE: usize = 128;
 /// With so much free the files of earlier starts may stay for a while.
 const AMPLE_BYTES: u64 = 4 << 30;
 

@@ -338,7 +338,7 @@ impl<E: Env> Walk<'_, E> {
         }
         for Range { start: from, end } in self.lacking(start, whole) {
             mark(Mark::BlocksRestored);
-            let file = self.open_with_room(end).await?;
+            let file = self.open_with_room(end.max(self.pieces_end())).await?;
             let blocks = bytes.slice((from - start) as usize..(end - start) as usize);
             write_all_at(self.env, &file, blocks, from, Durability::Cached).await?;
             self.restored += end - from;
