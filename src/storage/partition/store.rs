@@ -123,12 +123,12 @@ impl<E: Env> Partition<E> {
             if matches!(self.log.borrow().state, State::Closed | State::Offline) {
                 return Err(());
             }
-            let log = self.log.borrow();
-            let write = log
-                .open
-                .iter()
-                .find_map(|segment| Self::next_write(&log, segment, target));
-            drop(log);
+            let write = {
+                let log = self.log.borrow();
+                log.open
+                    .iter()
+                    .find_map(|segment| Self::next_write(&log, segment, target))
+            };
             let Some(write) = write else { return Ok(()) };
             let done = self.write(write, durability).await;
             self.directory.note_evictable(self);
