@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::failure::{ExitReason, Failure};
 use super::json::Json;
 use super::output::Output;
-use crate::cluster::{is_broker_file, read_directory_id};
+use crate::cluster::{is_broker_file, read_directory_id, verify_metadata_log};
 use crate::io::Env;
 use crate::io::uring::{self, Options, UringEnv};
 use crate::storage::verify::{Problem, Report, VerifyOptions, verify};
@@ -106,7 +106,7 @@ impl Verify {
                 }
             };
             let options = VerifyOptions { closed_only };
-            let report = verify(&env, &directory, options, is_broker_file, progress).await;
+            let report = verify_all(&env, &directory, options, progress).await;
             if shown {
                 eprint!("\r\x1b[K");
             }
@@ -137,6 +137,37 @@ impl Verify {
             ))),
         }
     }
+}
+
+/// Verifies the logs of a directory, and the metadata log if it is there.
+async fn verify_all<E: Env>(
+    env: &E,
+    directory: &LogDirectory,
+    options: VerifyOptions,
+    progress: impl FnMut(&Report),
+) -> Result<Report, StorageError> {
+    let mut report = verify(env, directory, options, is_broker_file, progress).await?;
+    if options.closed_only {
+        return Ok(report);
+    }
+    let found = verify_metadata_log(env, &directory.path).await;
+    let found =
+        found.map_err(|error| StorageError(format!("{}: the metadata log: {error}", directory.path.display())))?;
+    if let Some(log) = found {
+        let at = |position, what: &str| Problem {
+            file: log.path.clone(),
+            position: Some(position),
+            what: what.into(),
+        };
+        let problem = log.problem.iter().map(|(position, what)| at(*position, what));
+        report.problems.extend(problem);
+        let torn = log
+            .torn
+            .map(|position| at(position, "a commit was cut short here; the next start erases it"));
+        report.notes.extend(torn);
+        report.bytes += log.bytes;
+    }
+    Ok(report)
 }
 
 fn summary(report: &Report) -> String {
@@ -208,5 +239,53 @@ impl Seal {
                 "{damaged} partitions are damaged and were left as they are"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{metadata_log_path, open_cluster};
+    use crate::config::{Input, Machine, load};
+    use crate::io::sim::{Options, SimEnv, World};
+
+    fn verified(world: &World) -> Report {
+        world.block_on(0, |env: SimEnv| async move {
+            let path = PathBuf::from("/data");
+            let id = read_directory_id(&env, &path).await.expect("formatted");
+            let directory = LogDirectory { path, id };
+            let report = verify_all(&env, &directory, VerifyOptions::default(), |_| ()).await;
+            report.expect("nobody uses it")
+        })
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_metadata_log_is_told() {
+        let world = World::new(1, Options::default());
+        let bytes = world.block_on(0, |env: SimEnv| async move {
+            let loaded = load(Input {
+                file: None,
+                environment: Vec::new(),
+                arguments: &["log.dirs=/data".to_owned()],
+                machine: Machine {
+                    host_name: "broker".into(),
+                    cpus: 1,
+                    memory_bytes: 1 << 30,
+                },
+            });
+            let opened = open_cluster(&env, &loaded.expect("good").config).await;
+            opened.expect("a first start").log.room()
+        });
+        assert!(bytes > 0, "there are zeros behind its commits");
+        let good = verified(&world);
+        assert!(good.is_good() && good.notes.is_empty() && good.bytes > 0, "{good:?}");
+        let path = metadata_log_path(Path::new("/data"));
+        for position in [0, 20, 70, 100] {
+            world.corrupt(0, &path, position, 4).expect("it is there");
+            let report = verified(&world);
+            assert!(report.problems.iter().any(|problem| problem.file == path), "{position}");
+            world.corrupt(0, &path, position, 4).expect("it is there");
+        }
+        assert!(verified(&world).is_good());
     }
 }

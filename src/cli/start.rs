@@ -32,12 +32,16 @@ pub struct Start {
 impl Start {
     pub fn run(self) -> Result<(), Failure> {
         log_to_stderr();
-        let Loaded { config, warnings } = self.load()?;
+        let Loaded { mut config, warnings } = self.load()?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         if let Err(error) = limits::raise_open_files() {
             tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+        if let Ok(limit) = limits::open_files() {
+            let connections_max = &mut config.network.connections_max;
+            *connections_max = connections_within(*connections_max, limit.now);
         }
         preflight(&config.directories.data)?;
         free_ports(&config)?;
@@ -64,6 +68,11 @@ impl Start {
         };
         load(input).map_err(Failure::usage)
     }
+}
+
+/// Connections leave half of the descriptors to files: without one of those nothing can be stored.
+fn connections_within(connections_max: usize, descriptors: u64) -> usize {
+    connections_max.min(usize::try_from(descriptors / 2).unwrap_or(usize::MAX))
 }
 
 /// Log lines go to standard error, at the level that RINGTAIL_LOG says.
@@ -152,5 +161,17 @@ fn reason_of(failure: &ServeError) -> ExitReason {
         }
         ServeError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => ExitReason::AddressInUse,
         ServeError::Listen { .. } | ServeError::Abandoned => ExitReason::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_half_of_the_descriptors_to_files() {
+        assert_eq!(connections_within(i32::MAX as usize, 1 << 20), 1 << 19);
+        assert_eq!(connections_within(100, 1 << 20), 100);
+        assert_eq!(connections_within(100, limits::UNLIMITED), 100);
     }
 }

@@ -164,6 +164,8 @@ pub enum DecideError {
     PolicyViolation(String),
     /// No directory is online.
     NoDirectory,
+    /// No space for the partitions; it may be tried again.
+    NoSpace(String),
 }
 
 impl DecideError {
@@ -181,7 +183,7 @@ impl DecideError {
             Self::InvalidConfig(_) => ErrorCode::InvalidConfig,
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
             Self::PolicyViolation(_) => ErrorCode::PolicyViolation,
-            Self::NoDirectory => ErrorCode::KafkaStorageError,
+            Self::NoDirectory | Self::NoSpace(_) => ErrorCode::KafkaStorageError,
         }
     }
 }
@@ -200,6 +202,7 @@ impl fmt::Display for DecideError {
             | Self::InvalidReplicaAssignment(text)
             | Self::InvalidConfig(text)
             | Self::InvalidRequest(text)
+            | Self::NoSpace(text)
             | Self::PolicyViolation(text) => f.write_str(text),
         }
     }

@@ -60,7 +60,7 @@ rows! { LOG: Row = Effect::Live;
 
 rows! { NETWORK: Row = Effect::Live;
     "socket.request.max.bytes", Int, "104857600", at_least(1024), fixed, "A longer request closes its connection.";
-    "max.connections", Int, "2147483647", at_least(0), running, "Connections at once.";
+    "max.connections", Int, "2147483647", at_least(0), running, "Connections at once; half of the descriptors that may be open at most.";
     "max.connections.per.ip", Int, "2147483647", at_least(0), running, "Connections at once from one address.";
     "connections.max.idle.ms", Long, "600000", ANY, fixed, "A connection without a request for this long is closed; < 0 = never.";
     "fetch.max.bytes", Int, "57671680", at_least(1024), fixed, "The most that one Fetch answer carries.";

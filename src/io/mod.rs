@@ -94,6 +94,37 @@ impl OpenOptions {
     };
 }
 
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+/// All of the process's descriptors are taken; for a fault, too.
+pub const EMFILE: i32 = 24;
+
+/// Nothing could be opened: descriptors, or the kernel's memory for one, are all taken. Nothing was begun, and it can be tried
+/// again; of a write or a flush nothing of the kind is ever said.
+#[derive(Debug)]
+struct Exhausted(io::Error);
+
+impl std::fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "nothing can be opened: {}", self.0)
+    }
+}
+
+impl std::error::Error for Exhausted {}
+
+/// An environment's error of opening something.
+fn opening(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(ENOMEM | ENFILE | EMFILE) => io::Error::new(error.kind(), Exhausted(error)),
+        _ => error,
+    }
+}
+
+/// Whether all that failed is that nothing more could be opened for now.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Exhausted>())
+}
+
 /// Whether a write's completion means "on the device".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
@@ -191,10 +222,11 @@ pub trait Env: Clone + 'static {
     fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>>;
     /// Ties the lock to this shard's ring: it lives as long as any write of this shard.
     fn hold(&self, lock: Self::Lock) -> io::Result<()>;
-    /// Maps `path` (made if absent, grown to `bytes`, populated), shared: what is stored there outlives the process but
-    /// not a power cut. The content found is kept.
+    /// Maps `path`, a file made for it, of `bytes`, populated, shared: what is stored there outlives the process but not a power
+    /// cut. What was there under that name means nothing any more.
     fn map(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>>;
-    /// Maps a file of that size that is there, as `map` does, but its pages come when they are touched.
+    /// Maps a file of that size that is there, as `map` does, but its content is kept and its pages come when they are touched.
+    /// `PermissionDenied` when it is not a file of this user alone.
     fn map_found(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>>;
 
     // Sockets.
@@ -323,6 +355,12 @@ async fn read_in_steps<E: Env>(env: &E, path: &Path, bytes_max: usize) -> io::Re
 /// Puts `content` at `path` so that after a crash there is the old file or the whole new one: a temporary file beside it,
 /// flushed, renamed, the directory flushed.
 pub async fn replace_file<E: Env>(env: &E, path: &Path, content: Bytes) -> io::Result<()> {
+    let (temporary, _) = write_beside(env, path, content).await?;
+    take_place(env, &temporary, path).await
+}
+
+/// The first half of `replace_file`: the temporary file, flushed. Until its other half nothing is changed.
+pub async fn write_beside<E: Env>(env: &E, path: &Path, content: Bytes) -> io::Result<(PathBuf, E::File)> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
@@ -330,7 +368,11 @@ pub async fn replace_file<E: Env>(env: &E, path: &Path, content: Bytes) -> io::R
     env.truncate(&file, 0).await?;
     write_all_at(env, &file, content, 0, Durability::Cached).await?;
     env.flush(&file).await?;
-    drop(file);
-    env.rename(&temporary, path).await?;
+    Ok((temporary, file))
+}
+
+/// The second half of `replace_file`.
+pub async fn take_place<E: Env>(env: &E, temporary: &Path, path: &Path) -> io::Result<()> {
+    env.rename(temporary, path).await?;
     env.flush_directory(path.parent().unwrap_or(Path::new("."))).await
 }

@@ -91,8 +91,8 @@ async fn begin<E: Env>(env: &E, process: &Process<E>) -> Result<(Beginning<E>, M
         }
     }
     let places: Vec<_> = opened.directories.iter().filter_map(log_directory).collect();
-    let recovered = recover(env, &places, &config.directories.arena).await?;
     let mut image = opened.image;
+    let recovered = recover(env, &places, &config.directories.arena, |id| wanted(&image, id)).await?;
     clear_leftovers(env, &recovered, |id| wanted(&image, id)).await?;
     recovered.make_room(env, &config.directories.arena).await?;
     if places.len() == config.directories.data.len() {

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::coverage::{Mark, mark};
+use crate::io::is_exhausted;
+
+/// When nothing can be opened it is tried again after this.
+pub const OPEN_RETRY_MS: u64 = 100;
 
 /// Whether something failed for lack of space, and nothing else: then it may be done again when there is some.
 pub fn is_full(error: &std::io::Error) -> bool {
@@ -11,6 +15,11 @@ pub fn is_full(error: &std::io::Error) -> bool {
         error.kind(),
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Whether it may be done again later: for lack of space, or because nothing could be opened.
+pub fn is_passing(error: &std::io::Error) -> bool {
+    is_full(error) || is_exhausted(error)
 }
 
 /// One directory's state; clones share it.

@@ -29,6 +29,7 @@ mod tail;
 pub mod verify;
 
 pub use cursor::Ends;
+pub use health::is_passing;
 pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
 pub use partition::Partition;
 pub use recovery::leftovers::{Wanted, clear_leftovers};
@@ -44,7 +45,7 @@ use bytes::Bytes;
 use crate::base::ids::PartitionId;
 
 /// The first and smallest extension of a segment's file.
-const EXTEND_BYTES_MIN: u64 = 64 << 10;
+pub const EXTEND_BYTES_MIN: u64 = 64 << 10;
 /// The largest.
 const EXTEND_BYTES_MAX: u64 = 32 << 20;
 /// What the name of a deleted partition's folder ends with.

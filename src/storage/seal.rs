@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::recovery::leftovers::Wanted;
 use super::recovery::{RecoveredDirectory, find_partitions, recover};
 use super::segment::{finish_companions, path_of};
 use super::state::PartitionState;
@@ -26,9 +27,10 @@ pub struct Sealed {
     pub damaged: usize,
 }
 
-/// Seals the directories. The caller holds their locks.
+/// Seals the directories. The caller holds their locks. The metadata is not asked: what nothing in a directory knows of may be a
+/// stranger's, and stays as it is.
 pub async fn seal<E: Env>(env: &E, directories: &[LogDirectory], arenas: &Path) -> Result<Sealed, StorageError> {
-    let recovered = recover(env, directories, arenas).await?;
+    let recovered = recover(env, directories, arenas, |_| Wanted::Unknown).await?;
     let mut sealed = Sealed::default();
     for directory in &recovered.directories {
         let path = &directory.place.path;

@@ -7,7 +7,7 @@ use ringtail::base::sync::Budget;
 use ringtail::broker::route::{Epochs, Local, ReadItem, ReadRequest};
 use ringtail::io::Env;
 use ringtail::io::sim::{Options, World};
-use ringtail::storage::{DurabilityClass, Store, StoreOptions, recover};
+use ringtail::storage::{DurabilityClass, Store, StoreOptions, Wanted, recover};
 
 use crate::model::{MEMORY, batch, log_options, open, partition_id, payload, spec, store_options};
 
@@ -21,7 +21,7 @@ fn the_producers_of_all_partitions_together_are_bounded() {
             producer_count_max: 100,
             ..store_options(0)
         };
-        let recovered = recover(&env, &options.directories, Path::new(MEMORY)).await;
+        let recovered = recover(&env, &options.directories, Path::new(MEMORY), |_| Wanted::Yes).await;
         let store = Store::open(env.clone(), options, recovered.expect("recovery succeeds")).await;
         let store = store.expect("the store opens");
         let mut partitions = Vec::new();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ringtail::io::Env;
 use ringtail::io::sim::{Options, SimEnv, World};
-use ringtail::storage::{DurabilityClass, recover};
+use ringtail::storage::{DurabilityClass, Wanted, recover};
 
 use crate::model::{DATA, History, MEMORY, batch, check, log_options, open, payload, spec, store_options};
 
@@ -62,7 +62,7 @@ fn without_any_good_checkpoint_and_a_journal_that_goes_on_from_one_the_start_nam
     spoil(&world, &checkpoints);
     let oldest = checkpoints[0].clone();
     world.block_on(0, move |env| async move {
-        let refused = recover(&env, &store_options(0).directories, Path::new(MEMORY)).await;
+        let refused = recover(&env, &store_options(0).directories, Path::new(MEMORY), |_| Wanted::Yes).await;
         let error = refused.err().expect("the start is refused").to_string();
         assert!(error.contains(&oldest) && error.contains("does not verify"), "{error}");
     });

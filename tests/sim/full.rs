@@ -5,17 +5,27 @@ use std::path::Path;
 use std::rc::Rc;
 
 use ringtail::base::coverage::{Mark, count};
-use ringtail::io::Env;
+use ringtail::base::sync::race;
 use ringtail::io::sim::{DiskOperation, ENOSPC, Fault, FaultEffect, Options, SimEnv, World};
+use ringtail::io::{EMFILE, Env};
 use ringtail::storage::{AppendError, DurabilityClass, Partition};
 
 use crate::model::{DATA, History, batch, check, log_options, open, payload, spec};
 
 /// Appends `sequences`, trying again while there is no space.
 async fn append_all(env: &SimEnv, partition: &Rc<Partition<SimEnv>>, sequences: std::ops::Range<i32>) -> History {
+    append_sized(env, partition, sequences, 30_000).await
+}
+
+async fn append_sized(
+    env: &SimEnv,
+    partition: &Rc<Partition<SimEnv>>,
+    sequences: std::ops::Range<i32>,
+    bytes: usize,
+) -> History {
     let mut history = History::default();
     for sequence in sequences {
-        let bytes = batch(1, sequence, &payload(0, sequence, 30_000));
+        let bytes = batch(1, sequence, &payload(0, sequence, bytes));
         history.sent.insert(sequence, bytes.clone());
         loop {
             match partition.append(bytes.clone()).await {
@@ -54,38 +64,152 @@ fn a_lack_of_space_for_any_file_takes_no_directory_out_of_service() {
                 if needs_none {
                     continue;
                 }
-                eprintln!("{class:?} {file} {operation:?}");
-                let world = World::new(31, Options::default());
-                let done = Rc::new(RefCell::new(false));
-                let out = done.clone();
-                let process = world.spawn_process(0, 1, move |env, _| {
-                    let out = out.clone();
-                    async move {
-                        let store = open(&env).await;
-                        let spec = spec(0, log_options(class, 200_000));
-                        let partition = store.open_partition(spec).await.expect("opens");
-                        let history = append_all(&env, &partition, 0..250).await;
-                        env.sleep_until(env.now().plus_ms(4_000)).await;
-                        check(0, &history, &partition).await;
-                        store.close().await.expect("closes: nothing is left undone");
-                        *out.borrow_mut() = true;
-                    }
-                });
-                world.run_for(30);
-                assert!(!*done.borrow());
                 let full = Fault::always(operation, file, FaultEffect::Error(ENOSPC));
-                world.plant(0, full);
-                world.run_for(2_500);
-                world.clear_faults(0);
-                assert!(
-                    world.run_until(|| *done.borrow()),
-                    "{class:?} {file} {operation:?}: it goes on when there is space"
-                );
-                world.kill(process);
+                outlive(class, SMALL, full);
             }
         }
     }
     assert!(count(Mark::Full) > 0 && count(Mark::SpaceBack) > 0, "the faults hit");
+}
+
+/// Batches that go to their segments beside the commit need nothing that has no space yet.
+#[test]
+fn a_lack_of_space_beside_a_commit_of_large_batches_takes_no_directory_out_of_service() {
+    let before = count(Mark::DirectPath);
+    for file in [".index", ".timeindex", ".sums", "leader-epoch", ".log", ".ckpt"] {
+        for operation in [DiskOperation::Shape, DiskOperation::Open] {
+            let full = Fault::always(operation, file, FaultEffect::Error(ENOSPC));
+            outlive(DurabilityClass::Flushed, LARGE, full);
+        }
+    }
+    assert!(count(Mark::DirectPath) > before, "the batches are large");
+}
+
+/// Connections may take all descriptors: what cannot be opened is opened later.
+#[test]
+fn a_lack_of_descriptors_takes_no_directory_out_of_service() {
+    let lack = || Fault::always(DiskOperation::Any, "/", FaultEffect::Error(EMFILE));
+    for class in [DurabilityClass::Flushed, DurabilityClass::Written] {
+        outlive(class, SMALL, lack());
+    }
+    outlive(DurabilityClass::Flushed, LARGE, lack());
+    assert!(count(Mark::Full) > 0 && count(Mark::SpaceBack) > 0, "the faults hit");
+}
+
+/// How many appends of how many bytes, and the bytes of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    count: i32,
+    bytes: usize,
+    segment_bytes: u64,
+}
+
+const SMALL: Load = Load {
+    count: 250,
+    bytes: 30_000,
+    segment_bytes: 200_000,
+};
+const LARGE: Load = Load {
+    count: 60,
+    bytes: 200_000,
+    segment_bytes: 700_000,
+};
+
+/// Everything goes on when the fault, which comes in the middle of the load, is over.
+fn outlive(class: DurabilityClass, load: Load, fault: Fault) {
+    eprintln!("{class:?} {load:?} {fault:?}");
+    let world = World::new(31, Options::default());
+    let done = Rc::new(RefCell::new(false));
+    let out = done.clone();
+    let process = world.spawn_process(0, 1, move |env, _| {
+        let out = out.clone();
+        async move {
+            let store = open(&env).await;
+            let spec = spec(0, log_options(class, load.segment_bytes));
+            let partition = store.open_partition(spec).await.expect("opens");
+            let history = append_sized(&env, &partition, 0..load.count, load.bytes).await;
+            env.sleep_until(env.now().plus_ms(4_000)).await;
+            check(0, &history, &partition).await;
+            store.close().await.expect("closes: nothing is left undone");
+            *out.borrow_mut() = true;
+        }
+    });
+    world.run_for(30);
+    assert!(!*done.borrow());
+    world.plant(0, fault);
+    world.run_for(2_500);
+    world.clear_faults(0);
+    assert!(world.run_until(|| *done.borrow()), "it goes on when there is space");
+    world.kill(process);
+}
+
+/// A commit that waits for a journal file while the store stops is whole, or was never there.
+#[test]
+fn a_stop_while_a_commit_waits_for_the_journal_leaves_no_partition_damaged() {
+    let world = World::new(35, Options::default());
+    let phase: Rc<Cell<Phase>> = Rc::default();
+    let shared = phase.clone();
+    world.spawn_process(0, 1, move |env, _| {
+        let phase = shared.clone();
+        async move {
+            let store = open(&env).await;
+            let mut partitions = Vec::new();
+            for index in 0..2 {
+                let spec = spec(index, log_options(DurabilityClass::Flushed, 64 << 20));
+                partitions.push(store.open_partition(spec).await.expect("opens"));
+            }
+            // So much that a checkpoint is due, and there is one.
+            append_all(&env, &partitions[0], 0..100).await;
+            env.sleep_until(env.now().plus_ms(1_000)).await;
+            phase.set(Phase::Serves);
+            while phase.get() != Phase::IsFull {
+                env.sleep_until(env.now().plus_ms(1)).await;
+            }
+            let mut sequences = [100, 0];
+            for round in 0.. {
+                assert!(round < 2_000, "the journal has no room for so much");
+                let small = batch(1, sequences[0], &payload(0, sequences[0], 90_000));
+                let large = batch(2, sequences[1], &payload(1, sequences[1], 150_000));
+                let (small, large) = (partitions[0].append(small), partitions[1].append(large));
+                let both = async { Some([small.await, large.await]) };
+                let late = async {
+                    env.sleep_until(env.now().plus_ms(3_000)).await;
+                    None
+                };
+                let Some(answers) = race(both, late).await else { break };
+                for (sequence, answer) in sequences.iter_mut().zip(answers) {
+                    *sequence += i32::from(answer.is_ok());
+                }
+                // Full for now: until the next look at the space.
+                env.sleep_until(env.now().plus_ms(20)).await;
+            }
+            phase.set(Phase::Refused);
+            while phase.get() != Phase::HasSpace {
+                env.sleep_until(env.now().plus_ms(1)).await;
+            }
+            // With or without the last commits.
+            let _ = store.close().await;
+            phase.set(Phase::Closed);
+        }
+    });
+    assert!(world.run_until(|| phase.get() == Phase::Serves));
+    world.plant(
+        0,
+        Fault::always(DiskOperation::Open, ".ckpt", FaultEffect::Error(ENOSPC)),
+    );
+    phase.set(Phase::IsFull);
+    assert!(world.run_until(|| phase.get() == Phase::Refused));
+    world.clear_faults(0);
+    phase.set(Phase::HasSpace);
+    assert!(world.run_until(|| phase.get() == Phase::Closed));
+    world.block_on(0, |env| async move {
+        let store = open(&env).await;
+        for index in 0..2 {
+            let spec = spec(index, log_options(DurabilityClass::Flushed, 64 << 20));
+            let partition = store.open_partition(spec).await.expect("opens");
+            assert!(!partition.is_damaged(), "{index}");
+        }
+    });
 }
 
 /// Killed on a full disk, started on it: what is there is served, produce is refused, and taken up again with space.

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use ringtail::base::ids::{PartitionId, TopicId};
 use ringtail::io::sim::{Options, SimEnv, World};
 use ringtail::storage::{
-    DurabilityClass, LogDirectory, LogOptions, Partition, PartitionSpec, Recovered, Store, StoreOptions, recover,
+    DurabilityClass, LogDirectory, LogOptions, Partition, PartitionSpec, Recovered, Store, StoreOptions, Wanted,
+    recover,
 };
 use ringtail::wire::batch::{BatchBuilder, BatchHeader, BatchOptions};
 
@@ -76,9 +77,10 @@ pub async fn open(env: &SimEnv) -> Rc<Store<SimEnv>> {
 }
 
 pub async fn open_with(env: &SimEnv, options: StoreOptions) -> Rc<Store<SimEnv>> {
-    let recovered: std::sync::Arc<Recovered> = recover(env, &options.directories, &options.arena_directory)
-        .await
-        .expect("recovery succeeds");
+    let recovered: std::sync::Arc<Recovered> =
+        recover(env, &options.directories, &options.arena_directory, |_| Wanted::Yes)
+            .await
+            .expect("recovery succeeds");
     recovered.remove_superseded(env).await;
     Store::open(env.clone(), options, recovered)
         .await

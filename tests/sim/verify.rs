@@ -8,7 +8,7 @@ use ringtail::base::buffer::{AlignedBuf, BLOCK_BYTES};
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv};
 use ringtail::io::{Durability, Env, OpenOptions, read_file, write_all_at};
 use ringtail::storage::verify::{Report, VerifyOptions, verify};
-use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, recover, seal};
+use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, Wanted, recover, seal};
 use ringtail::wire::batch::BatchHeader;
 
 use crate::model::{DATA, MEMORY, batch, log_options, open, payload, read_all, spec, store_options, world};
@@ -129,7 +129,7 @@ struct Verdict {
 async fn judge(env: SimEnv, golden: &Golden) -> Verdict {
     let mut verdict = Verdict::default();
     let options = store_options(0);
-    let Ok(recovered) = recover(&env, &options.directories, Path::new(MEMORY)).await else {
+    let Ok(recovered) = recover(&env, &options.directories, Path::new(MEMORY), |_| Wanted::Yes).await else {
         verdict.refused = true;
         return verdict;
     };

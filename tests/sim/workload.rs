@@ -156,13 +156,13 @@ pub async fn open_store(env: &SimEnv, shards: usize, life: &Rc<Life>, history: &
         };
         env.hold(lock.clone()).expect("the lock is held");
         *life.lock.borrow_mut() = Some(lock);
-        let recovered = recover(env, &options.directories, Path::new(MEMORY)).await;
-        let recovered = recovered.expect("recovery succeeds");
         let standing: Vec<PartitionId> = history.borrow().standing().iter().map(|spec| spec.id).collect();
         let wanted = |id| match standing.contains(&id) {
             true => Wanted::Yes,
             false => Wanted::Deleted,
         };
+        let recovered = recover(env, &options.directories, Path::new(MEMORY), wanted).await;
+        let recovered = recovered.expect("recovery succeeds");
         let cleared = clear_leftovers(env, &recovered, wanted).await;
         cleared.expect("folders of deleted partitions go");
         let (own, superseded) = (env.clone(), recovered.clone());

@@ -59,8 +59,8 @@ impl From<&ClusterError> for ErrorCode {
     fn from(error: &ClusterError) -> Self {
         match error {
             ClusterError::Refused(error) => error.code(),
-            // The directory of the metadata log is out of service.
-            ClusterError::Closed => ErrorCode::KafkaStorageError,
+            // The directory of the metadata log is out of service, or full.
+            ClusterError::NoSpace | ClusterError::Closed => ErrorCode::KafkaStorageError,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which every client raises; coordinator errors it would retry.
 
 use crate::broker::dispatch::Call;
+use crate::cluster::ClusterError;
 use crate::io::Env;
 use crate::wire::kafka::ErrorCode;
 use crate::wire::kafka::messages::{InitProducerIdRequest, InitProducerIdResponse};
@@ -32,7 +33,11 @@ async fn producer<E: Env>(call: &Call<E>, request: &InitProducerIdRequest<'_>) -
     }
     let allocate = async || {
         let allocated = call.broker.producer_ids.allocate(&call.broker.router).await;
-        allocated.map(|id| (id, 0)).map_err(|error| ErrorCode::from(&error))
+        allocated.map(|id| (id, 0)).map_err(|error| match error {
+            // What every client takes for "later".
+            ClusterError::NoSpace => ErrorCode::CoordinatorLoadInProgress,
+            error => ErrorCode::from(&error),
+        })
     };
     match (request.producer_id, request.producer_epoch) {
         (-1, -1) => allocate().await,

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,13 +25,14 @@ use crate::config::{BrokerConfig, topic_config_warnings};
 use crate::io::{Env, Queue};
 
 use super::metadata_log::{LogError, MetadataLog};
+use super::room::{Batch, Pending, Room, Spaces, Undecided};
 
 /// Takes durable records to every shard; its future ends when all have applied them. A command's answer waits for it, so
 /// that a client sees what it made on whichever shard it asks next.
 pub type Publish = Box<dyn Fn(Arc<[Record]>) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// Records of one commit, about.
-const COMMIT_BYTES_TARGET: usize = 4 << 20;
+const COMMIT_BYTES_TARGET: u64 = 4 << 20;
 /// Commands that wait for a flush.
 const PENDING_COUNT_MAX: usize = 1024;
 
@@ -38,6 +40,8 @@ const PENDING_COUNT_MAX: usize = 1024;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClusterError {
     Refused(DecideError),
+    /// There is no space for its records; it may be tried again.
+    NoSpace,
     /// The metadata log failed; the broker cannot go on as it is.
     Closed,
 }
@@ -46,6 +50,7 @@ impl fmt::Display for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => error.fmt(f),
+            Self::NoSpace => f.write_str("There is no space for the metadata log: try again when there is."),
             Self::Closed => f.write_str("The metadata log cannot be written."),
         }
     }
@@ -56,7 +61,8 @@ struct State<E: Env> {
     image: Image,
     /// `None` while the flush task has it.
     log: Option<MetadataLog<E>>,
-    pending: VecDeque<Vec<Record>>,
+    pending: VecDeque<Pending>,
+    room: Room,
     decided: u64,
     published: u64,
     closed: bool,
@@ -102,6 +108,7 @@ impl<E: Env> Controller<E> {
         let state = State {
             image,
             compaction_due: log.wants_compaction(),
+            room: Room::of(&log),
             log: Some(log),
             pending: VecDeque::new(),
             decided: 0,
@@ -153,7 +160,14 @@ impl<E: Env> Controller<E> {
             self.start_flush();
             shared.changed.until(has_room).await;
         }
-        let decided = shared.decide(&command);
+        let spaces = shared.spaces(&command).await;
+        let decided = loop {
+            match shared.decide(&command, &spaces) {
+                Err(Undecided::Lacks(bytes)) => self.make_room(bytes).await?,
+                Err(Undecided::Failed(error)) => break Err(error),
+                Ok(response) => break Ok(response),
+            }
+        };
         let number = shared.state.borrow().decided;
         self.start_flush();
         // A refusal waits too: it may rest on a command that is not durable yet.
@@ -182,6 +196,29 @@ impl<E: Env> Controller<E> {
         }
     }
 
+    /// Waits until the log has room for `bytes` more. An error: there is no space for them.
+    async fn make_room(&self, bytes: u64) -> Result<(), ClusterError> {
+        let shared = &self.shared;
+        let tries = {
+            let mut state = shared.state.borrow_mut();
+            let wanted = state.room.wanted.unwrap_or(0).max(bytes);
+            state.room.wanted = Some(wanted);
+            state.room.tries
+        };
+        self.start_flush();
+        let is_over = || {
+            let state = shared.state.borrow();
+            state.closed || state.room.tries > tries
+        };
+        shared.changed.until(is_over).await;
+        let state = shared.state.borrow();
+        match (state.closed, state.room.is_refused) {
+            (true, _) => Err(ClusterError::Closed),
+            (false, true) => Err(ClusterError::NoSpace),
+            (false, false) => Ok(()),
+        }
+    }
+
     /// Runs the flush task if it is not running: it outlives the command that started it.
     fn start_flush(&self) {
         if !self.shared.flushing.replace(true) {
@@ -195,24 +232,54 @@ impl<E: Env> Controller<E> {
 
 impl<E: Env> Shared<E> {
     /// Decides, applies to the working image, and queues the records.
-    fn decide(&self, command: &Command) -> Result<Response, ClusterError> {
+    fn decide(&self, command: &Command, spaces: &Spaces) -> Result<Response, Undecided> {
+        let refused = |error| Undecided::Failed(ClusterError::Refused(error));
         let mut state = self.state.borrow_mut();
         if state.closed {
-            return Err(ClusterError::Closed);
+            return Err(Undecided::Failed(ClusterError::Closed));
         }
-        let (config, directories) = (self.config.borrow().clone(), self.directories.borrow());
+        let config = self.config.borrow().clone();
+        let online = self.directories.borrow();
+        let directories = spaces.with_some(&online, state.room.promised);
         let context = Context {
             config: &config,
             directories: &directories,
         };
-        let Decision { records, response } = decide(&state.image, context, command).map_err(ClusterError::Refused)?;
-        if !records.is_empty() {
-            records.iter().for_each(|record| state.image.apply(record));
-            warn_without_effect(&records);
-            state.pending.push_back(records);
-            state.decided += 1;
+        let Decision { records, response } = decide(&state.image, context, command).map_err(refused)?;
+        if records.is_empty() {
+            return Ok(response);
         }
+        let promised = spaces.check(&records, state.room.promised).map_err(refused)?;
+        let pending = Pending::new(records, promised);
+        state.room.take(&pending).map_err(Undecided::Lacks)?;
+        pending.records.iter().for_each(|record| state.image.apply(record));
+        warn_without_effect(&pending.records);
+        state.pending.push_back(pending);
+        state.decided += 1;
         Ok(response)
+    }
+
+    /// What the directories have for new partitions, if `command` makes some.
+    async fn spaces(&self, command: &Command) -> Spaces {
+        let mut spaces = Spaces::default();
+        if !matches!(command, Command::CreateTopic(_) | Command::CreatePartitions(_)) {
+            return spaces;
+        }
+        let reserve_bytes = self.config.borrow().storage.reserve_bytes;
+        let online = self.directories.borrow().clone();
+        for id in online {
+            let image_path = |state: &State<E>| {
+                let found = state.image.directories().find(|(known, _)| *known == id);
+                found.map(|(_, path)| PathBuf::from(&**path))
+            };
+            let Some(path) = image_path(&self.state.borrow()) else {
+                continue;
+            };
+            if let Ok(free) = self.env.free_bytes(&path).await {
+                spaces.add(id, path, free.saturating_sub(reserve_bytes));
+            }
+        }
+        spaces
     }
 
     /// Makes what is pending durable and published, until nothing is; then confirms it. Afterwards the log is back.
@@ -222,15 +289,19 @@ impl<E: Env> Shared<E> {
             return;
         };
         loop {
-            let (batch, count) = self.take_pending();
+            let wanted = self.state.borrow_mut().room.wanted.take();
+            let batch = self.take_pending();
             let mut is_done = false;
-            let outcome = if count > 0 {
-                self.commit(&mut log, batch, count).await
+            let outcome = if batch.count > 0 {
+                self.commit(&mut log, batch).await
+            } else if let Some(bytes) = wanted {
+                self.make_room(&mut log, bytes).await
             } else if self.state.borrow().compaction_due {
                 self.compact(&mut log).await
             } else {
                 let confirmed = log.confirm().await;
-                is_done = self.state.borrow().pending.is_empty();
+                let state = self.state.borrow();
+                is_done = state.pending.is_empty() && state.room.wanted.is_none();
                 confirmed
             };
             if let Err(error) = outcome {
@@ -247,38 +318,57 @@ impl<E: Env> Shared<E> {
         self.changed.notify();
     }
 
-    async fn commit(&self, log: &mut MetadataLog<E>, batch: Vec<Record>, count: u64) -> Result<(), LogError> {
-        log.append(&batch).await?;
-        (self.publish)(batch.into()).await;
+    async fn commit(&self, log: &mut MetadataLog<E>, batch: Batch) -> Result<(), LogError> {
+        log.append(&batch.records).await?;
+        (self.publish)(batch.records.into()).await;
+        log.make_room_ahead().await?;
         let mut state = self.state.borrow_mut();
-        state.published += count;
+        state.published += batch.count;
         state.compaction_due |= log.wants_compaction();
+        state.room.give_back(batch.charged, batch.promised, log);
         drop(state);
         self.changed.notify();
         Ok(())
+    }
+
+    /// For a command that waits for it. Where there is none the command is refused, and that is all.
+    async fn make_room(&self, log: &mut MetadataLog<E>, bytes: u64) -> Result<(), LogError> {
+        let charged = self.state.borrow().room.charged;
+        let made = log.make_room(charged + bytes).await;
+        let mut state = self.state.borrow_mut();
+        state.room.is_refused = made.is_err();
+        state.room.tries += 1;
+        state.room.give_back(0, 0, log);
+        drop(state);
+        self.changed.notify();
+        match made {
+            Err(LogError::NoSpace | LogError::TooLarge) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Nothing is pending and nothing is decided meanwhile: the image is what the file holds.
     async fn compact(&self, log: &mut MetadataLog<E>) -> Result<(), LogError> {
         let image = self.state.borrow().image.clone();
         log.compact(&image).await?;
-        self.state.borrow_mut().compaction_due = false;
+        let mut state = self.state.borrow_mut();
+        state.compaction_due = false;
+        state.room.give_back(0, 0, log);
+        drop(state);
         self.changed.notify();
         Ok(())
     }
 
-    /// The records of the next commit, and of how many commands they are.
-    fn take_pending(&self) -> (Vec<Record>, u64) {
+    /// What the next commit takes.
+    fn take_pending(&self) -> Batch {
         let mut state = self.state.borrow_mut();
-        let (mut batch, mut count, mut bytes) = (Vec::new(), 0, 0);
-        while bytes < COMMIT_BYTES_TARGET
-            && let Some(records) = state.pending.pop_front()
+        let mut batch = Batch::default();
+        while batch.charged < COMMIT_BYTES_TARGET
+            && let Some(pending) = state.pending.pop_front()
         {
-            bytes += records.iter().map(Record::bytes_estimate).sum::<usize>();
-            batch.extend(records);
-            count += 1;
+            batch.add(pending);
         }
-        (batch, count)
+        batch
     }
 }
 

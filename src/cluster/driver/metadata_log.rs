@@ -9,7 +9,8 @@ use bytes::Bytes;
 use crate::cluster::image::Image;
 use crate::cluster::log_format::{COMMIT_BYTES_MAX, Corruption, FormatError, push_commit, scan, sealed_file};
 use crate::cluster::record::Record;
-use crate::io::{Durability, Env, OpenOptions, read_file, replace_file, write_all_at};
+use crate::io::{Durability, Env, OpenOptions, read_file, take_place, write_all_at, write_beside};
+use crate::storage::is_passing;
 
 pub(super) const FILE_NAME: &str = "ringtail-metadata.log";
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -17,6 +18,10 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 const COMPACTED_BYTES_MIN: u64 = 256 << 10;
 /// A file is rewritten when it is this many times as long as when it was last written whole.
 const GROWTH_MAX: u64 = 4;
+/// So far ahead of its commits the file has its space, so that those do not fail for want of it.
+const ROOM_BYTES: u64 = 256 << 10;
+/// What a confirmation takes, and a commit beside its records.
+pub(super) const CONFIRMATION_BYTES: u64 = 16;
 
 /// The path of the log in `metadata.log.dir`.
 pub fn metadata_log_path(directory: &Path) -> PathBuf {
@@ -43,6 +48,8 @@ pub enum LogError {
     Fenced,
     /// The commit or the file would be too large.
     TooLarge,
+    /// There is no space for more commits; nothing was changed.
+    NoSpace,
 }
 
 impl fmt::Display for LogError {
@@ -59,8 +66,50 @@ impl fmt::Display for LogError {
             }
             Self::Fenced => f.write_str("the metadata log failed before"),
             Self::TooLarge => f.write_str("the metadata log is full"),
+            Self::NoSpace => f.write_str("there is no space for the metadata log"),
         }
     }
+}
+
+/// What a stopped broker's log is like.
+#[derive(Debug)]
+pub struct VerifiedLog {
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// Where it is bad, and how.
+    pub problem: Option<(u64, String)>,
+    /// Where a commit was cut short: the next start erases it.
+    pub torn: Option<u64>,
+}
+
+/// Verifies the log of `directory`; `None` if there is none. Nothing is changed.
+pub async fn verify_metadata_log<E: Env>(env: &E, directory: &Path) -> io::Result<Option<VerifiedLog>> {
+    let path = metadata_log_path(directory);
+    let content = match read_file(env, &path, FILE_BYTES_MAX as usize).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        content => content?,
+    };
+    let mut verified = VerifiedLog {
+        path,
+        bytes: content.len() as u64,
+        problem: None,
+        torn: None,
+    };
+    match scan(&content, |_| ()) {
+        Ok(tail) => {
+            let is_torn = content[tail.end as usize..].iter().any(|&byte| byte != 0);
+            verified.torn = is_torn.then_some(tail.end);
+        }
+        Err(FormatError::Corrupt(corruption)) => {
+            let what = format!("expected {}, found {}", corruption.expected, corruption.found);
+            verified.problem = Some((corruption.position, what));
+        }
+        Err(FormatError::Newer(version)) => {
+            let what = format!("it has the format {version}, which a newer version wrote");
+            verified.problem = Some((0, what));
+        }
+    }
+    Ok(Some(verified))
 }
 
 /// The open log. Appends need `&mut self` until they are durable, so that only the last commit can be torn.
@@ -73,8 +122,10 @@ pub struct MetadataLog<E: Env> {
     sequence: u64,
     /// Byte behind the last commit.
     position: u64,
-    /// The file's length when it was last written whole.
-    compacted_bytes: u64,
+    /// The file's size: behind `position` it reads as zeros.
+    allocated: u64,
+    /// Length at which the file is written anew.
+    compaction_at: u64,
     /// Nothing but confirmations follows the last commit.
     confirmed: bool,
     fenced: bool,
@@ -84,7 +135,10 @@ impl<E: Env> MetadataLog<E> {
     /// Makes a log that holds `records`, durably: after a crash there is all of it or none.
     pub async fn create(env: &E, directory: &Path, records: &[Record]) -> Result<Self, LogError> {
         let path = metadata_log_path(directory);
-        Self::write_whole(env, path, 0, records.iter().cloned()).await
+        Written::beside(env, path, 0, records.iter().cloned())
+            .await?
+            .take_place()
+            .await
     }
 
     /// Opens the log of `directory` and replays it. A commit torn by a crash is erased, durably, and what is left is
@@ -111,8 +165,11 @@ impl<E: Env> MetadataLog<E> {
             },
         })?;
         let file = env.open(&path, WRITE).await.map_err(io)?;
-        if content.len() as u64 > tail.end {
+        let (_, behind) = content.split_at(tail.end as usize);
+        let mut allocated = content.len() as u64;
+        if behind.iter().any(|&byte| byte != 0) {
             env.truncate(&file, tail.end).await.map_err(io)?;
+            allocated = tail.end;
         }
         env.flush(&file).await.map_err(io)?;
         let mut log = Self {
@@ -122,12 +179,61 @@ impl<E: Env> MetadataLog<E> {
             salt: tail.header.salt,
             sequence: tail.sequence,
             position: tail.end,
-            compacted_bytes: tail.header.sealed_bytes,
+            allocated,
+            compaction_at: compaction_at(tail.header.sealed_bytes),
             confirmed: tail.confirmed,
             fenced: false,
         };
         log.confirm().await?;
         Ok(Some((log, image)))
+    }
+
+    /// Bytes that commits may take without asking the disk.
+    pub fn room(&self) -> u64 {
+        self.allocated - self.position
+    }
+
+    /// Has room ahead of the commands that will want it; without space for it those are told.
+    pub async fn make_room_ahead(&mut self) -> Result<(), LogError> {
+        if self.room() >= ROOM_BYTES / 2 {
+            return Ok(());
+        }
+        match self.make_room(ROOM_BYTES / 2).await {
+            Err(LogError::NoSpace | LogError::TooLarge) => Ok(()),
+            made => made,
+        }
+    }
+
+    /// Has room for commits of `bytes`, and for some more where there is space for those.
+    pub async fn make_room(&mut self, bytes: u64) -> Result<(), LogError> {
+        let needed = self.position.saturating_add(bytes);
+        if self.fenced {
+            return Err(LogError::Fenced);
+        }
+        if needed > FILE_BYTES_MAX {
+            return Err(LogError::TooLarge);
+        }
+        let mut result = Ok(());
+        for end in [needed.saturating_add(ROOM_BYTES).min(FILE_BYTES_MAX), needed] {
+            if end <= self.allocated {
+                return Ok(());
+            }
+            result = self
+                .env
+                .allocate(&self.file, self.allocated, end - self.allocated)
+                .await;
+            if result.is_ok() {
+                self.allocated = end;
+                return Ok(());
+            }
+        }
+        result.map_err(|error| match is_passing(&error) {
+            true => LogError::NoSpace,
+            false => LogError::Io {
+                path: self.path.clone(),
+                error,
+            },
+        })
     }
 
     /// Appends `records` as one commit: all of them or none are there after a crash, all once this returns.
@@ -175,6 +281,7 @@ impl<E: Env> MetadataLog<E> {
             error,
         })?;
         self.position = end;
+        self.allocated = self.allocated.max(end);
         self.sequence += 1;
         self.fenced = false;
         Ok(())
@@ -182,20 +289,47 @@ impl<E: Env> MetadataLog<E> {
 
     /// Whether the file has grown enough to be rewritten.
     pub fn wants_compaction(&self) -> bool {
-        self.position >= COMPACTED_BYTES_MIN.max(self.compacted_bytes.saturating_mul(GROWTH_MAX))
+        self.position >= self.compaction_at
     }
 
-    /// Rewrites the file as `image`, which must be what all commits so far add up to.
+    /// Rewrites the file as `image`, which must be what all commits so far add up to. Without the space for that it goes on as it
+    /// is, until it has grown some more.
     pub async fn compact(&mut self, image: &Image) -> Result<(), LogError> {
         if self.fenced {
             return Err(LogError::Fenced);
         }
-        self.fenced = true;
-        *self = Self::write_whole(&self.env, self.path.clone(), self.sequence, image.records()).await?;
+        match Written::beside(&self.env, self.path.clone(), self.sequence, image.records()).await {
+            Ok(written) => {
+                self.fenced = true;
+                *self = written.take_place().await?;
+            }
+            Err(LogError::NoSpace | LogError::TooLarge) => {
+                tracing::warn!(file = %self.path.display(), "the metadata log cannot be rewritten for now: it grows on");
+                self.compaction_at = self.position + COMPACTED_BYTES_MIN;
+            }
+            Err(error) => {
+                self.fenced = true;
+                return Err(error);
+            }
+        }
         Ok(())
     }
+}
 
-    async fn write_whole(
+/// When a file that is so long when it is written whole is to be written anew. Long before it may grow no more.
+fn compaction_at(sealed_bytes: u64) -> u64 {
+    let half = (FILE_BYTES_MAX / 2).max(sealed_bytes + FILE_BYTES_MAX / 16);
+    COMPACTED_BYTES_MIN.max(sealed_bytes.saturating_mul(GROWTH_MAX).min(half))
+}
+
+/// A whole log that lies, durably, beside the place where it is to be.
+struct Written<E: Env> {
+    log: MetadataLog<E>,
+    temporary: PathBuf,
+}
+
+impl<E: Env> Written<E> {
+    async fn beside(
         env: &E,
         path: PathBuf,
         sequence: u64,
@@ -207,23 +341,35 @@ impl<E: Env> MetadataLog<E> {
         if bytes > FILE_BYTES_MAX {
             return Err(LogError::TooLarge);
         }
-        let io = |error| LogError::Io {
-            path: path.clone(),
-            error,
-        };
-        replace_file(env, &path, Bytes::from(content)).await.map_err(io)?;
-        let file = env.open(&path, WRITE).await.map_err(io)?;
-        Ok(Self {
+        let written = write_beside(env, &path, Bytes::from(content)).await;
+        let (temporary, file) = written.map_err(|error| match is_passing(&error) {
+            true => LogError::NoSpace,
+            false => LogError::Io {
+                path: path.clone(),
+                error,
+            },
+        })?;
+        let log = MetadataLog {
             env: env.clone(),
             path,
             file,
             salt,
             sequence,
             position: bytes,
-            compacted_bytes: bytes,
+            allocated: bytes,
+            compaction_at: compaction_at(bytes),
             confirmed: true,
             fenced: false,
-        })
+        };
+        Ok(Self { log, temporary })
+    }
+
+    async fn take_place(self) -> Result<MetadataLog<E>, LogError> {
+        let Self { log, temporary } = self;
+        match take_place(&log.env, &temporary, &log.path).await {
+            Ok(()) => Ok(log),
+            Err(error) => Err(LogError::Io { path: log.path, error }),
+        }
     }
 }
 
@@ -233,3 +379,16 @@ const WRITE: OpenOptions = OpenOptions {
     exclusive: false,
     direct: false,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_rewritten_at_four_times_its_length_and_long_before_the_limit() {
+        assert_eq!(compaction_at(100), COMPACTED_BYTES_MIN);
+        assert_eq!(compaction_at(1 << 20), 4 << 20);
+        assert_eq!(compaction_at(300 << 20), 512 << 20);
+        assert_eq!(compaction_at(700 << 20), 764 << 20);
+    }
+}

@@ -1,11 +1,12 @@
 //! The shell of the cluster's state: the metadata log's file, the one controller, the directories at start.
 
 mod metadata_log;
+mod room;
 mod controller;
 mod start;
 
 pub use controller::{ClusterError, Controller, Publish, random_topic_id};
-pub use metadata_log::{LogError, MetadataLog, metadata_log_path};
+pub use metadata_log::{LogError, MetadataLog, VerifiedLog, metadata_log_path, verify_metadata_log};
 pub use start::{Directory, DirectoryState, Opened, StartError, is_broker_file, open_cluster, read_directory_id};
 
 #[cfg(test)]

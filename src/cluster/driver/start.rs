@@ -131,6 +131,7 @@ pub async fn open_cluster<E: Env>(env: &E, config: &BrokerConfig) -> Result<Open
         records.iter().for_each(|record| image.apply(record));
         log.confirm().await?;
     }
+    log.make_room_ahead().await?;
     Ok(Opened {
         log,
         image,

@@ -9,8 +9,8 @@ use super::*;
 use crate::base::ids::TopicId;
 use crate::cluster::decide::tests::{config, create};
 use crate::cluster::{
-    Command, ConfigChange, Context, CreatePartitions, CreateTopic, DecideError, Image, OfflineReason, Record, Response,
-    SetTopicConfigs, TopicRef, decide,
+    Command, ConfigChange, Context, CreatePartitions, CreateTopic, DecideError, Image, OfflineReason,
+    PRODUCER_ID_BLOCK, Record, Response, SetTopicConfigs, TopicRef, decide,
 };
 use crate::config::BrokerConfig;
 use crate::io::Env;
@@ -260,7 +260,7 @@ fn the_log_is_rewritten_and_stays_small() {
 #[test]
 fn commands_at_once_share_flushes_and_each_gets_its_answer() {
     let world = world(2);
-    let flushes = |world: &World| world.completions();
+    let flushes = |world: &World| world.disk_counters(0).flushes;
     let answers = Rc::new(RefCell::new(Vec::new()));
     let all = answers.clone();
     let before = flushes(&world);
@@ -288,8 +288,8 @@ fn commands_at_once_share_flushes_and_each_gets_its_answer() {
             .iter()
             .all(|answer| matches!(answer, Err(ClusterError::Refused(DecideError::TopicExists(_)))))
     );
-    let completions = flushes(&world) - before;
-    assert!(completions < 100, "50 topics took {completions} disk operations");
+    let flushes = flushes(&world) - before;
+    assert!(flushes < 30, "50 topics took {flushes} flushes");
     let image = world.block_on(
         0,
         |env| async move { open_locked(&env, &broker()).await.unwrap().image },
@@ -352,6 +352,92 @@ fn after_a_failed_flush_nothing_is_answered_any_more() {
     };
     assert!(first.is_some());
     assert_eq!(second, Some(false));
+}
+
+const CAPACITY_BYTES: u64 = 1 << 40;
+
+/// Leaves `bytes` of space on the disk.
+fn leave_space(world: &World, bytes: u64) {
+    world.set_capacity(0, CAPACITY_BYTES);
+    let free = run(
+        world,
+        |env| async move { env.free_bytes(Path::new("/data")).await.unwrap() },
+    );
+    world.set_capacity(0, CAPACITY_BYTES - free + bytes);
+}
+
+#[test]
+fn without_space_commands_are_refused_and_the_log_goes_on() {
+    let world = world(8);
+    run(&world, |env| async move {
+        open_locked(&env, &broker()).await.map(drop).is_ok()
+    });
+    leave_space(&world, 0);
+    let before = run(&world, |env| async move {
+        let opened = open_locked(&env, &broker()).await.unwrap();
+        let controller = controller(&env, opened, nowhere());
+        let mut count = 0;
+        let refused = loop {
+            match controller.execute(Command::AllocateProducerIds).await {
+                Ok(_) => count += 1,
+                Err(error) => break error,
+            }
+            assert!(count < 100_000, "there is no space for so many");
+        };
+        assert_eq!(refused, ClusterError::NoSpace);
+        assert!(count > 100, "there was room ahead");
+        let again = controller.execute(Command::AllocateProducerIds).await;
+        assert_eq!(again, Err(ClusterError::NoSpace));
+        assert!(!controller.is_closed());
+        count
+    });
+    // Also a start needs no space, and takes up what was answered.
+    let end = run(&world, |env| async move {
+        open_locked(&env, &broker()).await.unwrap().image.producer_ids_end()
+    });
+    assert_eq!(end, before * PRODUCER_ID_BLOCK);
+    world.set_capacity(0, CAPACITY_BYTES);
+    run(&world, |env| async move {
+        let opened = open_locked(&env, &broker()).await.unwrap();
+        let controller = controller(&env, opened, nowhere());
+        controller.execute(Command::AllocateProducerIds).await.unwrap();
+    });
+}
+
+#[test]
+fn partitions_that_would_take_the_reserve_are_refused() {
+    let world = world(9);
+    run(&world, |env| async move {
+        open_locked(&env, &broker()).await.map(drop).is_ok()
+    });
+    leave_space(&world, broker().storage.reserve_bytes + (160 << 10));
+    run(&world, |env| async move {
+        let opened = open_locked(&env, &broker()).await.unwrap();
+        let controller = controller(&env, opened, nowhere());
+        let of = |id, name: &str, partition_count| {
+            Command::CreateTopic(CreateTopic {
+                partition_count,
+                ..create(id, name)
+            })
+        };
+        let refused = controller.execute(of(1, "many", 3)).await;
+        assert!(
+            matches!(refused, Err(ClusterError::Refused(DecideError::NoSpace(_)))),
+            "{refused:?}"
+        );
+        controller.execute(of(2, "few", 2)).await.unwrap();
+        let grow = CreatePartitions {
+            topic: "few".into(),
+            count: 100,
+            assignments: None,
+            validate_only: false,
+        };
+        let refused = controller.execute(Command::CreatePartitions(grow)).await;
+        assert!(
+            matches!(refused, Err(ClusterError::Refused(DecideError::NoSpace(_)))),
+            "{refused:?}"
+        );
+    });
 }
 
 #[test]

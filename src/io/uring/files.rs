@@ -17,7 +17,7 @@ use super::extents::{ExtentStarts, starts_in};
 use super::ops::{Keep, Operation};
 use super::workers::Worker;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
-use crate::io::{Durability, OpenOptions, too_large};
+use crate::io::{Durability, OpenOptions, opening, too_large};
 
 /// The most that one read or write moves: the kernel's own bound, in whole blocks.
 const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
@@ -118,7 +118,7 @@ pub(super) fn open(
         how.create_new(options.create && options.exclusive);
         how.mode(MODE);
         how.custom_flags(if options.direct { libc::O_DIRECT } else { 0 });
-        let file = how.open(&path)?;
+        let file = how.open(&path).map_err(opening)?;
         let mut extents = ExtentStarts::default();
         if options.direct && options.write {
             extents.learn(0, starts_in(&file, 0, file.metadata()?.len()));
@@ -133,7 +133,7 @@ pub(super) fn open(
 }
 
 pub(super) fn read_whole(path: &Path, bytes_max: usize) -> io::Result<Bytes> {
-    let mut file = fs::File::open(path)?;
+    let mut file = fs::File::open(path).map_err(opening)?;
     let size = file.metadata()?.len();
     if size > bytes_max as u64 {
         return Err(too_large(path, size, bytes_max));
@@ -321,7 +321,8 @@ fn zero(file: &fs::File, position: u64, bytes: u64) -> io::Result<()> {
     // Through a second, buffered descriptor, as the range need not be aligned.
     let buffered = fs::OpenOptions::new()
         .write(true)
-        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .map_err(opening)?;
     let end = file.metadata()?.len().min(position.saturating_add(bytes));
     let zeros = [0; 16 * BLOCK_BYTES];
     let mut at = position;

@@ -317,13 +317,18 @@ impl Env for UringEnv {
     }
 
     fn flush_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>> {
-        self.on_path(path, names::flush_directory)
+        match self.0.workers.flusher(path) {
+            Some(flusher) => self.on_path(path, move |path| flusher.directory(path)),
+            None => self.on_path(path, names::flush_directory),
+        }
     }
 
     fn flush_file_system(&self, path: &Path) -> impl Future<Output = io::Result<()>> {
-        let owned = path.to_owned();
-        let flusher = self.0.workers.flusher_of(path);
-        flusher.call(move || names::flush_file_system(&owned))
+        let (owned, flusher) = (path.to_owned(), self.0.workers.flusher(path));
+        self.0.workers.flushing_of(path).call(move || match flusher {
+            Some(flusher) => flusher.file_system(&owned),
+            None => names::flush_file_system(&owned),
+        })
     }
 
     fn free_bytes(&self, path: &Path) -> impl Future<Output = io::Result<u64>> {
@@ -341,11 +346,11 @@ impl Env for UringEnv {
     }
 
     fn map(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>> {
-        self.on_path(path, move |path| names::map(path, bytes, names::Populate::Now))
+        self.on_path(path, move |path| names::map(path, bytes, names::Mapped::New))
     }
 
     fn map_found(&self, path: &Path, bytes: usize) -> impl Future<Output = io::Result<Arc<Region>>> {
-        self.on_path(path, move |path| names::map(path, bytes, names::Populate::Touched))
+        self.on_path(path, move |path| names::map(path, bytes, names::Mapped::Found))
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<Listener> {

@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::files::{MODE, fallocate};
 use crate::base::buffer::{BLOCK_BYTES, Region};
-use crate::io::DirectoryEntry;
+use crate::io::{DirectoryEntry, opening};
 
 /// An exclusive lock of a directory: an open-file-description lock, so it is the open file that holds it, whatever
 /// process or ring refers to that.
@@ -53,7 +53,7 @@ pub(super) fn lock(path: &Path) -> io::Result<Lock> {
 
 pub(super) fn list(path: &Path) -> io::Result<Vec<DirectoryEntry>> {
     let mut entries = Vec::new();
-    for entry in fs::read_dir(path)? {
+    for entry in fs::read_dir(path).map_err(opening)? {
         let entry = entry?;
         let metadata = match entry.metadata() {
             Ok(metadata) => metadata,
@@ -70,19 +70,70 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<DirectoryEntry>> {
     Ok(entries)
 }
 
+fn open_directory(path: &Path) -> io::Result<fs::File> {
+    let named = !path.as_os_str().is_empty();
+    fs::File::open(if named { path } else { Path::new(".") }).map_err(opening)
+}
+
 pub(super) fn flush_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    })?
-    .sync_all()
+    open_directory(path)?.sync_all()
+}
+
+fn flush_file_system_of(file: &fs::File) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no memory is passed.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// The descriptor by which a directory and its file system are flushed, kept open: the kernel tells each descriptor once of a
+/// writeback that failed, and a fresh one nothing of what another was told. Shards share it, so after an error there is no
+/// success any more.
+#[derive(Default)]
+pub(super) struct Flusher {
+    file: Mutex<Option<Arc<fs::File>>>,
+    failed: OnceLock<i32>,
+}
+
+impl Flusher {
+    /// Opened now, if the directory is there yet, so that it hears of what fails from here on.
+    pub(super) fn of(path: &Path) -> Self {
+        let file = open_directory(path).ok().map(Arc::new);
+        Self {
+            file: Mutex::new(file),
+            failed: OnceLock::new(),
+        }
+    }
+
+    fn file(&self, path: &Path) -> io::Result<Arc<fs::File>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*file {
+            Some(file) => Ok(file.clone()),
+            None => Ok(file.insert(Arc::new(open_directory(path)?)).clone()),
+        }
+    }
+
+    fn flush(&self, path: &Path, flush: impl FnOnce(&fs::File) -> io::Result<()>) -> io::Result<()> {
+        let file = self.file(path)?;
+        let flushed = flush(&file);
+        let failed = match &flushed {
+            Ok(()) => self.failed.get(),
+            // Space for the names: it can be had later.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return flushed,
+            Err(error) => Some(self.failed.get_or_init(|| error.raw_os_error().unwrap_or(libc::EIO))),
+        };
+        failed.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(*errno)))
+    }
+
+    pub(super) fn directory(&self, path: &Path) -> io::Result<()> {
+        self.flush(path, fs::File::sync_all)
+    }
+
+    pub(super) fn file_system(&self, path: &Path) -> io::Result<()> {
+        self.flush(path, flush_file_system_of)
+    }
 }
 
 pub(super) fn flush_file_system(path: &Path) -> io::Result<()> {
-    let file = fs::File::open(path)?;
-    // SAFETY: the descriptor is open; no memory is passed.
-    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+    flush_file_system_of(&open_directory(path)?)
 }
 
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
@@ -105,41 +156,61 @@ fn check(result: libc::c_int) -> io::Result<()> {
 /// Mapped files lie where every user may look (`/dev/shm`), and hold records: they are for the broker's user alone.
 const MAPPED_MODE: u32 = 0o600;
 
-/// When the pages of a mapping come in.
-#[derive(Clone, Copy)]
-pub(super) enum Populate {
-    Now,
-    Touched,
+/// Which file is mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mapped {
+    /// One made for it; its pages come in at once.
+    New,
+    /// One that is there; its pages come in when they are touched.
+    Found,
 }
 
-impl Populate {
-    fn flag(self) -> libc::c_int {
+impl Mapped {
+    fn populate_flag(self) -> libc::c_int {
         match self {
-            Self::Now => libc::MAP_POPULATE,
-            Self::Touched => 0,
+            Self::New => libc::MAP_POPULATE,
+            Self::Found => 0,
         }
+    }
+
+    /// Opens the file. Other users may put what they like under such a name, to have it written to, or believed.
+    fn open(self, path: &Path) -> io::Result<fs::File> {
+        let mut how = fs::OpenOptions::new();
+        how.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
+        if self == Self::New {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            how.create_new(true).mode(MAPPED_MODE);
+        }
+        let foreign = |what| io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: {what}", path.display()));
+        let file = how.open(path).map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => foreign("a link where a file of the broker belongs"),
+            _ => opening(error),
+        })?;
+        let metadata = file.metadata()?;
+        // SAFETY: asks for a number and cannot fail.
+        let user = unsafe { libc::geteuid() };
+        if !metadata.is_file() || metadata.uid() != user || metadata.nlink() != 1 {
+            return Err(foreign("not a file of the broker's user alone"));
+        }
+        if metadata.mode() & 0o777 != MAPPED_MODE {
+            file.set_permissions(fs::Permissions::from_mode(MAPPED_MODE))?;
+        }
+        Ok(file)
     }
 }
 
 /// Maps the first `bytes` of `path`, all of them backed by storage, so that no later store can fail.
-pub(super) fn map(path: &Path, bytes: usize, populate: Populate) -> io::Result<Arc<Region>> {
+pub(super) fn map(path: &Path, bytes: usize, mapped: Mapped) -> io::Result<Arc<Region>> {
     if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("a mapping of {bytes} bytes is not whole blocks"),
         ));
     }
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(MAPPED_MODE)
-        .open(path)?;
-    // Also of a file that was there; one of another user cannot be changed, and is not to be trusted with records.
-    if file.metadata()?.mode() & 0o777 != MAPPED_MODE {
-        file.set_permissions(fs::Permissions::from_mode(MAPPED_MODE))?;
-    }
+    let file = mapped.open(path)?;
     let metadata = file.metadata()?;
     if metadata.len() != bytes as u64 || metadata.blocks() * 512 != bytes as u64 {
         // Grows the file, and fails where a store to a sparse file would kill the process. A whole one is not asked to be
@@ -152,7 +223,7 @@ pub(super) fn map(path: &Path, bytes: usize, populate: Populate) -> io::Result<A
             std::ptr::null_mut(),
             bytes,
             libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | populate.flag(),
+            libc::MAP_SHARED | mapped.populate_flag(),
             file.as_raw_fd(),
             0,
         )

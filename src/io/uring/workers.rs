@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
+use super::names::Flusher;
+
 /// Calls that wait for one thread; further ones wait in their futures.
 const JOBS_QUEUED_MAX: usize = 1024;
 
@@ -192,6 +194,7 @@ impl<T> Unpin for Call<T> {}
 /// The threads of a directory.
 struct Directory {
     path: PathBuf,
+    flusher: Arc<Flusher>,
     calls: Worker,
     /// Nothing else waits for a flush of the whole file system, which takes long.
     flushes: Worker,
@@ -234,6 +237,7 @@ impl Workers {
         let (flushes, flushing) = Worker::start(&format!("ringtail-sync-{number}"))?;
         directories.push(Directory {
             path: directory.to_owned(),
+            flusher: Arc::new(Flusher::of(directory)),
             calls,
             flushes,
         });
@@ -248,8 +252,15 @@ impl Workers {
     }
 
     /// The thread that flushes the file system of `path`.
-    pub(super) fn flusher_of(&self, path: &Path) -> Worker {
+    pub(super) fn flushing_of(&self, path: &Path) -> Worker {
         self.pick(path, |directory| &directory.flushes)
+    }
+
+    /// What flushes `path`, if that is one of the directories with threads of their own.
+    pub(super) fn flusher(&self, path: &Path) -> Option<Arc<Flusher>> {
+        let directories = self.directories.read().unwrap_or_else(PoisonError::into_inner);
+        let known = directories.iter().find(|known| known.path == path);
+        known.map(|directory| directory.flusher.clone())
     }
 
     fn pick(&self, path: &Path, worker: impl Fn(&Directory) -> &Worker) -> Worker {

@@ -1,6 +1,6 @@
 //! Directories that fail while the broker serves, damage on the disk, and acknowledgements that do not come in time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::epochs::{latest, leaders};
@@ -197,6 +197,85 @@ fn a_deletion_cut_short_is_finished_and_a_strangers_folder_is_set_aside() {
         folders.map(|entry| entry.name).collect::<Vec<_>>()
     });
     assert_eq!(names, [format!("u-7.{stranger}-stray")]);
+}
+
+type Files = BTreeMap<String, Bytes>;
+
+async fn files_in(env: &SimEnv, folder: &str) -> Files {
+    let mut files = Files::new();
+    for entry in env.list(Path::new(folder)).await.expect("lists") {
+        let content = read_file(env, &Path::new(folder).join(&entry.name), 1 << 30).await;
+        files.insert(entry.name, content.expect("reads"));
+    }
+    files
+}
+
+async fn put_files(env: &SimEnv, folder: &str, files: &Files) {
+    for (name, content) in files {
+        let path = Path::new(folder).join(name);
+        replace_file(env, &path, content.clone()).await.expect("writes a file");
+    }
+}
+
+/// As Kafka leaves a partition: an offset is missing where compaction went, and there is a segment behind it.
+#[test]
+fn a_strangers_data_is_set_aside_as_it_is() {
+    let world = world(37);
+    let broker = start(&world);
+    world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
+    broker.stop(&world);
+    let stranger = TopicId([0xee; 16]);
+    let before = world.block_on(BROKER, move |env| async move {
+        plant_folder(&env, "/data/u-7", stranger).await;
+        let mut first = batch("one").to_vec();
+        let mut behind_a_gap = batch("two").to_vec();
+        behind_a_gap[..8].copy_from_slice(&9i64.to_be_bytes());
+        first.extend(behind_a_gap);
+        let files = [(0, first), (500, batch("three").to_vec())];
+        let named = files.map(|(base, content)| (format!("{base:020}.log"), content.into()));
+        put_files(&env, "/data/u-7", &named.into()).await;
+        files_in(&env, "/data/u-7").await
+    });
+    start(&world);
+    world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
+    let aside = format!("/data/u-7.{stranger}-stray");
+    let after = world.block_on(BROKER, move |env| async move { files_in(&env, &aside).await });
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert!(before == after, "nothing in it was changed");
+}
+
+#[test]
+fn two_folders_of_one_partition_refuse_the_start_and_nothing_is_changed() {
+    let world = world(38);
+    let broker = start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        create(&connection).await;
+        assert_eq!(produced(&connection, "kept", 1000).await, [0; 4]);
+    });
+    broker.stop(&world);
+    let before = world.block_on(BROKER, |env| async move {
+        let files = files_in(&env, "/data/t-0").await;
+        env.create_directory(Path::new("/data/t-old-0"))
+            .await
+            .expect("makes a folder");
+        put_files(&env, "/data/t-old-0", &files).await;
+        files
+    });
+    let refused = start(&world);
+    assert!(
+        world.run_until(|| refused.ended.borrow().len() == 2),
+        "the start is refused"
+    );
+    let told = refused.ended.borrow().iter().any(|ended| match ended {
+        Err(ServeError::Storage(error)) => error.0.contains("/data/t-0") && error.0.contains("/data/t-old-0"),
+        _ => false,
+    });
+    assert!(told, "{:?}", refused.ended.borrow());
+    for folder in ["/data/t-0", "/data/t-old-0"] {
+        let after = world.block_on(BROKER, move |env| async move { files_in(&env, folder).await });
+        assert!(before == after, "{folder}");
+    }
 }
 
 /// The numbers of the starts whose files are on the broker's disk or in its memory.

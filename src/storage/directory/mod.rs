@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 use super::cold::{ColdSegment, SegmentPlace};
-use super::health::Health;
+use super::health::{Health, OPEN_RETRY_MS, is_full};
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
 use super::memory::{TailMemory, UNIT_BYTES};
 use super::partition::{Evicted, Partition};
@@ -27,7 +27,7 @@ use crate::base::buffer::{AlignedBuf, Chunk, ChunkIdentity, Pool};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::base::sync::{Budget, Notify, OneshotSender, oneshot, race};
-use crate::io::{Env, Queue};
+use crate::io::{Env, Queue, is_exhausted};
 
 /// Bytes of segment writes in flight.
 const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
@@ -339,10 +339,33 @@ impl<E: Env> ShardDirectory<E> {
         }
     }
 
-    /// For lack of space something was left in memory, and in the journal as far as it is durable: the next round stores it.
-    pub fn note_unstored(&self) {
-        self.note_full();
+    /// Produce is refused until the next look at the space, for want of it or of a descriptor.
+    pub fn note_passing(&self, error: &io::Error) {
+        if is_full(error) {
+            self.note_full();
+        } else if !self.full.replace(true) {
+            tracing::warn!(directory = %self.place.path.display(), %error, "produce is refused until that is over");
+        }
+    }
+
+    /// For lack of space or descriptors something was left in memory, and in the journal as far as it is durable: the next round
+    /// stores it.
+    pub fn note_unstored(&self, error: &io::Error) {
+        self.note_passing(error);
         self.settled.urge();
+    }
+
+    /// Makes everything written to the file system durable; waits while nothing can be opened for that.
+    pub async fn flush_file_system(&self) -> io::Result<()> {
+        loop {
+            match self.env.flush_file_system(&self.place.path).await {
+                Err(error) if is_exhausted(&error) => {
+                    self.note_passing(&error);
+                    self.env.sleep_until(self.env.now().plus_ms(OPEN_RETRY_MS)).await;
+                }
+                flushed => return flushed,
+            }
+        }
     }
 
     /// Looks at the free space; below the reserve produce is refused, above it taken up again.
@@ -467,8 +490,9 @@ impl<E: Env> ShardDirectory<E> {
         }
         self.members().iter().for_each(|partition| partition.refuse_appends());
         let settled = self.settle(true).await;
-        self.members().iter().for_each(|partition| partition.close(false));
+        // What a commit still takes from the partitions goes to their segments: they close behind the last one.
         self.journal.stop().await;
+        self.members().iter().for_each(|partition| partition.close(false));
         settled.map_err(|()| failed())?;
         self.memory.remove_files().await;
         Ok(())

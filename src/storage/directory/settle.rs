@@ -9,7 +9,7 @@ use super::ShardDirectory;
 use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{join_all, race};
 use crate::io::{Env, replace_file};
-use crate::storage::health::is_full;
+use crate::storage::health::is_passing;
 use crate::storage::partition::Partition;
 use crate::storage::state::{Checkpoint, shard_name};
 
@@ -114,7 +114,7 @@ impl<E: Env> ShardDirectory<E> {
                 .for_each(|p| p.snapshot(checkpoint.then_some(&mut encoded)));
             self.env.yield_now().await;
         }
-        if let Err(error) = self.env.flush_file_system(&self.place.path).await {
+        if let Err(error) = self.flush_file_system().await {
             self.fence("flushing the file system", &error);
             return Err(());
         }
@@ -134,8 +134,8 @@ impl<E: Env> ShardDirectory<E> {
         let content = Checkpoint::encode(self.place.id, self.start, journal_from, count, &encoded);
         let path = self.place.path.join(shard_name(self.start, self.shard, number));
         if let Err(error) = replace_file(&self.env, &path, Bytes::from(content)).await {
-            if is_full(&error) {
-                self.note_full();
+            if is_passing(&error) {
+                self.note_passing(&error);
                 return Err(());
             }
             self.fence("writing a checkpoint", &error);

@@ -15,8 +15,8 @@ use super::rows::{ROW_BYTES_MAX, Row};
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pool, block_ceil};
 use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{Notify, join_all};
-use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
-use crate::storage::health::{Health, is_full};
+use crate::io::{Durability, Env, OpenOptions, Queue, is_exhausted, write_all_at};
+use crate::storage::health::{Health, OPEN_RETRY_MS, is_passing};
 
 /// The first file is small, so that a start is quick.
 const FIRST_FILE_BYTES: u64 = 2 << 20;
@@ -96,6 +96,7 @@ struct File<E: Env> {
     bytes: u64,
 }
 
+#[derive(Clone)]
 struct Used {
     path: PathBuf,
     bytes: u64,
@@ -211,9 +212,11 @@ impl<E: Env> Journal<E> {
         let path = Self::name(place, number);
         let (file, bytes) = match recycled {
             Some(old) => {
+                // Opened first: where that cannot be done, nothing has changed.
+                let file = env.open(&old.path, OpenOptions::WRITE_DIRECT).await?;
                 mark(Mark::JournalFileRecycled);
                 env.rename(&old.path, &path).await?;
-                (env.open(&path, OpenOptions::WRITE_DIRECT).await?, old.bytes)
+                (file, old.bytes)
             }
             None => {
                 let options = OpenOptions {
@@ -329,7 +332,7 @@ impl<E: Env> Journal<E> {
     }
 
     /// Makes the next file in the background, if there is none and the bound allows it. To be called again when there was no
-    /// space for a new one; one that is used again needs none.
+    /// space or descriptor for it; one that is used again needs no space.
     pub fn prepare_next(self: &Rc<Self>) {
         let total: u64 = self.used_bytes() + self.free.borrow().iter().map(|u| u.bytes).sum::<u64>();
         let may_make = total + self.file_bytes() <= self.place.bytes_max || self.used.borrow().is_empty();
@@ -341,38 +344,59 @@ impl<E: Env> Journal<E> {
             return;
         }
         self.preparing.set(true);
-        let is_new = recycled.is_none();
         let journal = self.clone();
         self.env.spawn(Queue::Foreground, async move {
-            let (newest, salt) = journal.newest.get();
-            let bytes = journal.file_bytes();
-            let made = match Self::make(&journal.env, &journal.place, newest + 1, salt, recycled, bytes).await {
-                Ok(file) => journal
-                    .env
-                    .flush_directory(&journal.place.directory)
-                    .await
-                    .map(|()| file),
-                Err(error) => Err(error),
-            };
-            match made {
-                Ok(file) => {
-                    journal.newest.set((file.number, file.salt));
-                    journal.lacks_space.set(false);
-                    *journal.ready.borrow_mut() = Some(file);
-                }
-                Err(error) if is_new && is_full(&error) => {
-                    journal.lacks_space.set(true);
-                    // Others may do with what it got.
-                    let partial = Self::name(&journal.place, newest + 1);
-                    if let Err(error) = journal.env.unlink(&partial).await {
-                        tracing::debug!(file = %partial.display(), %error, "half a journal file stays");
-                    }
-                }
-                Err(error) => journal.fence("preparing a journal file", &error),
-            }
+            journal.prepare(recycled).await;
             journal.preparing.set(false);
             journal.file_ready.notify();
         });
+    }
+
+    async fn prepare(&self, recycled: Option<Used>) {
+        let (newest, salt) = self.newest.get();
+        let made = Self::make(
+            &self.env,
+            &self.place,
+            newest + 1,
+            salt,
+            recycled.clone(),
+            self.file_bytes(),
+        )
+        .await;
+        let made = match made {
+            Ok(file) => self.flush_names().await.map(|()| file),
+            Err(error) => Err(error),
+        };
+        match (made, recycled) {
+            (Ok(file), _) => {
+                self.newest.set((file.number, file.salt));
+                self.lacks_space.set(false);
+                *self.ready.borrow_mut() = Some(file);
+            }
+            (Err(error), None) if is_passing(&error) => {
+                self.lacks_space.set(true);
+                // Others may do with what it got.
+                let partial = Self::name(&self.place, newest + 1);
+                if let Err(error) = self.env.unlink(&partial).await {
+                    tracing::debug!(file = %partial.display(), %error, "half a journal file stays");
+                }
+            }
+            // It was not even opened.
+            (Err(error), Some(file)) if is_exhausted(&error) => self.free.borrow_mut().push_front(file),
+            (Err(error), _) => self.fence("preparing a journal file", &error),
+        }
+    }
+
+    /// Makes the names of the directory durable; waits while it cannot be opened for that.
+    async fn flush_names(&self) -> io::Result<()> {
+        loop {
+            match self.env.flush_directory(&self.place.directory).await {
+                Err(error) if is_exhausted(&error) => {
+                    self.env.sleep_until(self.env.now().plus_ms(OPEN_RETRY_MS)).await;
+                }
+                flushed => return flushed,
+            }
+        }
     }
 
     fn fence(&self, doing: &str, error: &io::Error) {

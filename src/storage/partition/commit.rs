@@ -111,19 +111,20 @@ impl<E: Env> Partition<E> {
                 position: end,
                 offset: 0,
             };
-            let stored = partition.store_to(target, Durability::Device).await;
+            let stored = partition.store_blocks(target, Durability::Device).await;
             if stored.is_err() {
                 return partition.excuse();
             }
             if begun {
-                partition.env.flush_file_system(partition.directory.path()).await
+                partition.directory.flush_file_system().await
             } else {
                 Ok(())
             }
         }));
     }
 
-    /// A store that did not come to its end is fine when the partition is gone.
+    /// A store that did not come to its end is fine when the partition was deleted: a store that stops closes its partitions
+    /// behind the last commit.
     fn excuse(&self) -> io::Result<()> {
         match self.log.borrow().state {
             State::Closed => Ok(()),

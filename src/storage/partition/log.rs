@@ -185,6 +185,12 @@ impl<E: Env> Log<E> {
         self.acks.drain(..due).collect()
     }
 
+    /// An open segment, by its base.
+    pub fn open_segment(&mut self, base: i64) -> &mut OpenSegment<E> {
+        let segment = self.open.iter_mut().find(|segment| segment.base == base);
+        segment.expect("a segment is open until it is finished")
+    }
+
     /// The segment to be stored first.
     pub fn oldest_open(&self) -> &OpenSegment<E> {
         self.open.front().expect("a log has an active segment")

@@ -186,7 +186,7 @@ impl<E: Env> Partition<E> {
             let log = self.log.borrow();
             (log.oldest_open().built, log.oldest_open().stored)
         };
-        if let Err(error) = self.env.flush_file_system(self.directory.path()).await {
+        if let Err(error) = self.directory.flush_file_system().await {
             return self.directory.fence("flushing the file system", &error);
         }
         {

@@ -15,9 +15,9 @@ use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::AppendError;
 use crate::storage::build::BatchFacts;
 use crate::storage::cursor::Cursor;
-use crate::storage::health::is_full;
+use crate::storage::health::is_passing;
 use crate::storage::options::DurabilityClass;
-use crate::storage::segment::{ClosedSegment, finish_companions, path_of, store_companion};
+use crate::storage::segment::{ClosedSegment, OpenSegment, finish_companions, path_of, store_companion};
 use crate::storage::{EXTEND_BYTES_MAX, EXTEND_BYTES_MIN};
 
 /// Segment writes of one partition in flight at once.
@@ -25,14 +25,21 @@ const WRITES_MAX: usize = 4;
 /// The largest segment write.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
 
+/// Bytes that go to these positions of an open segment's file, which is stored up to `stored` then.
+struct BlockWrite {
+    segment: i64,
+    pieces: Vec<(u64, Bytes)>,
+    stored: u64,
+}
+
+/// Whether a segment that ends at `end` lies below `target` whole.
+fn ends_below(end: Cursor, target: Cursor) -> bool {
+    (end.segment, end.position) <= (target.segment, target.position)
+}
+
 /// The next thing that storing does.
 enum Step {
-    /// These bytes go to these positions of the file of the oldest open segment.
-    Write {
-        segment: i64,
-        pieces: Vec<(u64, Bytes)>,
-        stored: u64,
-    },
+    Write(BlockWrite),
     /// The oldest open segment is stored whole: finish its files.
     Finish,
     Done,
@@ -77,29 +84,27 @@ impl<E: Env> Partition<E> {
     }
 
     /// Stores all whole blocks below `target`, and finishes the segments that end there. An error has fenced the directory, or
-    /// there is no space: what was not done is left for the next call.
+    /// there is no space or descriptor: what was not done is left for the next call.
     pub(super) async fn store_to(self: &Rc<Self>, target: Cursor, durability: Durability) -> Result<(), ()> {
         let _turn = self.store_turn.acquire(1).await;
         loop {
             if matches!(self.log.borrow().state, State::Closed | State::Offline) {
                 return Err(());
             }
-            let step = self.next_step(&self.log.borrow(), target);
+            let step = Self::next_step(&self.log.borrow(), target);
+            let is_done = matches!(step, Step::Done);
             let done = match step {
-                Step::Done => return Ok(()),
-                Step::Write {
-                    segment,
-                    pieces,
-                    stored,
-                } => self.write(segment, pieces, stored, durability).await,
+                Step::Write(write) => self.write(write, durability).await,
                 Step::Finish => self.finish_segment(durability).await,
+                Step::Done => self.store_companions().await,
             };
             // Also what was stored before an error.
             self.directory.note_evictable(self);
             match done {
+                Ok(()) if is_done => return Ok(()),
                 Ok(()) => {}
-                Err(error) if is_full(&error) => {
-                    self.directory.note_unstored();
+                Err(error) if is_passing(&error) => {
+                    self.directory.note_unstored(&error);
                     return Err(());
                 }
                 Err(error) => {
@@ -110,26 +115,61 @@ impl<E: Env> Partition<E> {
         }
     }
 
-    fn next_step(&self, log: &Log<E>, target: Cursor) -> Step {
+    /// Stores all whole blocks below `target` and nothing else: they go to space that they have, by descriptors that are open.
+    /// What they are followed by is left for `store_to`. An error has fenced the directory.
+    pub(super) async fn store_blocks(self: &Rc<Self>, target: Cursor, durability: Durability) -> Result<(), ()> {
+        let _turn = self.store_turn.acquire(1).await;
+        loop {
+            if matches!(self.log.borrow().state, State::Closed | State::Offline) {
+                return Err(());
+            }
+            let write = {
+                let log = self.log.borrow();
+                log.open
+                    .iter()
+                    .find_map(|segment| Self::next_write(&log, segment, target))
+            };
+            let Some(write) = write else { return Ok(()) };
+            let done = self.write(write, durability).await;
+            self.directory.note_evictable(self);
+            if let Err(error) = done {
+                self.failed_at("a segment write", &error);
+                return Err(());
+            }
+        }
+    }
+
+    fn next_step(log: &Log<E>, target: Cursor) -> Step {
         let oldest = log.oldest_open();
-        let limit = match oldest.end {
-            Some(end) if target.segment > oldest.base || target.position >= end.position => end.position,
-            _ if target.segment == oldest.base => block_floor(target.position.min(log.segment_end(oldest.base))),
+        match Self::next_write(log, oldest, target) {
+            Some(write) => Step::Write(write),
+            None if oldest
+                .end
+                .is_some_and(|end| oldest.stored >= end.position && ends_below(end, target)) =>
+            {
+                Step::Finish
+            }
+            None => Step::Done,
+        }
+    }
+
+    /// The next blocks of `segment` below `target`, if it lacks any.
+    fn next_write(log: &Log<E>, segment: &OpenSegment<E>, target: Cursor) -> Option<BlockWrite> {
+        let limit = match segment.end {
+            Some(end) if ends_below(end, target) => end.position,
+            _ if target.segment == segment.base => block_floor(target.position.min(log.segment_end(segment.base))),
             _ => 0,
         };
-        if oldest.stored >= limit {
-            let over = oldest
-                .end
-                .is_some_and(|end| oldest.stored >= end.position && limit == end.position);
-            return if over { Step::Finish } else { Step::Done };
+        if segment.stored >= limit {
+            return None;
         }
         let whole = block_floor(limit);
         let mut pieces = Vec::new();
-        let mut position = oldest.stored;
+        let mut position = segment.stored;
         while position < whole && pieces.len() < WRITES_MAX {
             let views = log
                 .tail
-                .views(oldest.base, position, whole.min(position + WRITE_BYTES_MAX));
+                .views(segment.base, position, whole.min(position + WRITE_BYTES_MAX));
             let Some(first) = views.into_iter().next() else { break };
             let first = first.slice(..block_floor(first.len() as u64) as usize);
             assert!(!first.is_empty(), "chunks hold whole blocks");
@@ -139,28 +179,27 @@ impl<E: Env> Partition<E> {
         if position == whole && whole < limit && pieces.len() < WRITES_MAX {
             let mut last = AlignedBuf::new(BLOCK_BYTES);
             log.tail
-                .slices(oldest.base, whole, limit)
+                .slices(segment.base, whole, limit)
                 .iter()
                 .for_each(|piece| last.extend(piece));
             last.pad_to_block();
             pieces.push((whole, last.freeze()));
             position = limit;
         }
-        Step::Write {
-            segment: oldest.base,
+        Some(BlockWrite {
+            segment: segment.base,
             pieces,
             stored: position,
-        }
+        })
     }
 
-    async fn write(
-        self: &Rc<Self>,
-        segment: i64,
-        pieces: Vec<(u64, Bytes)>,
-        stored: u64,
-        durability: Durability,
-    ) -> io::Result<()> {
-        let file = self.log.borrow().oldest_open().file.clone();
+    async fn write(self: &Rc<Self>, write: BlockWrite, durability: Durability) -> io::Result<()> {
+        let BlockWrite {
+            segment,
+            pieces,
+            stored,
+        } = write;
+        let file = self.log.borrow_mut().open_segment(segment).file.clone();
         let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
         let turns = (
             self.directory.write_budget().acquire(bytes as u64).await,
@@ -173,24 +212,23 @@ impl<E: Env> Partition<E> {
             result?;
         }
         drop(turns);
-        {
-            let mut log = self.log.borrow_mut();
-            let oldest = log.open.front_mut().expect("a log has an active segment");
-            assert!(oldest.base == segment && oldest.stored < stored);
-            let before = std::mem::replace(&mut oldest.stored, stored);
-            log.tail.note_stored(segment, before, stored);
-            Self::build_up(&mut log);
-            self.count_queued(&log);
-        }
-        self.store_companions().await
+        let mut log = self.log.borrow_mut();
+        let known = log.open_segment(segment);
+        assert!(known.stored < stored);
+        let before = std::mem::replace(&mut known.stored, stored);
+        log.tail.note_stored(segment, before, stored);
+        Self::build_up(&mut log, segment);
+        self.count_queued(&log);
+        Ok(())
     }
 
     /// Takes the batches that are stored whole into the segment's indexes and sums.
-    fn build_up(log: &mut Log<E>) {
+    fn build_up(log: &mut Log<E>, base: i64) {
         let Log {
             open, tail, options, ..
         } = log;
-        let segment = open.front_mut().expect("a log has an active segment");
+        let segment = open.iter_mut().find(|segment| segment.base == base);
+        let segment = segment.expect("a segment is open until it is finished");
         while segment.built.position < segment.stored {
             let at = segment.built;
             let Some(header) = tail.header_at(segment.base, at.position) else {
@@ -294,8 +332,8 @@ impl<E: Env> Partition<E> {
             }
         };
         got.map_err(|error| {
-            if is_full(&error) {
-                self.directory.note_full();
+            if is_passing(&error) {
+                self.directory.note_passing(&error);
                 AppendError::Full
             } else {
                 self.failed_at("making room in a segment", &error);
@@ -324,13 +362,16 @@ impl<E: Env> Partition<E> {
         };
         let path = path_of(&self.folder, base, "log");
         let file = self.env.open(&path, options).await?;
-        self.env.truncate(&file, 0).await?;
-        if let Err(error) = self.env.allocate(&file, 0, bytes).await {
-            // The log may get past this base before there is space: no segment begins here then.
-            self.env.unlink(&path).await?;
+        let made = async {
+            self.env.truncate(&file, 0).await?;
+            self.env.allocate(&file, 0, bytes).await?;
+            self.env.flush_directory(&self.folder).await
+        };
+        if let Err(error) = made.await {
+            // The log may get past this base before it can be made: no segment begins here then.
+            self.env.unlink(&path).await.map_err(io::Error::other)?;
             return Err(error);
         }
-        self.env.flush_directory(&self.folder).await?;
         let mut log = self.log.borrow_mut();
         log.step_bytes = bytes;
         log.next_segment = Some(NextSegment {

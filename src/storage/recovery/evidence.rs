@@ -180,6 +180,10 @@ impl Evidence {
         self.partitions.keys().copied()
     }
 
+    pub fn knows(&self, id: PartitionId) -> bool {
+        self.partitions.contains_key(&id)
+    }
+
     /// What is known of a partition, moved out.
     pub fn of(&mut self, id: PartitionId) -> PartitionEvidence {
         let found = self.partitions.remove(&id);
@@ -376,7 +380,16 @@ impl Evidence {
             if !ours || entry.bytes == 0 || entry.bytes > ARENA_BYTES_MAX || entry.bytes % BLOCK_BYTES as u64 != 0 {
                 continue;
             }
-            let region = env.map_found(&arenas.join(&entry.name), entry.bytes as usize).await?;
+            let path = arenas.join(&entry.name);
+            let region = match env.map_found(&path, entry.bytes as usize).await {
+                Ok(region) => region,
+                // Put there by somebody: not to be believed, and not to stop a start.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    tracing::warn!(file = %path.display(), %error, "not an arena of ours: not read");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for chunk in Arena::recover(&region, env.boot_id()) {
                 let Some(place) = ChunkPlace::decode(&chunk.identity) else {
                     continue;

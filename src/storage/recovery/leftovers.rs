@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Recovered;
 use crate::base::coverage::{Mark, mark};
-use crate::base::ids::PartitionId;
+use crate::base::ids::{PartitionId, TopicId};
 use crate::io::Env;
 use crate::storage::{DELETED_SUFFIX, STRAY_SUFFIX, StorageError};
 
@@ -30,24 +30,33 @@ pub async fn clear_leftovers<E: Env>(
 ) -> Result<(), StorageError> {
     for found in &recovered.directories {
         let directory = &found.place.path;
-        for id in found.unopened() {
-            let Some(folder) = found.folder(id) else { continue };
+        let recovered = found.unopened().into_iter().map(|(id, folder)| (id, folder, true));
+        let others = found
+            .leftovers()
+            .iter()
+            .cloned()
+            .map(|(id, folder)| (id, folder, false));
+        for (id, folder, is_recovered) in recovered.chain(others) {
             let named = |error: io::Error| StorageError(format!("{}: {error}", folder.display()));
             match wanted(id) {
                 Wanted::Yes => continue,
                 Wanted::Deleted => {
                     mark(Mark::LeftoversRemoved);
                     tracing::info!(folder = %folder.display(), "the folder of a deleted topic goes");
-                    remove_partition(env, directory, folder, id).await.map_err(named)?;
+                    remove_partition(env, directory, &folder, id).await.map_err(named)?;
                 }
                 Wanted::Unknown => {
-                    let to = directory.join(name_with(folder, id, STRAY_SUFFIX));
+                    let to = directory.join(name_with(&folder, id, STRAY_SUFFIX));
+                    let state = match is_recovered {
+                        true => "it was recovered and its folder is set aside",
+                        false => "its folder is set aside, nothing in it was changed",
+                    };
                     tracing::warn!(
                         folder = %folder.display(), to = %to.display(),
-                        "no topic of the metadata has this partition: its folder is set aside, nothing in it was changed"
+                        "no topic of the metadata has this partition: {state}"
                     );
                     // Where that fails, as when the same was set aside before, it stays: nobody serves it either way.
-                    if let Err(error) = env.rename(folder, &to).await {
+                    if let Err(error) = env.rename(&folder, &to).await {
                         tracing::error!(folder = %folder.display(), %error, "it cannot be set aside and stays where it is");
                     }
                     env.flush_directory(directory).await.map_err(named)?;
@@ -78,6 +87,17 @@ fn name_with(folder: &Path, id: PartitionId, suffix: &str) -> String {
     format!("{topic}-{}.{}{suffix}", id.index, id.topic)
 }
 
+/// Whether a folder's name is one that `remove_partition` gives.
+pub(super) fn is_doomed(name: &str) -> bool {
+    let parts = name.strip_suffix(DELETED_SUFFIX).and_then(|rest| rest.rsplit_once('.'));
+    parts.is_some_and(|(partition, topic)| {
+        let index = partition
+            .rsplit_once('-')
+            .and_then(|(_, index)| index.parse::<u32>().ok());
+        index.is_some() && TopicId::parse(topic).is_some()
+    })
+}
+
 /// Removes a partition's folder with the files in it.
 pub async fn remove_folder<E: Env>(env: &E, folder: &Path) -> io::Result<()> {
     for entry in env.list(folder).await? {
@@ -86,4 +106,26 @@ pub async fn remove_folder<E: Env>(env: &E, folder: &Path) -> io::Result<()> {
         }
     }
     env.remove_directory(folder).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_that_a_deletion_renamed_are_doomed() {
+        let id = PartitionId {
+            topic: TopicId([5; 16]),
+            index: 3,
+        };
+        for folder in ["orders-3", "a.b-c-3"] {
+            assert!(is_doomed(&name_with(Path::new(folder), id, DELETED_SUFFIX)));
+            assert!(!is_doomed(&name_with(Path::new(folder), id, STRAY_SUFFIX)));
+        }
+        let mine = format!("to.{}-delete", id.topic);
+        let kafkas = "orders-3.0123456789abcdef0123456789abcdef-delete";
+        for name in ["please-delete", "orders-3-delete", "orders-3", kafkas, &mine] {
+            assert!(!is_doomed(name), "{name}");
+        }
+    }
 }

@@ -7,6 +7,8 @@
 //! | a shard checkpoint that does not verify | the one before it, whose journal is still there |
 //! | no checkpoint of a shard verifies | the base checkpoint and the whole journal; if that does not reach back so far, the start is refused |
 //! | a journal with a bad commit before a good one | corruption: the start is refused, nothing is changed |
+//! | a folder whose partition nobody wants, and nothing of ours knows | not looked into: it is set aside as it is |
+//! | two folders of one partition | one is a copy: the start is refused, nothing is changed |
 //! | a partition that ends below what was durable | damaged: kept as it is, not served; the others go on |
 //!
 //! Invariants
@@ -32,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use self::evidence::Evidence;
+use self::leftovers::Wanted;
 use self::walk::{Segments, Walked};
 use super::directory::{arena_prefix, leader_epoch};
 use super::health::{Health, is_full};
@@ -64,6 +67,8 @@ pub struct RecoveredDirectory {
     missing: BTreeSet<PartitionId>,
     /// The folder of each partition found.
     folders: BTreeMap<PartitionId, PathBuf>,
+    /// Folders of partitions that were not recovered: deleted ones, and strangers' that are as they were.
+    leftovers: Vec<(PartitionId, PathBuf)>,
     /// Files of earlier starts, of which the new base tells all: journals, checkpoints, arenas.
     superseded: Mutex<Vec<PathBuf>>,
 }
@@ -103,6 +108,10 @@ impl RecoveredDirectory {
         let files = std::mem::take(&mut *self.superseded.lock().unwrap_or_else(PoisonError::into_inner));
         for file in files {
             match env.unlink(&file).await {
+                // What somebody else put among the arenas only they can remove.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    tracing::warn!(file = %file.display(), %error, "a file of an earlier start stays");
+                }
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -110,14 +119,16 @@ impl RecoveredDirectory {
         env.flush_directory(&self.place.path).await
     }
 
-    /// Where a partition was found.
-    pub(super) fn folder(&self, id: PartitionId) -> Option<&Path> {
-        self.folders.get(&id).map(PathBuf::as_path)
+    /// Partitions recovered that nobody has opened, with their folders.
+    pub(super) fn unopened(&self) -> Vec<(PartitionId, PathBuf)> {
+        let found = self.found();
+        let folder = |id: &PartitionId| Some((*id, self.folders.get(id)?.clone()));
+        found.keys().filter_map(folder).collect()
     }
 
-    /// Partitions found on the disk that nobody has opened.
-    pub fn unopened(&self) -> Vec<PartitionId> {
-        self.found().keys().copied().collect()
+    /// Folders of partitions that were not recovered.
+    pub(super) fn leftovers(&self) -> &[(PartitionId, PathBuf)] {
+        &self.leftovers
     }
 }
 
@@ -126,15 +137,17 @@ pub struct Recovered {
     pub directories: Vec<Arc<RecoveredDirectory>>,
 }
 
-/// Recovers the directories, all at once. The caller holds their locks.
+/// Recovers the directories, all at once. The caller holds their locks. A partition that `wanted` does not know is recovered
+/// only if checkpoints, journal or memory of the directory do.
 pub async fn recover<E: Env>(
     env: &E,
     directories: &[LogDirectory],
     arena_directory: &Path,
+    wanted: impl Fn(PartitionId) -> Wanted,
 ) -> Result<Arc<Recovered>, StorageError> {
     let each = directories.iter().map(async |place| {
         let named = |e: io::Error| StorageError(format!("{}: recovery: {e}", place.path.display()));
-        let recovered = recover_directory(env, place, arena_directory).await;
+        let recovered = recover_directory(env, place, arena_directory, &wanted).await;
         recovered.map(Arc::new).map_err(named)
     });
     let recovered: Result<Vec<_>, StorageError> = join_all(each.collect()).await.into_iter().collect();
@@ -167,9 +180,14 @@ impl Recovered {
 }
 
 /// Recovers, and on a full disk once more in the space of the journal files that hold nothing.
-async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path) -> io::Result<RecoveredDirectory> {
+async fn recover_directory<E: Env>(
+    env: &E,
+    place: &LogDirectory,
+    arenas: &Path,
+    wanted: &dyn Fn(PartitionId) -> Wanted,
+) -> io::Result<RecoveredDirectory> {
     let mut spare = Vec::new();
-    match recover_in_space(env, place, arenas, &mut spare).await {
+    match recover_in_space(env, place, arenas, wanted, &mut spare).await {
         Err(error) if is_full(&error) && !spare.is_empty() => {
             tracing::warn!(directory = %place.path.display(), files = spare.len(), "the disk is full: recovery takes the space of unused journal files");
             for name in spare {
@@ -180,7 +198,7 @@ async fn recover_directory<E: Env>(env: &E, place: &LogDirectory, arenas: &Path)
             }
             // Not all file systems have the space of an unlinked file at hand before.
             env.flush_file_system(&place.path).await?;
-            recover_in_space(env, place, arenas, &mut Vec::new()).await
+            recover_in_space(env, place, arenas, wanted, &mut Vec::new()).await
         }
         done => done,
     }
@@ -213,6 +231,7 @@ async fn recover_in_space<E: Env>(
     env: &E,
     place: &LogDirectory,
     arenas: &Path,
+    wanted: &dyn Fn(PartitionId) -> Wanted,
     spare: &mut Vec<String>,
 ) -> io::Result<RecoveredDirectory> {
     let path = &place.path;
@@ -238,7 +257,7 @@ async fn recover_in_space<E: Env>(
     // What the process before wrote is flushed meanwhile: there is less to wait for at the end.
     let flushing = env.flush_file_system(path);
     together([Box::pin(reading), Box::pin(finding), Box::pin(flushing)]).await?;
-    let found = found?;
+    let (found, leftovers) = sort_out(path, found?, &evidence, wanted)?;
     // Not before all could be read: a start that is refused changes nothing.
     remove_deleted(env, path, &folders).await?;
     phases.end(env, "reading");
@@ -269,6 +288,7 @@ async fn recover_in_space<E: Env>(
         found: Mutex::new(found.collect()),
         missing: evidence.ids().collect(),
         folders: names,
+        leftovers,
         superseded: Mutex::new(superseded),
     })
 }
@@ -351,6 +371,36 @@ async fn write_base<E: Env>(env: &E, place: &LogDirectory, start: u64, walked: &
     replace_file(env, &place.path.join(base_name(start)), Bytes::from(content)).await
 }
 
+/// The folders to recover, and those that are left as they are.
+#[expect(clippy::type_complexity, reason = "two lists, named where they are taken")]
+fn sort_out(
+    path: &Path,
+    mut found: Vec<(PartitionId, String)>,
+    evidence: &Evidence,
+    wanted: &dyn Fn(PartitionId) -> Wanted,
+) -> io::Result<(Vec<(PartitionId, String)>, Vec<(PartitionId, PathBuf)>)> {
+    found.sort();
+    let is_strange = |id| wanted(id) == Wanted::Unknown && !evidence.knows(id);
+    for pair in found.windows(2) {
+        let [(id, name), (other, copy)] = pair else { continue };
+        if id == other && !is_strange(*id) {
+            let message = format!(
+                "the partition.metadata of {} and of {} name the same partition ({} of topic {}): one is a copy, move it out of \
+                 the log directory",
+                path.join(name).display(),
+                path.join(copy).display(),
+                id.index,
+                id.topic
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+    }
+    let is_ours = |(id, _): &(PartitionId, String)| wanted(*id) != Wanted::Deleted && !is_strange(*id);
+    let (ours, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_ours);
+    let others = others.into_iter().map(|(id, name)| (id, path.join(name)));
+    Ok((ours, others.collect()))
+}
+
 /// Folders that hold a partition, by the topic id in their `partition.metadata`.
 pub(super) async fn find_partitions<E: Env>(
     env: &E,
@@ -373,7 +423,7 @@ pub(super) async fn find_partitions<E: Env>(
 
 /// Removes the folders of deleted partitions.
 async fn remove_deleted<E: Env>(env: &E, path: &Path, folders: &[String]) -> io::Result<()> {
-    for name in folders.iter().filter(|name| name.ends_with(super::DELETED_SUFFIX)) {
+    for name in folders.iter().filter(|name| leftovers::is_doomed(name)) {
         mark(Mark::LeftoversRemoved);
         leftovers::remove_folder(env, &path.join(name)).await?;
     }

@@ -35,7 +35,8 @@ impl DiskOperation {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultEffect {
-    /// Fails with this errno. A write may have landed in part; a failed flush has lost what it was to flush.
+    /// Fails with this errno. A write may have landed in part; a failed flush has lost what it was to flush. EMFILE hits what
+    /// opens something, and nothing else.
     Error(i32),
     /// A write or read moves only a part of what was asked.
     Short,

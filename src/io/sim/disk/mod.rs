@@ -20,6 +20,7 @@ use bytes::Bytes;
 
 use super::core::{Completion, Core, Event};
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Region};
+use crate::io::{EMFILE, opening};
 
 mod blocks;
 mod fault;
@@ -319,7 +320,10 @@ impl Disk {
         let mut buffer = operation.request.buffer.take();
         self.bend(core, &mut operation);
         let result = match (operation.effect, &operation.request.action) {
-            (Some(FaultEffect::Error(errno)), action) => {
+            (Some(FaultEffect::Error(EMFILE)), action) if opens(action) => {
+                Err(opening(io::Error::from_raw_os_error(EMFILE)))
+            }
+            (Some(FaultEffect::Error(errno)), action) if errno != EMFILE => {
                 let action = action.clone();
                 self.fail(core, &action);
                 Err(io::Error::from_raw_os_error(errno))
@@ -507,6 +511,15 @@ impl Disk {
 }
 
 /// Whether the action holds the lock of the file's extents.
+/// Whether a real environment needs a new descriptor for it.
+fn opens(action: &Action) -> bool {
+    DiskOperation::of(action) == DiskOperation::Open
+        || matches!(
+            action,
+            Action::FlushDirectory { .. } | Action::FlushFileSystem { .. } | Action::List { .. }
+        )
+}
+
 fn changes_extents(action: &Action, of: u64) -> bool {
     match action {
         Action::Allocate { inode, .. } | Action::Zero { inode, .. } | Action::Truncate { inode, .. } => *inode == of,

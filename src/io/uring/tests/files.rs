@@ -223,7 +223,7 @@ fn an_arena_is_found_again_in_its_file() {
         chunk.publish();
         // As a killed process leaves it.
         std::mem::forget(chunk);
-        let region = env.map(&path, 1 << 20).await.unwrap();
+        let region = env.map_found(&path, 1 << 20).await.unwrap();
         let found = Arena::recover(&region, 0);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].identity, &found[0].bytes[..]), ([5; 80], &b"kept"[..]));
@@ -232,6 +232,28 @@ fn an_arena_is_found_again_in_its_file() {
         let _ = std::fs::remove_file("/dev/shm/ringtail-test-too-large");
         assert!(full.is_err(), "more than the memory there is");
     });
+}
+
+#[test]
+fn what_others_put_under_an_arenas_name_is_not_written_to_and_not_believed() {
+    let scratch = Scratch::new("foreign");
+    let [victim, link, second, folder] = ["victim", "link", "second", "folder"].map(|name| scratch.path(name));
+    let content = vec![7; BLOCK_BYTES];
+    std::fs::write(&victim, &content).unwrap();
+    std::os::unix::fs::symlink(&victim, &link).unwrap();
+    std::fs::hard_link(&victim, &second).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let kept = victim.clone();
+    on_one(|env| async move {
+        for path in [&link, &second] {
+            let found = env.map_found(path, BLOCK_BYTES).await.err();
+            assert_eq!(found.map(|e| e.kind()), Some(std::io::ErrorKind::PermissionDenied));
+            let region = env.map(path, 4 * BLOCK_BYTES).await.unwrap();
+            Arena::format(region, BLOCK_BYTES, 0);
+        }
+        assert!(env.map_found(&folder, BLOCK_BYTES).await.is_err());
+    });
+    assert!(std::fs::read(kept).unwrap() == content);
 }
 
 /// Two files that grow by turns have extents apart; the kernel says so when it must not block.
