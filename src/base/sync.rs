@@ -333,6 +333,25 @@ pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     results.into_iter().flatten().collect()
 }
 
+/// Runs the futures, at most `count_max` side by side, the next one made when one is done; results come in the order of the
+/// inputs.
+pub async fn join_few<F: Future>(count_max: usize, futures: impl ExactSizeIterator<Item = F>) -> Vec<F::Output> {
+    let results: RefCell<Vec<Option<F::Output>>> = RefCell::new((0..futures.len()).map(|_| None).collect());
+    let lines = count_max.min(futures.len());
+    let futures = RefCell::new(futures.enumerate());
+    let line = || async {
+        loop {
+            let Some((place, future)) = futures.borrow_mut().next() else {
+                return;
+            };
+            let result = future.await;
+            results.borrow_mut()[place] = Some(result);
+        }
+    };
+    join_all((0..lines).map(|_| line()).collect()).await;
+    results.into_inner().into_iter().flatten().collect()
+}
+
 /// Whether the future in `slot` is done; its result goes to `result`.
 fn poll_slot<F: Future>(slot: &mut Option<Pin<Box<F>>>, result: &mut Option<F::Output>, cx: &mut Context<'_>) -> bool {
     let Some(future) = slot else { return true };
@@ -486,6 +505,27 @@ mod tests {
             panic!("all are sent")
         };
         assert!(found.into_iter().flatten().eq(0..COUNT));
+    }
+
+    #[test]
+    fn a_join_of_few_has_no_more_than_those_under_way_and_keeps_the_order() {
+        let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..10).map(|_| oneshot::<usize>()).unzip();
+        let begun = Cell::new(0);
+        let futures = receivers.into_iter().map(|receiver| {
+            begun.set(begun.get() + 1);
+            receiver
+        });
+        let mut join = pin!(join_few(3, futures));
+        let mut cx = Context::from_waker(Waker::noop());
+        for (done, index) in (0..10).rev().enumerate() {
+            assert!(join.as_mut().poll(&mut cx).is_pending());
+            assert!(begun.get() <= 3 + done, "{}", begun.get());
+            senders.pop().expect("one for each").send(index);
+        }
+        let Poll::Ready(found) = join.poll(&mut cx) else {
+            panic!("all are sent")
+        };
+        assert!(found.into_iter().flatten().eq(0..10));
     }
 
     #[test]

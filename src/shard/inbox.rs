@@ -10,7 +10,7 @@ use crate::base::sync::{OneshotReceiver, Signal, oneshot};
 use crate::broker::route::{Envelope, Reply, Request};
 use crate::io::{Env, Queue};
 
-/// The reads that other shards wait for, by asking shard and call.
+/// The reads and look-ups that other shards wait for, by asking shard and call.
 pub type Reads = RefCell<BTreeMap<(usize, u64), Rc<Signal>>>;
 
 /// Acts on `messages`, then on what comes, until `Inbox::end` or until all senders are gone.
@@ -83,7 +83,7 @@ fn handle<E: Env>(shard: &Rc<Shard<E>>, message: Envelope<E>) {
 
 fn execute<E: Env>(shard: &Rc<Shard<E>>, from: usize, id: u64, request: Request) {
     let cancel = Rc::new(Signal::default());
-    let waits = matches!(&request, Request::Read(_));
+    let waits = matches!(&request, Request::Read(_) | Request::Offsets(_));
     if waits {
         shard.reads.borrow_mut().insert((from, id), cancel.clone());
     }

@@ -128,6 +128,26 @@ async fn open_sums<E: Env>(env: &E, folder: &Path, place: &SegmentPlace) -> io::
     }))
 }
 
+/// What seals a segment that is over.
+pub enum Sealing {
+    /// No `.sums`: a segment that another broker wrote.
+    None,
+    Damaged,
+    Whole(SumsTrailer),
+}
+
+/// Reads no more than the trailer of a segment's `.sums`.
+pub async fn sealing_of<E: Env>(env: &E, folder: &Path, partition: PartitionId, base: i64) -> io::Result<Sealing> {
+    let file = match env.open(&path_of(folder, base, "sums"), OpenOptions::READ_DIRECT).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sealing::None),
+        file => file?,
+    };
+    let bytes = env.size(&file).await?;
+    let end = read_range(env, &file, bytes.saturating_sub(SUMS_TRAILER_BYTES as u64), bytes).await?;
+    let trailer = SumsTrailer::decode(&end, partition, base).filter(|t| t.file_bytes() == bytes);
+    Ok(trailer.map_or(Sealing::Damaged, Sealing::Whole))
+}
+
 /// Bytes `[from, to)` of a file, fewer at its end.
 pub async fn read_range<E: Env>(env: &E, file: &E::File, from: u64, to: u64) -> io::Result<Vec<u8>> {
     let start = block_floor(from);

@@ -7,6 +7,7 @@ mod faults;
 mod full;
 mod history;
 mod log;
+mod lookups;
 mod model;
 mod pressure;
 mod verify;

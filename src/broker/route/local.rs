@@ -1,14 +1,14 @@
 //! Work on the partitions of this shard.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::*;
-use crate::base::sync::{Budget, Notify, Permit, SharedWaker, Signal, join_all, race};
+use crate::base::sync::{Budget, Notify, Permit, SharedWaker, Signal, join_all, join_few, race};
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
@@ -33,6 +33,9 @@ pub struct Local<E: Env> {
 const RESERVE_PART: u64 = 8;
 /// A read from the reserve, but for a first batch that is larger: a socket's buffer takes it, whether or not the peer reads.
 const SHORT_READ_BYTES: usize = 64 << 10;
+
+/// Look-ups of one request that are under way.
+const LOOKUPS_MAX: usize = 8;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -184,20 +187,28 @@ impl<E: Env> Local<E> {
         })
     }
 
+    /// The answers in the order of the queries; equal ones have one look-up, and a few are under way at a time.
     pub fn offsets(
         &self,
         queries: Vec<OffsetQuery>,
     ) -> impl Future<Output = Vec<Result<TimedOffset, PartitionError>>> + use<E> {
-        let found: Vec<_> = queries
+        let mut places: BTreeMap<OffsetQuery, usize> = BTreeMap::new();
+        let mut lookups = Vec::new();
+        let order: Vec<usize> = queries
             .into_iter()
-            .map(|query| (query.at, self.partition(query.id, query.leader_epoch)))
+            .map(|query| {
+                *places.entry(query).or_insert_with(|| {
+                    lookups.push((query.at, self.partition(query.id, query.leader_epoch)));
+                    lookups.len() - 1
+                })
+            })
             .collect();
-        join_all(
-            found
-                .into_iter()
-                .map(|(at, partition)| offset_at(partition, at))
-                .collect(),
-        )
+        let lookups = lookups.into_iter().map(|(at, partition)| offset_at(partition, at));
+        let found = join_few(LOOKUPS_MAX, lookups);
+        async move {
+            let found = found.await;
+            order.into_iter().map(|place| found[place].clone()).collect()
+        }
     }
 
     pub fn epochs(&self, queries: Vec<EpochQuery>) -> Vec<Result<EpochEnd, PartitionError>> {
@@ -230,7 +241,13 @@ impl<E: Env> Local<E> {
             }
             Request::Offsets(queries) => {
                 let offsets = self.offsets(queries);
-                Box::pin(async { Reply::Offsets(offsets.await) })
+                Box::pin(async move {
+                    let given_up = async {
+                        cancel.raised().await;
+                        Vec::new()
+                    };
+                    Reply::Offsets(race(offsets, given_up).await)
+                })
             }
             Request::Epochs(queries) => {
                 let epochs = self.epochs(queries);

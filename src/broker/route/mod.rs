@@ -41,7 +41,7 @@ pub enum Envelope<E: Env> {
         id: u64,
         reply: Reply,
     },
-    /// The asker of a waiting `Read` wants what there is now.
+    /// The asker of a waiting `Read` wants what there is now; that of `Offsets` wants nothing any more.
     Cancel {
         from: usize,
         id: u64,
@@ -164,7 +164,7 @@ impl ReadOutcome {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OffsetQuery {
     pub id: PartitionId,
     pub leader_epoch: i32,
@@ -172,7 +172,7 @@ pub struct OffsetQuery {
 }
 
 /// Which offset of a log is asked for (ListOffsets).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum OffsetAt {
     Latest,
     Earliest,

@@ -37,6 +37,8 @@ const COLD_SEGMENTS_MAX: usize = 128;
 const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
 /// Bytes of cold reads under way.
 const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
+/// Steps of look-ups by time under way; each has some batches in memory.
+const LOOKUP_STEPS_MAX: u64 = 8;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// What all shards of a directory may have in chunks that are being filled, and in full ones that the disk has not taken: a start
@@ -69,6 +71,8 @@ pub struct ShardDirectory<E: Env> {
     buffers: Pool,
     cold: Rc<Budget>,
     cold_segments: RefCell<VecDeque<(PathBuf, Rc<ColdSegment<E>>)>>,
+    lookup_steps: Rc<Budget>,
+    decode_turn: Rc<Budget>,
     full: Cell<bool>,
     appended_bytes: Cell<u64>,
     queued_bytes: Cell<u64>,
@@ -123,6 +127,8 @@ impl<E: Env> ShardDirectory<E> {
             buffers: Pool::new(READ_BUFFER_BYTES, 8),
             cold: Budget::new(COLD_BYTES_IN_FLIGHT_MAX),
             cold_segments: RefCell::default(),
+            lookup_steps: Budget::new(LOOKUP_STEPS_MAX),
+            decode_turn: Budget::new(1),
             full: Cell::new(false),
             appended_bytes: Cell::new(0),
             queued_bytes: Cell::new(0),
@@ -452,6 +458,16 @@ impl<E: Env> ShardDirectory<E> {
     /// The room that cold reads under way share.
     pub fn cold_budget(&self) -> &Rc<Budget> {
         &self.cold
+    }
+
+    /// The room that look-ups by time share, a unit for what one step reads.
+    pub fn lookup_steps(&self) -> &Rc<Budget> {
+        &self.lookup_steps
+    }
+
+    /// One look-up at a time decompresses, so that others of the shard have their turn in between.
+    pub fn decode_turn(&self) -> &Rc<Budget> {
+        &self.decode_turn
     }
 
     /// A buffer for a cold read of `bytes`.

@@ -1,21 +1,16 @@
-//! Look-ups: from an offset to a position, from a time to an offset.
+//! Look-ups in the companion files of a segment: from an offset to a position, from a time to an offset.
 
 use std::io;
-use std::rc::Rc;
 
 use super::Partition;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
 use crate::io::{Env, OpenOptions};
-use crate::storage::cold::{Sums, crc_of_file};
+use crate::storage::ReadError;
+use crate::storage::cold::{Sealing, Sums, crc_of_file, sealing_of};
 use crate::storage::cursor::Cursor;
 use crate::storage::growing::Growing;
 use crate::storage::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry, last_where};
 use crate::storage::segment::{ClosedSegment, path_of};
-use crate::storage::{ReadError, TimedOffset};
-use crate::wire::batch::{BatchHeader, DecodeLimits, max_timestamp_offset, offset_for_time};
-
-/// Bytes read at once while looking for a batch.
-const STEP_BYTES: usize = 256 << 10;
 
 impl<E: Env> Partition<E> {
     /// A batch boundary at or before `offset` in a closed segment, as far as its index tells the truth.
@@ -79,15 +74,37 @@ impl<E: Env> Partition<E> {
         Ok(found)
     }
 
-    /// The largest timestamp of a closed segment, by the last entry of its time index; without one the segment counts as
-    /// written just now.
-    pub(super) async fn largest_time_of(&self, segment: i64) -> io::Result<i64> {
+    /// The largest timestamp of a closed segment: what its sums say, or the last entry of its time index where it has none.
+    /// `None` where neither can be told. Read once per start.
+    pub(super) async fn largest_time_of(&self, segment: i64) -> io::Result<Option<i64>> {
+        let known = self.log.borrow().closed_segment(segment).and_then(|s| s.largest_ms);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let largest_ms = match sealing_of(&self.env, &self.folder, self.owner.partition, segment).await? {
+            Sealing::Whole(trailer) => Some(trailer.largest_ms).filter(|largest| *largest >= 0),
+            Sealing::None => self.last_time_entry(segment).await?,
+            Sealing::Damaged => None,
+        };
+        self.note_largest_time(segment, largest_ms);
+        Ok(largest_ms)
+    }
+
+    pub(super) fn note_largest_time(&self, segment: i64, largest_ms: Option<i64>) {
+        let mut log = self.log.borrow_mut();
+        if let Some(closed) = log.closed.iter_mut().find(|s| s.base == segment) {
+            closed.largest_ms = closed.largest_ms.or(largest_ms);
+        }
+    }
+
+    /// The timestamp in the last entry of the time index.
+    pub(super) async fn last_time_entry(&self, segment: i64) -> io::Result<Option<i64>> {
         let last = self
             .search_file(segment, "timeindex", None, TIME_ENTRY_BYTES, TimeEntry::decode, |_| {
                 true
             })
             .await?;
-        Ok(last.map_or_else(|| self.env.wall_ms(), |entry| entry.timestamp_ms))
+        Ok(last.map(|entry| entry.timestamp_ms))
     }
 
     async fn read_entries(&self, file: &E::File, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
@@ -98,28 +115,9 @@ impl<E: Env> Partition<E> {
         Ok(buffer.get(skip..end).unwrap_or_default().to_vec())
     }
 
-    /// The first record at or above the log start whose timestamp is at least `target_ms`, below the high watermark.
-    pub async fn offset_for_time(self: &Rc<Self>, target_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
-        let bases: Vec<i64> = {
-            let log = self.log.borrow();
-            let closed = log.closed.iter().filter(|s| {
-                s.largest_ms.is_none_or(|largest| largest >= target_ms) && s.next_offset > log.ends.log_start
-            });
-            closed.map(|s| s.base).chain(log.open.iter().map(|s| s.base)).collect()
-        };
-        for base in bases {
-            let from = self.time_entry_before(base, target_ms).await?;
-            let log_start = self.ends().log_start;
-            if let Some(found) = self.first_at_or_after(from.max(log_start), base, target_ms).await? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
     /// An offset of the segment before which no record is as late as `target_ms`; its base if the index is not to be
     /// trusted.
-    async fn time_entry_before(&self, segment: i64, target_ms: i64) -> Result<i64, ReadError> {
+    pub(super) async fn time_entry_before(&self, segment: i64, target_ms: i64) -> Result<i64, ReadError> {
         let (growing, closed) = {
             let log = self.log.borrow();
             let open = log.open.iter().find(|s| s.base == segment);
@@ -189,105 +187,5 @@ impl<E: Env> Partition<E> {
         cold.times_checked.set(stored.filter(|_| good));
         cold.times_good.set(closed.map(|_| good));
         Ok(good)
-    }
-
-    /// Walks the batches of `segment` from the one that holds `offset`.
-    async fn first_at_or_after(
-        self: &Rc<Self>,
-        mut offset: i64,
-        segment: i64,
-        target_ms: i64,
-    ) -> Result<Option<TimedOffset>, ReadError> {
-        let end = self.segment_limit(segment);
-        while offset < end {
-            let slice = self.read(offset, STEP_BYTES, true).await?;
-            if slice.bytes == 0 {
-                break;
-            }
-            let bytes = slice.pieces.concat();
-            let mut rest = &bytes[..];
-            while let Ok(header) = BatchHeader::parse(rest) {
-                let (batch, after) = rest.split_at(header.total_bytes().min(rest.len()));
-                if header.max_timestamp() >= target_ms {
-                    let limits = DecodeLimits::default();
-                    let found = offset_for_time(batch, target_ms, offset, &limits).map_err(|_| ReadError::Corrupt)?;
-                    if let Some((timestamp_ms, offset)) = found {
-                        let leader_epoch = header.partition_leader_epoch();
-                        return Ok(Some(TimedOffset {
-                            timestamp_ms,
-                            offset,
-                            leader_epoch,
-                        }));
-                    }
-                }
-                offset = header.next_offset();
-                rest = after;
-            }
-            // Other tasks of the shard wait while a long log is walked.
-            self.env.yield_now().await;
-        }
-        Ok(None)
-    }
-
-    fn segment_limit(&self, segment: i64) -> i64 {
-        let log = self.log.borrow();
-        let next = log.closed_segment(segment).map(|s| s.next_offset);
-        let next = next.or_else(|| {
-            log.open
-                .iter()
-                .find(|s| s.base == segment)
-                .and_then(|s| s.end)
-                .map(|e| e.offset)
-        });
-        next.unwrap_or(log.visible.offset).min(log.visible.offset)
-    }
-
-    /// The record with the largest timestamp (ListOffsets -3).
-    pub async fn max_timestamp(self: &Rc<Self>) -> Result<Option<TimedOffset>, ReadError> {
-        let (mut offset, end, mut largest) = {
-            let log = self.log.borrow();
-            // The closed segment with the largest timestamp is walked, and all that is not indexed yet.
-            let closed = log
-                .closed
-                .iter()
-                .filter(|s| s.next_offset > log.ends.log_start)
-                .max_by_key(|s| s.largest_ms);
-            let first_open = log.oldest_open();
-            let in_build = first_open.build.largest;
-            let from_open = if in_build.0 >= closed.and_then(|s| s.largest_ms).unwrap_or(-1) {
-                None
-            } else {
-                closed
-            };
-            let start = from_open.map_or(first_open.base, |s| s.base).max(log.ends.log_start);
-            (start, log.visible.offset, None::<TimedOffset>)
-        };
-        while offset < end {
-            let slice = self.read(offset, STEP_BYTES, true).await?;
-            if slice.bytes == 0 {
-                break;
-            }
-            let bytes = slice.pieces.concat();
-            let mut rest = &bytes[..];
-            while let Ok(header) = BatchHeader::parse(rest) {
-                let (batch, after) = rest.split_at(header.total_bytes().min(rest.len()));
-                if largest.is_none_or(|l| header.max_timestamp() > l.timestamp_ms) {
-                    let found =
-                        max_timestamp_offset(batch, &DecodeLimits::default()).map_err(|_| ReadError::Corrupt)?;
-                    if let Some((timestamp_ms, offset)) = found.filter(|f| largest.is_none_or(|l| f.0 > l.timestamp_ms))
-                    {
-                        largest = Some(TimedOffset {
-                            timestamp_ms,
-                            offset,
-                            leader_epoch: header.partition_leader_epoch(),
-                        });
-                    }
-                }
-                offset = header.next_offset();
-                rest = after;
-            }
-            self.env.yield_now().await;
-        }
-        Ok(largest)
     }
 }

@@ -10,6 +10,7 @@
 //! Not for: which shard or directory a partition lives on; recovery.
 
 mod append;
+mod by_time;
 mod commit;
 mod log;
 mod lookup;

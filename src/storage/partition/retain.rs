@@ -1,5 +1,6 @@
 //! Deletion of whole segments from the front: by age, by size, by request.
 
+use std::io;
 use std::rc::Rc;
 
 use super::Partition;
@@ -87,15 +88,23 @@ impl<E: Env> Partition<E> {
             let Some(segment) = oldest.filter(|s| s.largest_ms.is_none()) else {
                 return;
             };
-            let Ok(largest_ms) = self.largest_time_of(segment.base).await else {
+            let Ok(largest_ms) = self.age_of(segment.base).await else {
                 return;
             };
-            let mut log = self.log.borrow_mut();
-            let Some(closed) = log.closed.iter_mut().find(|s| s.base == segment.base) else {
+            if self.log.borrow().closed_segment(segment.base).is_none() {
                 return;
-            };
-            closed.largest_ms = Some(largest_ms);
+            }
+            self.note_largest_time(segment.base, Some(largest_ms));
         }
+    }
+
+    /// The largest timestamp of a closed segment; one of which nothing is known counts as written just now.
+    async fn age_of(&self, segment: i64) -> io::Result<i64> {
+        let largest_ms = match self.largest_time_of(segment).await? {
+            None => self.last_time_entry(segment).await?,
+            known => known,
+        };
+        Ok(largest_ms.unwrap_or_else(|| self.env.wall_ms()))
     }
 
     fn doomed(&self, log: &Log<E>) -> Vec<ClosedSegment> {
