@@ -511,9 +511,8 @@ mod tests {
     fn a_join_of_few_has_no_more_than_those_under_way_and_keeps_the_order() {
         let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..10).map(|_| oneshot::<usize>()).unzip();
         let begun = Cell::new(0);
-        let futures = receivers.into_iter().map(|receiver| {
+        let futures = receivers.into_iter().inspect(|_| {
             begun.set(begun.get() + 1);
-            receiver
         });
         let mut join = pin!(join_few(3, futures));
         let mut cx = Context::from_waker(Waker::noop());
