@@ -172,7 +172,7 @@ pub trait Env: Clone + 'static {
     /// Lets other tasks of the shard run.
     fn yield_now(&self) -> impl Future<Output = ()>;
 
-    // Files. Paths are those of the process; one thread per directory runs what would block.
+    // Files. Paths are those of the process; threads of the directory run what would block.
 
     fn open(&self, path: &Path, options: OpenOptions) -> impl Future<Output = io::Result<Self::File>>;
     /// One write of `data` at `position`; may write less than asked (the caller goes on).

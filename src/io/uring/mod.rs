@@ -2,7 +2,7 @@
 //!
 //! glommio runs tasks, timers and wake-ups between threads; the ring is the data path. A driver task enters the ring once
 //! per turn, which submits everything the tasks queued since the last turn and reaps what is complete. What the kernel
-//! would hand to a worker of its own (flush, allocate, truncate, names) runs on one thread per directory instead.
+//! would hand to a worker of its own (flush, allocate, truncate, names) runs on threads of the directory instead.
 //! `docs/io-uring.md` tells what was measured.
 //!
 //! Invariants
