@@ -124,6 +124,11 @@ impl Produce {
             .map(|text| pair(text))
             .collect::<Result<Vec<_>, _>>()?;
         let separator = self.key_separator.as_deref().map(unescape).transpose()?;
+        if separator.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Failure::usage(
+                "--key-separator is empty: nothing would tell key and value apart",
+            ));
+        }
         // Says at once that the topic is not there, before a line was read.
         await_topic(&client, &self.topic).await?;
         let input = console::standard_input().map_err(|error| Failure::failed(format!("standard input: {error}")))?;
