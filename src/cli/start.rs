@@ -1,6 +1,7 @@
 //! `ringtail start`: configuration, preflight, then one shard per core until a signal says stop.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{BrokerConfig, Input, Loaded, Machine, load};
-use crate::io::read_file;
 use crate::io::uring::{self, Options, ShardPlacement, UringEnv, limits};
+use crate::io::{Env, read_file};
 use crate::shard::{Process, ServeError, serve};
 
 use super::check::preflight;
@@ -17,6 +18,9 @@ use super::failure::{ExitReason, Failure};
 
 /// A configuration file is text that a person wrote.
 const CONFIG_BYTES_MAX: usize = 4 << 20;
+/// How long a port may stay taken, and how often it is asked for.
+const PORT_WAIT_MS: u64 = 3_000;
+const PORT_RETRY_MS: u64 = 20;
 
 #[derive(Args)]
 pub struct Start {
@@ -95,21 +99,38 @@ fn read_text(path: &std::path::Path) -> Result<String, Failure> {
     String::from_utf8(content.to_vec()).map_err(|_| failed(&"is not UTF-8"))
 }
 
-/// Refuses addresses that another process listens on.
+/// Refuses addresses that another process listens on, and goes on doing so: a killed broker keeps its ports until the kernel
+/// has ended its rings.
 fn free_ports(config: &BrokerConfig) -> Result<(), Failure> {
     for listener in config.network.listeners.iter().filter(|listener| listener.port != 0) {
         for address in listener.addresses(listener.port).unwrap_or_default() {
-            match limits::probe_listen(address) {
-                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                    let message = format!("{address} is in use by another process (listener {})", listener.name);
-                    return Err(Failure::new(ExitReason::AddressInUse, message));
-                }
-                // Other failures, such as a machine without IPv6, are judged when the shards listen.
-                _ => {}
+            if is_taken(address) && stays_taken(address) {
+                let message = format!("{address} is in use by another process (listener {})", listener.name);
+                return Err(Failure::new(ExitReason::AddressInUse, message));
             }
         }
     }
     Ok(())
+}
+
+/// Other failures than this, such as a machine without IPv6, are judged when the shards listen.
+fn is_taken(address: SocketAddr) -> bool {
+    limits::probe_listen(address).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+/// Whether `address` is not free within a while either.
+fn stays_taken(address: SocketAddr) -> bool {
+    let waited = uring::run_one(Options::default(), move |env| async move {
+        let deadline = env.now().plus_ms(PORT_WAIT_MS);
+        while is_taken(address) {
+            if env.now() >= deadline {
+                return true;
+            }
+            env.sleep_until(env.now().plus_ms(PORT_RETRY_MS)).await;
+        }
+        false
+    });
+    waited.unwrap_or(true)
 }
 
 /// Every directory that is written to has a thread of its own for calls that block.
