@@ -35,8 +35,9 @@ struct Plan {
     seed: u64,
     /// Completions of the workload.
     completions: u64,
-    /// Crash at every so manyth.
+    /// Crash at every so manyth, from the given one on.
     stride: u64,
+    phase: u64,
     /// This one alone.
     only: Option<u64>,
     /// Ways of a power cut at each, besides a kill.
@@ -169,7 +170,7 @@ impl Explorer {
         let plan = &self.plan;
         let chosen = match plan.only {
             Some(only) => index == only,
-            None => index % plan.stride == plan.seed % plan.stride,
+            None => index % plan.stride == plan.phase % plan.stride,
         };
         if !chosen {
             return;
@@ -507,6 +508,7 @@ fn quick(seed: u64) -> Plan {
         seed,
         completions: 8_000,
         stride: 80,
+        phase: seed,
         only: None,
         cuts: 1,
         recovery_every: 12,
@@ -560,6 +562,19 @@ fn nothing_acknowledged_is_lost_whatever_crashes_when() {
             explore(thorough(seed.unwrap_or(1), 5), &tally);
             explore(thorough(mix(fresh, 1) % 1_000_000_000, 11), &tally);
         }
+        // Every completion, every way to crash there; of some cases, every completion of the recovery.
+        "every" => {
+            let plan = Plan {
+                completions: variable("RINGTAIL_SIM_COMPLETIONS").unwrap_or(6_000),
+                stride: variable("RINGTAIL_SIM_STRIDE").unwrap_or(1),
+                phase: variable("RINGTAIL_SIM_PHASE").unwrap_or(0),
+                cuts: CUTS.len(),
+                recovery_every: 200,
+                recovery_stride: 1,
+                ..quick(seed.unwrap_or(1))
+            };
+            explore(plan, &tally);
+        }
         "long" => {
             let (begin, seconds) = (Instant::now(), variable("RINGTAIL_SIM_SECONDS").unwrap_or(600));
             let mut next = seed.unwrap_or(mix(fresh, 2) % 1_000_000_000);
@@ -570,7 +585,7 @@ fn nothing_acknowledged_is_lost_whatever_crashes_when() {
                 next += 1;
             }
         }
-        other => panic!("RINGTAIL_SIM_FORM={other} is none of ci, long"),
+        other => panic!("RINGTAIL_SIM_FORM={other} is none of ci, every, long"),
     }
     let mut missing = report(&tally);
     if form.is_empty() {
