@@ -20,7 +20,7 @@ const ACCEPT_RETRY_MS: u64 = 50;
 const PORT_WAIT_MS: u64 = 3000;
 const PORT_RETRY_MS: u64 = 20;
 
-/// What every shard is to listen on, what clients are told, and the sockets that hold the ports until then.
+/// What every shard is to listen on, what clients are told, and the sockets that hold the ports; one shard accepts from them.
 pub struct Bound<E: Env> {
     pub identity: Identity,
     /// By listener.
@@ -106,9 +106,20 @@ fn advertised(config: &BrokerConfig, listener: &Listener, port: u16) -> Endpoint
     }
 }
 
+/// Accepts from the sockets that held the ports: whoever connected since waits in their queues.
+pub fn start_with<E: Env>(shard: &Rc<Shard<E>>, sockets: Vec<E::Listener>) {
+    let addresses = shard.addresses.take().unwrap_or_default();
+    assert_eq!(addresses.len(), sockets.len());
+    for ((listener, _), socket) in addresses.into_iter().zip(sockets) {
+        shard
+            .env
+            .spawn(Queue::Foreground, accept(shard.clone(), socket, listener));
+    }
+}
+
 /// Listens on all addresses and accepts until the shard stops.
 pub fn start<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
-    for (listener, address) in shard.addresses.borrow_mut().take().unwrap_or_default() {
+    for (listener, address) in shard.addresses.take().unwrap_or_default() {
         let socket = shard.env.listen(address).map_err(|error| ServeError::Listen {
             address: address.to_string(),
             error,

@@ -243,10 +243,8 @@ async fn serve_all<E: Env>(shard: &Rc<Shard<E>>, cluster_id: &str) -> Result<(),
         };
         inbox.send(serve).await.map_err(|_| ServeError::Abandoned)?;
     }
-    // Until this shard listens itself: the ports stay ours.
     shard.serving.raised().await;
-    listen::start(shard)?;
-    drop(bound.sockets);
+    listen::start_with(shard, bound.sockets);
     let directories: Vec<_> = shard
         .directories
         .iter()
