@@ -331,3 +331,40 @@ fn a_segment_that_went_missing_after_a_kill_comes_back_from_memory() {
         });
     }
 }
+
+/// A device that loses its cache under a machine that runs on: memory says that it is stored, the file lacks it, and the
+/// journal has it.
+#[test]
+fn flushed_records_outlive_a_device_that_loses_its_cache_alone() {
+    let options = log_options(DurabilityClass::Flushed, 10_000_000);
+    let history = Rc::new(RefCell::new(History::default()));
+    let moments = Rc::new(RefCell::new(Vec::new()));
+    let before = world(6);
+    let (known, seen) = (history.clone(), moments.clone());
+    before.on_each_completion(move |world, _| seen.borrow_mut().push((world.disk_image(0), known.borrow().clone())));
+    let (appended, told) = (options.clone(), history);
+    before.block_on(0, move |env| async move {
+        let store = open(&env).await;
+        let partition = store.open_partition(spec(0, appended)).await.expect("opens");
+        for sequence in 0..50 {
+            let bytes = batch(1, sequence, &payload(0, sequence, 2000));
+            told.borrow_mut().sent.insert(sequence, bytes.clone());
+            let appended = partition.append(bytes).await.expect("appended");
+            told.borrow_mut().acked.insert(sequence, appended.base_offset);
+        }
+        // A settling round stores and flushes what the journal has.
+        env.sleep_until(env.now().plus_ms(3000)).await;
+    });
+    let moments = moments.take();
+    assert!(moments.iter().any(|(_, history)| history.acked.len() == 50));
+    for (index, (image, history)) in moments.into_iter().enumerate() {
+        let left = image.after_cache_loss(LossMode::LoseAll, index as u64);
+        let options = options.clone();
+        let after = world(index as u64).with_disk(0, &left);
+        after.block_on(0, move |env| async move {
+            let store = open(&env).await;
+            let partition = store.open_partition(spec(0, options)).await.expect("opens");
+            check(0, &history, &partition).await;
+        });
+    }
+}

@@ -176,21 +176,3 @@ fn half_frames_that_fill_the_memory_make_way_for_an_honest_one() {
     broker.stop(&world);
     assert!(world.now() - began < 500_000_000, "half frames do not hold up a stop");
 }
-
-#[test]
-fn whoever_connects_while_the_shards_begin_to_listen_is_answered() {
-    let world = world(43);
-    start(&world);
-    world.block_on(CLIENT, |env| async move {
-        let at: SocketAddr = address().parse().expect("an address");
-        let mut streams = Vec::new();
-        while streams.len() < 64 {
-            streams.extend(env.connect(at).await.ok());
-        }
-        for stream in &streams {
-            assert!(sends(&env, stream, frame(18, 0, &[])).await, "it was reset");
-            let (received, _) = env.receive(stream, BytesMut::with_capacity(64)).await;
-            assert!(received.is_ok_and(|bytes| bytes > 0), "no answer");
-        }
-    });
-}

@@ -114,6 +114,17 @@ impl DiskImage {
         }
     }
 
+    /// What the next process finds after the device alone lost what was not durable, under a machine that runs on: mapped
+    /// memory is there, and says what the process before believed to be stored.
+    pub fn after_cache_loss(&self, mode: LossMode, seed: u64) -> Self {
+        let mut loss = Loss::new(mode, mix(seed, 1));
+        Self {
+            state: self.state.after_cache_loss(&mut loss, &self.memory_directory),
+            in_flight: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// What the next process finds after kill -9 once the lock is free: every write in flight landed, landed in part, or
     /// never will. What was volatile is still there (and still volatile); so is mapped memory.
     pub fn after_kill(&self, seed: u64) -> Self {

@@ -332,6 +332,25 @@ impl State {
         next
     }
 
+    /// What the device has after it lost its cache while the machine runs on: memory stays as it is.
+    pub(super) fn after_cache_loss(&self, loss: &mut Loss, memory: &Path) -> Self {
+        let mut next = self.after_power_cut(loss, memory, true);
+        next.boots = self.boots;
+        let (Ok(from), Ok(to)) = (self.lookup(memory), next.lookup(memory)) else {
+            return next;
+        };
+        if let Some(Node::Directory(directory)) = self.nodes.get(&from) {
+            for child in directory.current.values() {
+                if let Some(Node::File(file)) = self.nodes.get(child) {
+                    next.allocated_blocks += file.current.allocated_blocks();
+                    next.nodes.insert(*child, Node::File(file.clone()));
+                }
+            }
+            next.nodes.insert(to, Node::Directory(directory.clone()));
+        }
+        next
+    }
+
     /// A hash of the tree and all that is on its way, by names (not by inode numbers).
     pub(super) fn hash(&self) -> u64 {
         let changes = self.name_changes.iter().map(NameChange::hash);
