@@ -19,6 +19,8 @@ pub struct Limits {
     pub connections_per_ip_max: usize,
     /// `fetch.max.bytes`
     pub fetch_bytes_max: usize,
+    /// The longest wait of a fetch for its `min_bytes`.
+    pub fetch_wait_ms_max: u64,
     /// `max.incremental.fetch.session.cache.slots`
     pub fetch_sessions_max: usize,
     /// `min.incremental.fetch.session.eviction.ms`
@@ -48,15 +50,18 @@ const FRAME_MS_MAX: u64 = 60_000;
 const SEND_MS_MAX: u64 = 60_000;
 /// Either, while others wait for the memory that it holds.
 const PRESSED_MS_MAX: u64 = 5_000;
+/// A fetch that waits keeps its connection from being idle: `connections.max.idle.ms` bounds it too.
+const FETCH_WAIT_MS_MAX: u64 = 600_000;
 /// Kafka's fixed `min.incremental.fetch.session.eviction.ms`.
 const FETCH_SESSION_IDLE_MS: u64 = 120_000;
 
 impl Limits {
     pub fn of(config: &BrokerConfig) -> Self {
+        let idle_ms = config.network.connection_idle_ms_max.unwrap_or(u64::MAX);
         Self {
             frame_bytes_max: config.network.request_bytes_max,
             patience: Patience {
-                idle_ms: config.network.connection_idle_ms_max.unwrap_or(u64::MAX),
+                idle_ms,
                 frame_ms: FRAME_MS_MAX,
                 send_ms: SEND_MS_MAX,
                 pressed_ms: PRESSED_MS_MAX,
@@ -64,6 +69,7 @@ impl Limits {
             connections_max: config.network.connections_max,
             connections_per_ip_max: config.network.connections_per_ip_max,
             fetch_bytes_max: config.fetch.bytes_max,
+            fetch_wait_ms_max: idle_ms.min(FETCH_WAIT_MS_MAX),
             fetch_sessions_max: config.fetch.session_count_max,
             fetch_session_idle_ms: FETCH_SESSION_IDLE_MS,
             describe_partitions_max: config.topics.described_partition_count_max,
@@ -184,6 +190,7 @@ mod tests {
             connections_max: 100,
             connections_per_ip_max: 100,
             fetch_bytes_max: 1 << 20,
+            fetch_wait_ms_max: 1,
             fetch_sessions_max: 1,
             fetch_session_idle_ms: 1,
             describe_partitions_max: 1,

@@ -33,6 +33,7 @@ use self::catalog::Catalog;
 use self::connection::{Bounds, Registry};
 use self::directories::Directories;
 use self::fetch::session::{CacheBounds, Sessions};
+use self::handlers::items::ITEMS_MAX;
 use self::limits::Limits;
 use self::producer_ids::ProducerIds;
 use self::route::Router;
@@ -89,6 +90,7 @@ impl<E: Env> Broker<E> {
         let sessions = CacheBounds {
             sessions_max: limits.fetch_sessions_max.div_ceil(router.shards()),
             partitions_max: SESSION_PARTITIONS_MAX,
+            session_partitions_max: ITEMS_MAX,
             idle_ms: limits.fetch_session_idle_ms,
         };
         Rc::new(Self {

@@ -182,9 +182,10 @@ impl fmt::Display for TopicConfigError {
     }
 }
 
-/// Checks one config by its row, and gives the value as it is to be stored (without surrounding blanks).
+/// Checks one config by its row, and gives the value as it is to be stored (without surrounding blanks). To clients there are
+/// no `internal.*` configs.
 pub fn check_topic_config<'a>(name: &str, value: &'a str) -> Result<&'a str, TopicConfigError> {
-    let Some(row) = topic_row(name) else {
+    let Some(row) = topic_row(name).filter(|row| !row.hidden) else {
         let nearest = nearest(name, topic_rows().filter(|row| !row.hidden).map(|row| row.row.name));
         return Err(TopicConfigError::Unknown {
             name: name.to_owned(),

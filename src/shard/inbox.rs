@@ -10,8 +10,8 @@ use crate::base::sync::{OneshotReceiver, Signal, oneshot};
 use crate::broker::route::{Envelope, Reply, Request};
 use crate::io::{Env, Queue};
 
-/// The reads and look-ups that other shards wait for, by asking shard and call.
-pub type Reads = RefCell<BTreeMap<(usize, u64), Rc<Signal>>>;
+/// The appends, reads and look-ups that other shards wait for, by asking shard and call.
+pub type Awaited = RefCell<BTreeMap<(usize, u64), Rc<Signal>>>;
 
 /// Acts on `messages`, then on what comes, until `Inbox::end` or until all senders are gone.
 pub fn start<E: Env>(
@@ -59,7 +59,7 @@ fn handle<E: Env>(shard: &Rc<Shard<E>>, message: Envelope<E>) {
         Envelope::Request { from, id, request } => execute(shard, from, id, request),
         Envelope::Reply { id, reply } => shard.broker.router.replied(id, reply),
         Envelope::Cancel { from, id } => {
-            if let Some(cancel) = shard.reads.borrow().get(&(from, id)) {
+            if let Some(cancel) = shard.awaited.borrow().get(&(from, id)) {
                 cancel.raise();
             }
         }
@@ -83,9 +83,9 @@ fn handle<E: Env>(shard: &Rc<Shard<E>>, message: Envelope<E>) {
 
 fn execute<E: Env>(shard: &Rc<Shard<E>>, from: usize, id: u64, request: Request) {
     let cancel = Rc::new(Signal::default());
-    let waits = matches!(&request, Request::Read(_) | Request::Offsets(_));
+    let waits = matches!(&request, Request::Append(..) | Request::Read(_) | Request::Offsets(_));
     if waits {
-        shard.reads.borrow_mut().insert((from, id), cancel.clone());
+        shard.awaited.borrow_mut().insert((from, id), cancel.clone());
     }
     let answer = shard.broker.router.local().execute(request, cancel);
     let shard = shard.clone();
@@ -104,7 +104,7 @@ fn execute<E: Env>(shard: &Rc<Shard<E>>, from: usize, id: u64, request: Request)
             Err(_) => return,
         };
         if waits {
-            shard.reads.borrow_mut().remove(&(from, id));
+            shard.awaited.borrow_mut().remove(&(from, id));
         }
         // A shard that is gone needs no answer.
         let _ = shard

@@ -157,7 +157,7 @@ struct Shard<E: Env> {
     /// Why the shard cannot go on, once `failed` is raised.
     failure: Cell<Option<ServeError>>,
     failed: Signal,
-    reads: inbox::Reads,
+    awaited: inbox::Awaited,
 }
 
 /// Runs shard `index` of `process` until `stop` completes and everything is closed.

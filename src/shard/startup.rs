@@ -212,7 +212,7 @@ async fn open<E: Env>(
         quiet_changed: Default::default(),
         failure: Default::default(),
         failed: Default::default(),
-        reads: Default::default(),
+        awaited: Default::default(),
     }))
 }
 

@@ -15,6 +15,11 @@ use crate::wire::batch::{BatchHeader, HEADER_BYTES};
 /// Marks are at least this many bytes apart: a look-up walks no further.
 const MARK_BYTES: u64 = 4096;
 
+/// A reader's part of a chunk that is smaller than this, and than an eighth of the chunk, is copied: a slow reader keeps its
+/// few bytes, not the chunk.
+const COPIED_BYTES_MAX: usize = 16 << 10;
+const COPIED_PART: usize = 8;
+
 /// The place of a batch's beginning.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -55,6 +60,15 @@ impl TailChunk {
     fn view(&self, from: u64, to: u64) -> Bytes {
         self.chunk
             .view((from - self.start) as usize, (to - self.start) as usize)
+    }
+
+    /// The same, to be kept for as long as a reader likes.
+    fn part(&self, from: u64, to: u64) -> Bytes {
+        let bytes = (to - from) as usize;
+        match bytes < COPIED_BYTES_MAX.min(self.chunk.capacity() / COPIED_PART) {
+            true => Bytes::copy_from_slice(self.slice(from, to)),
+            false => self.view(from, to),
+        }
     }
 
     fn slice(&self, from: u64, to: u64) -> &[u8] {
@@ -258,6 +272,13 @@ impl Tail {
             .collect()
     }
 
+    /// Bytes `[from, to)` for a reader, which must be here: shared where they are much of a chunk.
+    pub fn parts(&self, segment: i64, from: u64, to: u64) -> Vec<Bytes> {
+        self.overlapping(segment, from, to)
+            .map(|c| c.part(from.max(c.start), to.min(c.end())))
+            .collect()
+    }
+
     /// Borrowed bytes `[from, to)`, which must be here.
     pub fn slices(&self, segment: i64, from: u64, to: u64) -> Vec<&[u8]> {
         self.overlapping(segment, from, to)
@@ -333,5 +354,34 @@ impl Tail {
         here.filter_map(|c| c.marks.iter().rev().find(|m| m.position <= position))
             .map(|m| m.position)
             .next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::buffer::Arena;
+    use crate::io::Env;
+    use crate::io::sim::{Options, World};
+    use crate::storage::memory::UNIT_BYTES;
+
+    /// What a reader keeps of a chunk of 1 MiB: few bytes are its own, many are the chunk's.
+    #[test]
+    fn a_reader_of_a_few_bytes_keeps_no_chunk() {
+        World::new(1, Options::default()).block_on(0, |env| async move {
+            let region = env.map("/dev/shm/arena".as_ref(), 2 << 20).await.expect("mapped");
+            let arena = Arena::format(region, UNIT_BYTES, 7);
+            let free = arena.free_bytes();
+            let mut tail = Tail::default();
+            let chunk = arena.take(64, &[0; 80]).expect("room");
+            tail.push(TailChunk::new(0, 0, chunk), &[]);
+            tail.append(Cursor::segment_start(0), &[&[7; 100_000]]);
+            let (few, many) = (tail.parts(0, 300, 600), tail.parts(0, 0, 50_000));
+            tail.pop_front();
+            assert_eq!(arena.free_bytes(), free - (1 << 20));
+            drop(many);
+            assert_eq!(arena.free_bytes(), free);
+            assert_eq!(few.concat(), [7; 300]);
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! What arrived on a connection and is not yet a request. Pure: the connection's task does the receiving.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::wire::kafka::{FrameError, Framing, LENGTH_BYTES, next_frame};
 
@@ -9,10 +9,17 @@ pub const STEP_BYTES_MIN: usize = 4 << 10;
 /// Spare room offered to a receive on a busy connection, however long the frame it announced.
 pub const STEP_BYTES_MAX: usize = 256 << 10;
 
+/// A frame that is smaller than this, and than an eighth of the buffer, is copied: a request that waits keeps its own bytes, not
+/// the buffer.
+const COPIED_BYTES_MAX: usize = 16 << 10;
+const COPIED_PART: usize = 8;
+
 /// The receive buffer of one connection: grows with the bytes that arrived, never with the length a frame declares, and
-/// gives whole frames off without copying them.
+/// gives whole frames off, large ones without copying them.
 pub struct Inbound {
     buffer: BytesMut,
+    /// What was allocated for it; its front may be given off already.
+    allocated_bytes: usize,
     payload_bytes_max: usize,
     step_bytes: usize,
 }
@@ -31,6 +38,7 @@ impl Inbound {
     pub fn new(payload_bytes_max: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
+            allocated_bytes: 0,
             payload_bytes_max,
             step_bytes: STEP_BYTES_MIN,
         }
@@ -39,6 +47,11 @@ impl Inbound {
     pub fn next(&mut self) -> Result<Next, FrameError> {
         Ok(match next_frame(&self.buffer, self.payload_bytes_max)? {
             Framing::NeedsMore(bytes) => Next::Needs(bytes),
+            Framing::Frame { end } if end < COPIED_BYTES_MAX.min(self.allocated_bytes / COPIED_PART) => {
+                let frame = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..end]);
+                self.buffer.advance(end);
+                Next::Frame(frame)
+            }
             Framing::Frame { end } => {
                 let mut frame = self.buffer.split_to(end);
                 Next::Frame(frame.split_off(LENGTH_BYTES).freeze())
@@ -67,7 +80,10 @@ impl Inbound {
             let mut larger = BytesMut::with_capacity(buffer.len() + growth);
             larger.extend_from_slice(&buffer);
             buffer = larger;
+            self.allocated_bytes = 0;
         }
+        // The front of it may be given off: there is no more to be seen of it than its end.
+        self.allocated_bytes = self.allocated_bytes.max(buffer.capacity());
         buffer
     }
 
@@ -129,6 +145,24 @@ mod tests {
             }
             assert_eq!(inbound.buffered_bytes(), 0);
         }
+    }
+
+    #[test]
+    fn a_small_frame_holds_no_large_buffer() {
+        let mut stream = Vec::new();
+        for bytes in [100_000usize, 300, 40_000, 10] {
+            stream.extend_from_slice(&(bytes as u32).to_be_bytes());
+            stream.resize(stream.len() + bytes, 7);
+        }
+        let mut inbound = Inbound::new(1 << 20);
+        let (mut position, mut shares) = (0, Vec::new());
+        while shares.len() < 4 {
+            match inbound.next().expect("all lengths are allowed") {
+                Next::Frame(frame) => shares.push(!frame.is_unique()),
+                Next::Needs(_) => position += arrive(&mut inbound, &stream[position..]),
+            }
+        }
+        assert_eq!(shares, [true, false, true, false]);
     }
 
     #[test]

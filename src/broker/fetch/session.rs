@@ -18,10 +18,22 @@ pub enum TopicKey {
     Id(TopicId),
 }
 
+/// No topic has a longer name: a session does not keep one.
+const TOPIC_NAME_BYTES_MAX: usize = 249;
+
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Key {
     pub topic: TopicKey,
     pub partition: i32,
+}
+
+impl Key {
+    fn is_small(&self) -> bool {
+        match &self.topic {
+            TopicKey::Name(name) => name.len() <= TOPIC_NAME_BYTES_MAX,
+            TopicKey::Id(_) => true,
+        }
+    }
 }
 
 /// What a client wants of one partition.
@@ -139,6 +151,8 @@ pub struct CacheBounds {
     pub sessions_max: usize,
     /// In all sessions together.
     pub partitions_max: usize,
+    /// In one session.
+    pub session_partitions_max: usize,
     /// A session unused for so long gives way to a new one.
     pub idle_ms: u64,
 }
@@ -159,12 +173,14 @@ impl Sessions {
         }
     }
 
-    /// What a request is to read; an incremental one changes its session first.
+    /// What a request is to read; an incremental one changes its session first. A session that outgrows the cache ends, and its
+    /// client is answered as one that gets none.
     pub fn plan(&mut self, opening: Opening, now_ms: u64) -> Result<Plan, SessionError> {
+        let is_small = opening.wants.iter().all(|(key, _)| key.is_small());
         if opening.epoch == EPOCH_INITIAL || opening.epoch == EPOCH_FINAL {
             self.close(opening.session_id);
             let answer = match opening.epoch {
-                EPOCH_INITIAL => Answer::Opens { by_id: opening.by_id },
+                EPOCH_INITIAL if is_small => Answer::Opens { by_id: opening.by_id },
                 _ => Answer::Sessionless,
             };
             return Ok(Plan {
@@ -187,7 +203,10 @@ impl Sessions {
         session.used_ms = now_ms;
         let wants = session.wants();
         self.partition_count = self.partition_count - before + wants.len();
-        if wants.is_empty() {
+        let has_room = is_small
+            && wants.len() <= self.bounds.session_partitions_max
+            && self.partition_count <= self.bounds.partitions_max;
+        if wants.is_empty() || !has_room {
             self.close(session_id);
             return Ok(Plan {
                 wants,
@@ -320,6 +339,7 @@ mod tests {
         Sessions::new(CacheBounds {
             sessions_max,
             partitions_max: 10,
+            session_partitions_max: 8,
             idle_ms: 1000,
         })
     }
@@ -411,6 +431,44 @@ mod tests {
             Err(SessionError::NotFound)
         );
         assert_eq!(open(&mut cache, 0..10, 4, 5000), 0, "too many partitions in all");
+    }
+
+    #[test]
+    fn a_session_that_outgrows_its_bounds_ends_with_a_full_answer() {
+        let mut cache = sessions(5);
+        let adding = |from: i32, count| (from..from + count).map(|p| (key(p), want(0))).collect();
+        for (others, grows_by) in [(0, 6), (6, 2)] {
+            open(&mut cache, 0..others, 8, 0);
+            assert_eq!(open(&mut cache, 0..3, 7, 0), 7);
+            let plan = cache.plan(request(7, 1, adding(3, 1), vec![]), 1).expect("there");
+            assert_eq!(plan.answer, Answer::Incremental { session_id: 7 });
+            let plan = cache
+                .plan(request(7, 2, adding(4, grows_by), vec![]), 1)
+                .expect("there");
+            assert_eq!(
+                (plan.wants.len(), plan.answer),
+                (4 + grows_by as usize, Answer::Sessionless)
+            );
+            assert_eq!(cache.partition_count, others as usize);
+            let gone = cache.plan(request(7, 3, vec![], vec![]), 1);
+            assert_eq!(gone, Err(SessionError::NotFound));
+        }
+    }
+
+    #[test]
+    fn a_session_keeps_no_name_that_is_no_topics() {
+        let mut cache = sessions(5);
+        let long = Key {
+            topic: TopicKey::Name("t".repeat(250).into()),
+            partition: 0,
+        };
+        let wants = vec![(long, want(0))];
+        let plan = cache.plan(request(0, EPOCH_INITIAL, wants.clone(), vec![]), 0);
+        assert_eq!(plan.map(|plan| plan.answer), Ok(Answer::Sessionless));
+        open(&mut cache, 0..1, 7, 0);
+        let plan = cache.plan(request(7, 1, wants, vec![]), 0);
+        assert_eq!(plan.map(|plan| plan.answer), Ok(Answer::Sessionless));
+        assert!(cache.sessions.is_empty());
     }
 
     #[test]

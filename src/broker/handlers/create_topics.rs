@@ -10,20 +10,28 @@ use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, Str};
 
+/// Created by one request. Each is a command of its own and an answer with every option.
+const TOPICS_MAX: usize = 1_000;
+
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: CreateTopicsRequest<'a>) -> CreateTopicsResponse<'a> {
     let mut named: BTreeMap<Str<'a>, usize> = BTreeMap::new();
     for topic in &request.topics {
         *named.entry(topic.name).or_default() += 1;
     }
-    let mut twice = Vec::new();
+    let mut refused = Vec::new();
     let mut wanted = Vec::new();
     for topic in &request.topics {
         match named.get(&topic.name) {
-            Some(1) => wanted.push(create(call, topic, request.validate_only)),
+            Some(1) if wanted.len() < TOPICS_MAX => wanted.push(create(call, topic, request.validate_only)),
+            Some(1) => refused.push(failed(
+                topic.name,
+                ErrorCode::PolicyViolation,
+                format!("One request creates at most {TOPICS_MAX} topics."),
+            )),
             // One answer for all mentions, as Kafka gives.
             Some(_) => {
                 named.remove(&topic.name);
-                twice.push(failed(
+                refused.push(failed(
                     topic.name,
                     ErrorCode::InvalidRequest,
                     "The request names the topic more than once.".into(),
@@ -34,7 +42,7 @@ pub async fn handle<'a, E: Env>(call: &Call<E>, request: CreateTopicsRequest<'a>
     }
     // Side by side: they become durable in one commit.
     let mut topics = join_all(wanted).await;
-    topics.extend(twice);
+    topics.extend(refused);
     CreateTopicsResponse {
         topics: topics.into(),
         ..Default::default()

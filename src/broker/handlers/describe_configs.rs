@@ -1,10 +1,10 @@
 //! DescribeConfigs (KIP-133, KIP-226, KIP-569): every option with its value, source, type and documentation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::dispatch::Call;
 use crate::cluster::check_topic_name;
-use crate::config::{Entry, Source, describe_broker, describe_topic};
+use crate::config::{Entry, Source, Synonym, describe_broker, describe_topic};
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, Str};
@@ -13,32 +13,98 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 
+/// What one answer may take in memory; resources behind that are refused.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// Why a resource has no configs to show.
 struct Refusal(ErrorCode, String);
 
+/// One resource, and the keys of all its mentions; without keys all of its configs.
+struct Wanted<'a> {
+    resource_type: i8,
+    name: Str<'a>,
+    keys: Option<BTreeSet<Str<'a>>>,
+}
+
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: DescribeConfigsRequest<'a>) -> DescribeConfigsResponse<'a> {
-    // One answer for all mentions of a resource: the answer is as large as all configs at most.
-    let mut named = BTreeSet::new();
-    let mut resources: Vec<_> = request.resources.iter().collect();
-    resources.retain(|resource| named.insert((resource.resource_type, resource.resource_name.clone())));
-    let results = resources.into_iter().map(|resource| {
-        let entries = entries(call, &resource, request.include_synonyms);
-        result(resource, entries, request.include_documentation)
-    });
+    let entries = |wanted: &Wanted<'_>| entries(call, wanted, request.include_synonyms);
     DescribeConfigsResponse {
-        results: results.collect(),
+        results: described(merged(&request), entries, request.include_documentation).into(),
         ..Default::default()
     }
 }
 
-fn entries<E: Env>(
-    call: &Call<E>,
-    resource: &DescribeConfigsResource<'_>,
-    synonyms: bool,
-) -> Result<Vec<Entry>, Refusal> {
-    let name = &*resource.resource_name;
+fn described<'a>(
+    all: Vec<Wanted<'a>>,
+    entries: impl Fn(&Wanted<'a>) -> Result<Vec<Entry>, Refusal>,
+    documentation: bool,
+) -> Vec<DescribeConfigsResult<'a>> {
+    let mut bytes = 0;
+    let describe = |wanted: Wanted<'a>| {
+        let found = match bytes < ANSWER_BYTES_MAX {
+            true => entries(&wanted),
+            false => {
+                let message = "The answer would be too large: describe fewer resources in one request.";
+                Err(Refusal(ErrorCode::PolicyViolation, message.into()))
+            }
+        };
+        let found_bytes = found.iter().flatten().map(|entry| entry_bytes(entry, documentation));
+        bytes += found_bytes.sum::<usize>();
+        result(wanted, found, documentation)
+    };
+    all.into_iter().map(describe).collect()
+}
+
+/// One for all mentions of a resource, in the order of the first ones.
+fn merged<'a>(request: &DescribeConfigsRequest<'a>) -> Vec<Wanted<'a>> {
+    let mut all: Vec<Wanted<'a>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for resource in &request.resources {
+        // An empty list of keys asks for all, as null does.
+        let keys = resource.configuration_keys.filter(|keys| !keys.is_empty());
+        let keys: Option<BTreeSet<Str<'a>>> = keys.map(|keys| keys.iter().collect());
+        let place = *places
+            .entry((resource.resource_type, resource.resource_name.clone()))
+            .or_insert(all.len());
+        match all.get_mut(place) {
+            Some(known) => match (&mut known.keys, keys) {
+                (Some(known), Some(keys)) => known.extend(keys),
+                (known, _) => *known = None,
+            },
+            None => all.push(Wanted {
+                resource_type: resource.resource_type,
+                name: resource.resource_name,
+                keys,
+            }),
+        }
+    }
+    all
+}
+
+/// What an entry takes in an answer.
+fn entry_bytes(entry: &Entry, documentation: bool) -> usize {
+    let text = |value: &Option<String>| value.as_ref().map_or(0, String::len);
+    let synonym_bytes = |synonym: &Synonym| size_of::<DescribeConfigsSynonym<'_>>() + text(&synonym.value);
+    let documentation = if documentation { entry.documentation.len() } else { 0 };
+    size_of::<DescribeConfigsResourceResult<'_>>()
+        + entry.name.len()
+        + text(&entry.value)
+        + documentation
+        + entry.synonyms.iter().map(synonym_bytes).sum::<usize>()
+}
+
+fn entries<E: Env>(call: &Call<E>, wanted: &Wanted<'_>, synonyms: bool) -> Result<Vec<Entry>, Refusal> {
+    let mut entries = all_entries(call, wanted, synonyms)?;
+    if let Some(keys) = &wanted.keys {
+        entries.retain(|entry| keys.contains(entry.name));
+    }
+    Ok(entries)
+}
+
+fn all_entries<E: Env>(call: &Call<E>, wanted: &Wanted<'_>, synonyms: bool) -> Result<Vec<Entry>, Refusal> {
+    let name = &*wanted.name;
     let catalog = call.broker.catalog.borrow();
-    match resource.resource_type {
+    match wanted.resource_type {
         TOPIC => {
             check_topic_name(name).map_err(|error| Refusal(error.code(), error.to_string()))?;
             let topic = catalog.by_name(name).ok_or_else(|| {
@@ -68,7 +134,8 @@ fn entries<E: Env>(
 
 fn own_broker<E: Env>(call: &Call<E>, name: &str) -> Result<(), Refusal> {
     let node_id = call.broker.identity().node_id;
-    match name.parse() == Ok(node_id) {
+    // In one spelling only: "01" would be a resource of its own.
+    match name == node_id.to_string() {
         true => Ok(()),
         false => {
             let message = format!("This is broker {node_id}; {name:?} is not.");
@@ -78,7 +145,7 @@ fn own_broker<E: Env>(call: &Call<E>, name: &str) -> Result<(), Refusal> {
 }
 
 fn result<'a>(
-    resource: DescribeConfigsResource<'a>,
+    wanted: Wanted<'a>,
     entries: Result<Vec<Entry>, Refusal>,
     documentation: bool,
 ) -> DescribeConfigsResult<'a> {
@@ -86,20 +153,12 @@ fn result<'a>(
         Ok(entries) => (entries, ErrorCode::None, None),
         Err(Refusal(code, message)) => (Vec::new(), code, Some(message.into())),
     };
-    // An empty list of keys asks for all, as null does.
-    let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
-    let keys: Option<BTreeSet<Str<'_>>> = keys.map(|keys| keys.iter().collect());
-    let wanted = |entry: &Entry| keys.as_ref().is_none_or(|keys| keys.contains(entry.name));
     DescribeConfigsResult {
         error_code: error_code.into(),
         error_message,
-        resource_type: resource.resource_type,
-        configs: entries
-            .into_iter()
-            .filter(wanted)
-            .map(|entry| config(entry, documentation))
-            .collect(),
-        resource_name: resource.resource_name,
+        resource_type: wanted.resource_type,
+        configs: entries.into_iter().map(|entry| config(entry, documentation)).collect(),
+        resource_name: wanted.name,
     }
 }
 
@@ -118,5 +177,43 @@ fn config(entry: Entry, documentation: bool) -> DescribeConfigsResourceResult<'s
         synonyms: synonyms.collect(),
         config_type: entry.kind.code(),
         documentation: documentation.then(|| entry.documentation.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Kind;
+
+    #[test]
+    fn resources_behind_the_bound_of_the_answer_are_refused() {
+        let wanted = |n: usize| Wanted {
+            resource_type: TOPIC,
+            name: n.to_string().into(),
+            keys: None,
+        };
+        let value = "v".repeat(1 << 20);
+        let entries = |_: &Wanted<'_>| {
+            let synonym = Synonym {
+                name: "a",
+                value: Some(value.clone()),
+                source: Source::Topic,
+            };
+            Ok(vec![Entry {
+                name: "a",
+                value: Some(value.clone()),
+                source: Source::Topic,
+                kind: Kind::String,
+                read_only: false,
+                is_sensitive: false,
+                synonyms: vec![synonym],
+                documentation: "",
+            }])
+        };
+        let results = described((0..40).map(wanted).collect(), entries, true);
+        let errors: Vec<_> = results.iter().map(|result| result.error_code).collect();
+        let refused = ErrorCode::PolicyViolation.into();
+        assert!(errors[..32].iter().all(|error| *error == 0), "two values of 1 MiB each");
+        assert!(errors[32..].iter().all(|error| *error == refused));
     }
 }

@@ -1,5 +1,6 @@
 //! Fetch: waits until there is enough to read (`min_bytes`, `max_wait_ms`), then gives whole batches as they are stored.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::sync::Permit;
@@ -89,10 +90,10 @@ fn now_ms<E: Env>(call: &Call<E>) -> u64 {
 
 fn opening<E: Env>(call: &Call<E>, request: &FetchRequest<'_>) -> Opening {
     let by_id = call.version >= 13;
-    let mut wants = Vec::new();
+    let mut wants = Wants::default();
     for topic in &request.topics {
         let key = topic_key(by_id, &topic.topic, topic.topic_id);
-        wants.extend(topic.partitions.iter().map(|partition| {
+        for partition in &topic.partitions {
             let key = Key {
                 topic: key.clone(),
                 partition: partition.partition,
@@ -103,8 +104,8 @@ fn opening<E: Env>(call: &Call<E>, request: &FetchRequest<'_>) -> Opening {
                 leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
             };
-            (key, want)
-        }));
+            wants.put(key, want);
+        }
     }
     let mut forgotten = Vec::new();
     for topic in &request.forgotten_topics_data {
@@ -118,8 +119,41 @@ fn opening<E: Env>(call: &Call<E>, request: &FetchRequest<'_>) -> Opening {
         session_id: request.session_id,
         epoch: request.session_epoch,
         by_id,
-        wants,
+        wants: wants.all,
         forgotten,
+    }
+}
+
+/// One want for each partition: in the order of their first mention, the last one named. So Kafka keeps them.
+#[derive(Default)]
+struct Wants {
+    all: Vec<(Key, Want)>,
+    /// Where they are, once they are many.
+    places: BTreeMap<Key, usize>,
+}
+
+impl Wants {
+    /// So many are compared one by one.
+    const FEW: usize = 16;
+
+    fn put(&mut self, key: Key, want: Want) {
+        if self.all.len() == Self::FEW && self.places.is_empty() {
+            let places = self.all.iter().enumerate();
+            self.places = places.map(|(place, (key, _))| (key.clone(), place)).collect();
+        }
+        let found = match self.places.is_empty() {
+            true => self.all.iter().position(|(known, _)| *known == key),
+            false => self.places.get(&key).copied(),
+        };
+        match found {
+            Some(place) => self.all[place].1 = want,
+            None => {
+                if !self.places.is_empty() {
+                    self.places.insert(key.clone(), self.all.len());
+                }
+                self.all.push((key, want));
+            }
+        }
     }
 }
 
@@ -148,7 +182,8 @@ async fn read<E: Env>(
     let wait_ms = if failed {
         0
     } else {
-        u64::try_from(request.max_wait_ms).unwrap_or(0)
+        let wanted_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        wanted_ms.min(call.broker.limits.fetch_wait_ms_max)
     };
     let read = ReadRequest {
         items: resolved
@@ -158,6 +193,7 @@ async fn read<E: Env>(
         bytes_max,
         bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max.max(1)),
         wait_ms,
+        parts: None,
     };
     let (outcomes, held) = call.broker.router.read(read).await;
     let mut outcomes = outcomes.into_iter();

@@ -1,9 +1,38 @@
 //! How many items a request names. Each costs the broker more than it costs the client to name it, so there is a bound.
 
+use std::collections::BTreeSet;
+
+use crate::base::ids::PartitionId;
 use crate::wire::kafka::messages::*;
 
 /// More in one request are not a client's: the bookkeeping would outweigh the frame many times.
 pub const ITEMS_MAX: usize = 100_000;
+
+/// The partitions that a request has named so far. A few are compared one by one, and cost no allocation.
+#[derive(Default)]
+pub struct Named {
+    few: [Option<PartitionId>; Self::FEW],
+    many: BTreeSet<PartitionId>,
+}
+
+impl Named {
+    const FEW: usize = 16;
+
+    /// Whether `id` is named for the first time.
+    pub fn insert(&mut self, id: PartitionId) -> bool {
+        for place in &mut self.few {
+            match place {
+                Some(named) if *named == id => return false,
+                Some(_) => {}
+                None => {
+                    *place = Some(id);
+                    return true;
+                }
+            }
+        }
+        self.many.insert(id)
+    }
+}
 
 /// A request that is a list of things to be done.
 pub trait Items {
@@ -51,5 +80,24 @@ items! {
 impl Items for DescribeClusterRequest {
     fn items(&self) -> usize {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::TopicId;
+
+    #[test]
+    fn a_partition_is_named_once_however_many_there_are() {
+        let mut named = Named::default();
+        let id = |index| PartitionId {
+            topic: TopicId([1; 16]),
+            index,
+        };
+        for index in 0..100 {
+            assert!(named.insert(id(index)));
+            assert!((0..=index).all(|index| !named.insert(id(index))));
+        }
     }
 }

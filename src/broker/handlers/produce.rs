@@ -1,22 +1,26 @@
 //! Produce: validates each batch, hands it to its partition, answers when all are acknowledged.
 //!
 //! Both acks=1 and acks=all answer when the durability class's end has passed the batch, or with REQUEST_TIMED_OUT when that
-//! takes longer than the request's `timeout_ms`; the append itself stands. acks=0 has no answer; any error
-//! closes the connection, which is the only way to tell the client.
+//! takes longer than the request's `timeout_ms`; an append that has its place stands, one that still waits for room is
+//! given up. acks=0 has no answer; any error closes the connection, which is the only way to tell the client.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::base::ids::TopicId;
 use crate::broker::catalog::Topic;
 use crate::broker::connection::Reply;
 use crate::broker::dispatch::{Call, Dispatched};
-use crate::broker::handlers::items::ITEMS_MAX;
+use crate::broker::handlers::items::{ITEMS_MAX, Named};
 use crate::broker::route::{Append, PartitionError};
 use crate::io::Env;
 use crate::storage::Appended;
-use crate::wire::batch::{BatchError, DecodeLimits, Limits, RecordChecks, validate_produce};
+use crate::wire::batch::{BatchError, DecodeLimits, Limits, RecordChecks, validate_produce_counted};
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{Decoder, ErrorCode, Records};
+
+/// What the batches of one request may decompress to while they are checked.
+const DECODED_BYTES_MAX: u64 = 512 << 20;
 
 /// What is to be told of one topic.
 struct TopicAnswer {
@@ -34,8 +38,24 @@ struct PartitionAnswer {
 /// Why a batch does not reach its log.
 struct Refusal {
     code: ErrorCode,
-    message: Option<String>,
+    message: Option<Cow<'static, str>>,
     record_index: Option<i32>,
+}
+
+impl Refusal {
+    /// Java's producer sends what is too large in parts; to others the code is final.
+    const DECODED_TOO_MUCH: Self = Self {
+        code: ErrorCode::MessageTooLarge,
+        message: Some(Cow::Borrowed(
+            "The batches of one request decompress to more than 512 MiB.",
+        )),
+        record_index: None,
+    };
+    const NAMED_AGAIN: Self = Self {
+        code: ErrorCode::InvalidRequest,
+        message: Some(Cow::Borrowed("The request names the partition more than once.")),
+        record_index: None,
+    };
 }
 
 impl From<ErrorCode> for Refusal {
@@ -52,7 +72,7 @@ impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Self {
         Self {
             code: (&error).into(),
-            message: Some(error.to_string()),
+            message: Some(error.to_string().into()),
             record_index: error.record_index(),
         }
     }
@@ -64,6 +84,13 @@ struct Plan {
     timeout_ms: u64,
     topics: Vec<TopicAnswer>,
     appends: Vec<Append>,
+}
+
+/// What the partitions of a request have in common while they are checked.
+struct Checked {
+    now_ms: i64,
+    named: Named,
+    decoded_bytes: u64,
 }
 
 pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
@@ -112,7 +139,11 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         -1..=1 => Ok(()),
         _ => Err(ErrorCode::InvalidRequiredAcks),
     };
-    let now_ms = call.broker.env.wall_ms();
+    let mut checked = Checked {
+        now_ms: call.broker.env.wall_ms(),
+        named: Named::default(),
+        decoded_bytes: 0,
+    };
     let mut count = 0;
     for data in &request.topic_data {
         let topic = find_topic(call, &data);
@@ -132,7 +163,7 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
             let admitted = whole
                 .and(topic.as_ref().map_err(|code| *code))
                 .map_err(Refusal::from)
-                .and_then(|topic| admit(call, topic, partition, now_ms));
+                .and_then(|topic| admit(call, topic, partition, &mut checked));
             let admitted = admitted.map(|append| plan.appends.push(append));
             answer.partitions.push(PartitionAnswer { index, admitted });
         }
@@ -154,28 +185,40 @@ fn admit<E: Env>(
     call: &Call<E>,
     topic: &Topic,
     partition: PartitionProduceData<'_>,
-    now_ms: i64,
+    checked: &mut Checked,
 ) -> Result<Append, Refusal> {
     let id = topic
         .partition(partition.index)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if !checked.named.insert(id) {
+        return Err(Refusal::NAMED_AGAIN);
+    }
+    if checked.decoded_bytes > DECODED_BYTES_MAX {
+        return Err(Refusal::DECODED_TOO_MUCH);
+    }
     let records = partition
         .records
         .as_ref()
         .and_then(Records::as_wire)
         .unwrap_or_default();
     let rules = &topic.produce;
-    let limits = Limits {
+    let mut limits = Limits {
         batch_bytes_max: rules.batch_bytes_max,
-        timestamp: rules.timestamps(now_ms),
-        records: match rules.keys_required {
-            true => RecordChecks::StructureAndKeys,
-            false => RecordChecks::HeaderOnly,
-        },
+        timestamp: rules.timestamps(checked.now_ms),
+        records: RecordChecks::HeaderOnly,
         zstd_allowed: call.version >= 7,
         decode: DecodeLimits::default(),
     };
-    let valid = validate_produce(records, &limits)?;
+    if rules.keys_required {
+        limits.records = RecordChecks::StructureAndKeys;
+        let left = DECODED_BYTES_MAX - checked.decoded_bytes;
+        limits.decode.decompressed_bytes_max = limits.decode.decompressed_bytes_max.min(left);
+    }
+    let verdict = validate_produce_counted(records, &limits, &mut checked.decoded_bytes);
+    if checked.decoded_bytes > DECODED_BYTES_MAX {
+        return Err(Refusal::DECODED_TOO_MUCH);
+    }
+    let valid = verdict?;
     if valid.header().is_transactional() {
         // There are no transactions yet: no producer can have begun one.
         return Err(ErrorCode::InvalidTxnState.into());

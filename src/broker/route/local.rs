@@ -23,6 +23,8 @@ pub struct Local<E: Env> {
     reserve: Rc<Budget>,
     /// Those are done one at a time: how much the first batch holds shows when it is read.
     reserve_turn: Rc<Budget>,
+    /// The same for those by other shards.
+    foreign_turn: Rc<Budget>,
     /// Beats as long as the shard serves: one timer for the deadlines of all appends.
     beat: Rc<Notify>,
     /// Raised when the shard stops: waiting reads answer with what there is.
@@ -32,7 +34,7 @@ pub struct Local<E: Env> {
 /// What the reserve is of the memory for reads.
 const RESERVE_PART: u64 = 8;
 /// A read from the reserve, but for a first batch that is larger: a socket's buffer takes it, whether or not the peer reads.
-const SHORT_READ_BYTES: usize = 64 << 10;
+pub(super) const SHORT_READ_BYTES: usize = 64 << 10;
 
 /// Look-ups of one request that are under way.
 const LOOKUPS_MAX: usize = 8;
@@ -47,19 +49,55 @@ impl<E: Env> Local<E> {
             offline: RefCell::default(),
             reserve: Budget::new(reads.limit() / RESERVE_PART),
             reserve_turn: Budget::new(1),
+            foreign_turn: Budget::new(1),
             reads,
             beat: Rc::default(),
             stopping: Rc::default(),
         }
     }
 
-    /// Room for `bytes` that another shard has read.
+    /// Counts what another shard has read, and gives up what there is no room for; the place of the first such outcome.
+    pub fn keep(&self, outcomes: &mut [ReadOutcome], held: &mut Vec<Permit>) -> Option<usize> {
+        let bytes: usize = outcomes.iter().map(ReadOutcome::bytes).sum();
+        if bytes == 0 {
+            return None;
+        }
+        if let Some(all) = self.reads.try_acquire(bytes as u64) {
+            held.push(all);
+            return None;
+        }
+        let mut given_up = None;
+        for (place, outcome) in outcomes.iter_mut().enumerate() {
+            match outcome.bytes() {
+                0 => {}
+                bytes => match self.reads.try_acquire(bytes as u64) {
+                    Some(permit) => held.push(permit),
+                    None => {
+                        outcome.give_up_bytes();
+                        given_up.get_or_insert(place);
+                    }
+                },
+            }
+        }
+        given_up
+    }
+
+    /// While memory is short: the turn of one read by another shard, which holds what it reads before it is counted.
+    pub async fn foreign_turn(&self) -> Permit {
+        self.foreign_turn.acquire(1).await
+    }
+
+    /// Waits for room for `bytes` that another shard has read.
     pub async fn hold(&self, bytes: u64) -> Permit {
         match self.reads.try_acquire(bytes) {
             Some(permit) => permit,
             None if bytes <= SHORT_READ_BYTES as u64 => self.reserve.acquire(bytes).await,
             None => self.reads.acquire(bytes).await,
         }
+    }
+
+    pub fn env(&self) -> &E {
+        &self.env
     }
 
     pub fn stopping(&self) -> &Rc<Signal> {
@@ -148,14 +186,15 @@ impl<E: Env> Local<E> {
                 let ended = [&*cancel, &*stopping];
                 wait_for_bytes(&env, &places, &request, ended).await;
             }
+            let reads_max = request.reads_max();
             let (planned_bytes, reads) = plan_reads(&places, request.bytes_max);
             if let Some(held) = budget.try_acquire(planned_bytes) {
-                return read_places(reads, held).await;
+                return read_places(reads, reads_max, held).await;
             }
             // Memory is short, perhaps because others do not read their answers: a little now, not all later.
             let _turn = turn.acquire(1).await;
             let (planned_bytes, reads) = plan_reads(&places, request.bytes_max.min(SHORT_READ_BYTES));
-            read_places(reads, reserve.acquire(planned_bytes).await).await
+            read_places(reads, reads_max, reserve.acquire(planned_bytes).await).await
         }
     }
 
@@ -232,7 +271,7 @@ impl<E: Env> Local<E> {
         Ok(match request {
             Request::Append(items, deadline) => {
                 let appends = self.append(items, deadline);
-                Box::pin(async { Reply::Append(appends.await) })
+                Box::pin(async move { Reply::Append(until(&cancel, appends).await) })
             }
             Request::Read(request) => {
                 let read = self.read(request, cancel);
@@ -241,13 +280,7 @@ impl<E: Env> Local<E> {
             }
             Request::Offsets(queries) => {
                 let offsets = self.offsets(queries);
-                Box::pin(async move {
-                    let given_up = async {
-                        cancel.raised().await;
-                        Vec::new()
-                    };
-                    Reply::Offsets(race(offsets, given_up).await)
-                })
+                Box::pin(async move { Reply::Offsets(until(&cancel, offsets).await) })
             }
             Request::Epochs(queries) => {
                 let epochs = self.epochs(queries);
@@ -256,6 +289,15 @@ impl<E: Env> Local<E> {
             other @ (Request::Command(_) | Request::Apply(_)) => return Err(other),
         })
     }
+}
+
+/// What `work` finds; nothing once nobody waits for it, and then the work is dropped.
+async fn until<T>(cancel: &Signal, work: impl Future<Output = Vec<T>>) -> Vec<T> {
+    let given_up = async {
+        cancel.raised().await;
+        Vec::new()
+    };
+    race(work, given_up).await
 }
 
 /// Completes at the first beat from `deadline` on.
@@ -305,6 +347,7 @@ async fn wait_for_bytes<E: Env>(
     let places: Vec<&Place<E>> = places.iter().flatten().collect();
     // Each place keeps a waker, and there may be more of them than a task has references.
     let mut shared = SharedWaker::default();
+    let mut told = 0;
     loop {
         let mut changes: Vec<_> = places
             .iter()
@@ -314,6 +357,9 @@ async fn wait_for_bytes<E: Env>(
         let mut readable = 0;
         for place in &places {
             readable += place.readable_bytes(request.bytes_min);
+        }
+        if let Some(parts) = &request.parts {
+            readable = parts.tell(&mut told, readable);
         }
         let Some(sleep) = &mut time_over else { return };
         if readable >= request.bytes_min || ended.iter().any(|signal| signal.is_raised()) {
@@ -358,8 +404,17 @@ fn plan_reads<E: Env>(places: &[Result<Place<E>, ReadOutcome>], bytes_max: usize
 }
 
 /// Reads what was planned; `held` is made what came of it. A first batch that comes whole is more than the plan says.
-async fn read_places<E: Env>(reads: Vec<PlannedRead<E>>, mut held: Permit) -> (Vec<ReadOutcome>, Permit) {
-    let outcomes = join_all(reads.into_iter().map(read_place).collect()).await;
+async fn read_places<E: Env>(
+    reads: Vec<PlannedRead<E>>,
+    reads_max: usize,
+    mut held: Permit,
+) -> (Vec<ReadOutcome>, Permit) {
+    let is_few = reads.len() <= reads_max;
+    let reads = reads.into_iter().map(read_place);
+    let outcomes = match is_few {
+        true => join_all(reads.collect()).await,
+        false => join_few(reads_max, reads).await,
+    };
     held.resize(outcomes.iter().map(|outcome| outcome.bytes() as u64).sum());
     (outcomes, held)
 }

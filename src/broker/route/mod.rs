@@ -17,6 +17,7 @@ mod router;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 
@@ -41,7 +42,7 @@ pub enum Envelope<E: Env> {
         id: u64,
         reply: Reply,
     },
-    /// The asker of a waiting `Read` wants what there is now; that of `Offsets` wants nothing any more.
+    /// The asker of a waiting `Read` wants what there is now; that of `Append` or `Offsets` wants nothing any more.
     Cancel {
         from: usize,
         id: u64,
@@ -122,6 +123,42 @@ pub struct ReadRequest {
     /// Wait until so many bytes can be read, an item fails, or `wait_ms` have passed.
     pub bytes_min: usize,
     pub wait_ms: u64,
+    /// Set when several shards each have a part of the read: `bytes_min` is for all of them.
+    pub parts: Option<Arc<Parts>>,
+}
+
+/// Reads of one fetch that go on side by side.
+const READS_MAX: usize = 64;
+
+impl ReadRequest {
+    fn reads_max(&self) -> usize {
+        let parts = self.parts.as_ref().map_or(1, |parts| parts.count);
+        (READS_MAX / parts).max(1)
+    }
+}
+
+/// What the parts of one read have in common.
+pub struct Parts {
+    count: usize,
+    /// Bytes that all of them could read.
+    readable: AtomicI64,
+}
+
+impl Parts {
+    fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self {
+            count,
+            readable: AtomicI64::new(0),
+        })
+    }
+
+    /// One part could read `told` bytes, and now `readable`; what all could. Whoever is last to tell sees the whole sum.
+    fn tell(&self, told: &mut usize, readable: usize) -> usize {
+        let more = readable as i64 - *told as i64;
+        *told = readable;
+        let all = self.readable.fetch_add(more, Ordering::SeqCst) + more;
+        usize::try_from(all).unwrap_or(0)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,6 +193,13 @@ impl ReadOutcome {
             high_watermark: -1,
             log_start: -1,
             diverging: None,
+        }
+    }
+
+    /// Leaves out what was read, as if there had been no room for it.
+    fn give_up_bytes(&mut self) {
+        if let Ok(slice) = &mut self.result {
+            *slice = LogSlice::default();
         }
     }
 
@@ -210,10 +254,35 @@ pub enum PartitionError {
     NotHere,
     /// Its directory is out of service, or it could not be opened.
     Offline,
-    /// The append stands, but its acknowledgement did not come in the time that the client gave it.
+    /// The acknowledgement did not come in the time that the client gave it; what has its place in the log stands.
     TimedOut,
     LeaderEpochFenced,
     LeaderEpochUnknown,
     Append(AppendError),
     Read(ReadError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_read_share_its_reads_and_its_sum() {
+        let reads_max = |parts: Option<usize>| {
+            let request = ReadRequest {
+                items: Vec::new(),
+                bytes_max: 0,
+                bytes_min: 0,
+                wait_ms: 0,
+                parts: parts.map(Parts::new),
+            };
+            request.reads_max()
+        };
+        assert_eq!([None, Some(2), Some(100)].map(reads_max), [64, 32, 1]);
+        let parts = Parts::new(2);
+        let (mut one, mut other) = (0, 0);
+        assert_eq!(parts.tell(&mut one, 5), 5);
+        assert_eq!(parts.tell(&mut other, 7), 12);
+        assert_eq!(parts.tell(&mut one, 3), 10, "what was deleted counts no more");
+    }
 }

@@ -7,10 +7,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::local::SHORT_READ_BYTES;
 use super::*;
-use crate::base::mailbox::Sender;
+use crate::base::mailbox::{SendError, Sender};
 use crate::base::sync::{OneshotReceiver, OneshotSender, Permit, Signal, join_all, oneshot};
 use crate::cluster::shard_of;
+use crate::io::Queue;
 
 /// One shard's view of all shards.
 pub struct Router<E: Env> {
@@ -52,13 +54,17 @@ impl<E: Env> Future for Call<E> {
 }
 
 impl<E: Env> Call<E> {
-    /// Asks for an answer with what there is now. A full inbox is no loss: the answer comes at the call's own time.
-    fn hurry(&self) {
+    fn cancel(&self) -> Result<(), SendError<Envelope<E>>> {
         let cancel = Envelope::Cancel {
             from: self.router.shard,
             id: self.id,
         };
-        let _ = self.router.inboxes[self.shard].try_send(cancel);
+        self.router.inboxes[self.shard].try_send(cancel)
+    }
+
+    /// Asks for an answer with what there is now. A full inbox is no loss: the answer comes at the call's own time.
+    fn hurry(&self) {
+        let _ = self.cancel();
     }
 }
 
@@ -66,20 +72,42 @@ impl<E: Env> Drop for Call<E> {
     fn drop(&mut self) {
         if !self.done {
             self.router.waiting.borrow_mut().remove(&self.id);
-            self.hurry();
+            // What waits there holds buffers: it must hear of it.
+            if let Err(SendError::Full(cancel)) = self.cancel() {
+                let inbox = self.router.inboxes[self.shard].clone();
+                self.router.local.env().spawn(Queue::Foreground, async move {
+                    let _ = inbox.send(cancel).await;
+                });
+            }
         }
     }
 }
 
 /// The parts of one read that are under way, and what came of the others.
 struct Gathering<E: Env> {
+    router: Rc<Router<E>>,
     cancel: Rc<Signal>,
     hurried: bool,
     local: Option<(Vec<usize>, LocalRead)>,
-    calls: Vec<(Vec<usize>, Call<E>)>,
-    /// Place, outcome, and whether this shard read it.
-    outcomes: Vec<(usize, ReadOutcome, bool)>,
+    foreign: Vec<ForeignRead<E>>,
+    /// With their places.
+    outcomes: Vec<(usize, ReadOutcome)>,
     held: Vec<Permit>,
+    /// What another shard has read and there was no room for: the first of it by place.
+    given_up: Option<GivenUp>,
+}
+
+/// The part of another shard.
+struct ForeignRead<E: Env> {
+    places: Vec<usize>,
+    items: Vec<ReadItem>,
+    call: Call<E>,
+}
+
+struct GivenUp {
+    place: usize,
+    shard: usize,
+    item: ReadItem,
 }
 
 /// The acknowledgements of one part's appends.
@@ -102,13 +130,13 @@ impl<E: Env> Gathering<E> {
             }
             if !std::mem::replace(&mut self.hurried, true) {
                 self.cancel.raise();
-                self.calls.iter().for_each(|(_, call)| call.hurry());
+                self.foreign.iter().for_each(|read| read.call.hurry());
             }
         }
     }
 
     fn open_count(&self) -> usize {
-        self.calls.len() + usize::from(self.local.is_some())
+        self.foreign.len() + usize::from(self.local.is_some())
     }
 
     fn poll_parts(&mut self, cx: &mut Context<'_>) {
@@ -116,24 +144,42 @@ impl<E: Env> Gathering<E> {
             && let Poll::Ready((found, permit)) = read.as_mut().poll(cx)
         {
             self.held.push(permit);
-            self.outcomes
-                .extend(places.iter().zip(found).map(|(place, outcome)| (*place, outcome, true)));
+            self.outcomes.extend(places.iter().copied().zip(found));
             self.local = None;
         }
-        let outcomes = &mut self.outcomes;
-        self.calls.retain_mut(|(places, call)| match Pin::new(call).poll(cx) {
-            Poll::Ready(Some(Reply::Read(found))) => {
-                outcomes.extend(
-                    places
-                        .iter()
-                        .zip(found)
-                        .map(|(place, outcome)| (*place, outcome, false)),
-                );
-                false
+        let mut index = 0;
+        while index < self.foreign.len() {
+            match Pin::new(&mut self.foreign[index].call).poll(cx) {
+                Poll::Pending => index += 1,
+                Poll::Ready(reply) => {
+                    let read = self.foreign.swap_remove(index);
+                    if let Some(Reply::Read(found)) = reply {
+                        self.take(&read, found);
+                    }
+                }
             }
-            Poll::Ready(_) => false,
-            Poll::Pending => true,
-        });
+        }
+    }
+
+    /// From here on what another shard has read is this one's to count.
+    fn take(&mut self, read: &ForeignRead<E>, mut found: Vec<ReadOutcome>) {
+        if let Some(index) = self.router.local.keep(&mut found, &mut self.held)
+            && let (Some(&place), Some(&item)) = (read.places.get(index), read.items.get(index))
+            && self.given_up.as_ref().is_none_or(|first| place < first.place)
+        {
+            self.given_up = Some(GivenUp {
+                place,
+                shard: read.call.shard,
+                item,
+            });
+        }
+        self.outcomes.extend(read.places.iter().copied().zip(found));
+    }
+
+    /// The one read to be done again, if there was no room for anything.
+    fn empty_handed(&mut self) -> Option<GivenUp> {
+        let has_bytes = self.outcomes.iter().any(|(_, outcome)| outcome.bytes() > 0);
+        self.given_up.take().filter(|_| !has_bytes)
     }
 }
 
@@ -280,27 +326,20 @@ impl<E: Env> Router<E> {
         in_order(count, answers.collect(), || Err(PartitionError::NotHere)).await
     }
 
-    /// Reads. Each shard waits for its own part; the first that has an answer ends the others' wait. Also what the outcomes
-    /// hold of this shard's memory.
+    /// Reads. The first shard that finds that there is enough, over all parts, or that has an error, ends the others' wait. Also
+    /// what the outcomes hold of this shard's memory.
     pub async fn read(self: &Rc<Self>, request: ReadRequest) -> (Vec<ReadOutcome>, Vec<Permit>) {
         let count = request.items.len();
         let mut gathering = self.scatter_read(request).await;
         poll_fn(|cx| gathering.poll(cx)).await;
-        let Gathering {
-            mut outcomes, mut held, ..
-        } = gathering;
-        let remote_bytes = outcomes
-            .iter()
-            .filter(|(_, _, local)| !local)
-            .map(|(_, outcome, _)| outcome.bytes() as u64)
-            .sum::<u64>();
-        if remote_bytes > 0 {
-            held.push(self.local.hold(remote_bytes).await);
+        if let Some(given_up) = gathering.empty_handed() {
+            self.read_again(given_up, &mut gathering).await;
         }
-        outcomes.sort_unstable_by_key(|(place, ..)| *place);
+        let Gathering { mut outcomes, held, .. } = gathering;
+        outcomes.sort_unstable_by_key(|(place, _)| *place);
         let mut found = outcomes.into_iter().peekable();
-        let in_order = (0..count).map(|place| match found.next_if(|(at, ..)| *at == place) {
-            Some((_, outcome, _)) => outcome,
+        let in_order = (0..count).map(|place| match found.next_if(|(at, _)| *at == place) {
+            Some((_, outcome)) => outcome,
             None => ReadOutcome::failed(PartitionError::NotHere),
         });
         (in_order.collect(), held)
@@ -308,31 +347,58 @@ impl<E: Env> Router<E> {
 
     async fn scatter_read(self: &Rc<Self>, request: ReadRequest) -> Gathering<E> {
         let parts = self.split(request.items, |item| item.id);
-        let bytes_min = request.bytes_min.div_ceil(parts.len().max(1));
+        let shared = (parts.len() > 1).then(|| Parts::new(parts.len()));
         let mut gathering = Gathering {
+            router: self.clone(),
             cancel: Rc::default(),
             hurried: parts.len() <= 1,
             local: None,
-            calls: Vec::new(),
+            foreign: Vec::new(),
             outcomes: Vec::new(),
             held: Vec::new(),
+            given_up: None,
         };
-        for part in parts {
-            let request = ReadRequest {
-                items: part.items,
+        for Part { shard, places, items } in parts {
+            let part = |items| ReadRequest {
+                items,
                 bytes_max: request.bytes_max,
-                bytes_min,
+                bytes_min: request.bytes_min,
                 wait_ms: request.wait_ms,
+                parts: shared.clone(),
             };
-            if part.shard == self.shard {
-                let read = self.local.read(request, gathering.cancel.clone());
-                gathering.local = Some((part.places, Box::pin(read)));
+            if shard == self.shard {
+                let read = self.local.read(part(items), gathering.cancel.clone());
+                gathering.local = Some((places, Box::pin(read)));
             } else {
-                let call = self.call(part.shard, Request::Read(request)).await;
-                gathering.calls.push((part.places, call));
+                let call = self.call(shard, Request::Read(part(items.clone()))).await;
+                gathering.foreign.push(ForeignRead { places, items, call });
             }
         }
         gathering
+    }
+
+    /// Reads a little of one partition, so that a client gets on while memory is short. One at a time does, as it is counted only
+    /// when it is here.
+    async fn read_again(self: &Rc<Self>, given_up: GivenUp, gathering: &mut Gathering<E>) {
+        let _turn = self.local.foreign_turn().await;
+        let GivenUp { place, shard, item } = given_up;
+        let request = ReadRequest {
+            items: vec![item],
+            bytes_max: SHORT_READ_BYTES,
+            bytes_min: 0,
+            wait_ms: 0,
+            parts: None,
+        };
+        let Some(Reply::Read(found)) = self.call(shard, Request::Read(request)).await.await else {
+            return;
+        };
+        for outcome in found.into_iter().take(1) {
+            if outcome.bytes() > 0 {
+                gathering.held.push(self.local.hold(outcome.bytes() as u64).await);
+            }
+            gathering.outcomes.retain(|(at, _)| *at != place);
+            gathering.outcomes.push((place, outcome));
+        }
     }
 
     /// Has the controller carry out `command`; when it succeeds every shard knows the outcome already.

@@ -250,6 +250,7 @@ fn topic_configs_are_checked_and_their_lack_of_effect_is_told() {
         near,
         "Unknown topic config name: retention.mss (the nearest known one is retention.ms)"
     );
+    assert!(check_topic_config("internal.segment.bytes", "4096").is_err());
     assert_eq!(check_topic_config("retention.ms", " 5 "), Ok("5"));
     assert!(check_topic_config("retention.ms", "-2").is_err());
     let set = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {

@@ -33,6 +33,19 @@ pub(super) enum Lack {
     Storing,
 }
 
+/// The place of an append in the line of those that wait; it is left on drop, with the batch.
+struct InLine<E: Env> {
+    partition: Rc<Partition<E>>,
+    ticket: u64,
+}
+
+impl<E: Env> Drop for InLine<E> {
+    fn drop(&mut self) {
+        let left = self.partition.log.borrow_mut().waiting.remove(&self.ticket);
+        drop(left);
+    }
+}
+
 enum Admission {
     Appended(Appended),
     /// A retry of a batch that ends at this offset.
@@ -43,25 +56,32 @@ enum Admission {
 
 impl<E: Env> Partition<E> {
     /// Appends one validated batch. The order of the calls is the order of the offsets; the future completes when the
-    /// class's end has passed the batch, and dropping it does not undo the append.
+    /// class's end has passed the batch. Dropping it does not undo the append, but takes a batch that still waits for its
+    /// place out of the line.
     pub fn append(self: &Rc<Self>, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + use<E> {
         let (answer, result) = oneshot();
         let mut log = self.log.borrow_mut();
-        if log.waiting.is_empty() {
-            match self.admit(&mut log, &batch) {
-                Admission::Lacks(_) => log.waiting.push_back(Waiting { batch, answer }),
-                decided => self.settle_admission(&mut log, decided, answer),
+        let admission = log.waiting.is_empty().then(|| self.admit(&mut log, &batch));
+        let in_line = match admission {
+            None | Some(Admission::Lacks(_)) => Some(InLine {
+                partition: self.clone(),
+                ticket: log.wait(Waiting { batch, answer }),
+            }),
+            Some(decided) => {
+                self.settle_admission(&mut log, decided, answer);
+                None
             }
-        } else {
-            log.waiting.push_back(Waiting { batch, answer });
-        }
+        };
         let must_wait = !log.waiting.is_empty() && !std::mem::replace(&mut log.admitting, true);
         drop(log);
         if must_wait {
             self.env.spawn(Queue::Foreground, self.clone().admit_waiting());
         }
         self.after_append();
-        async move { result.await.unwrap_or(Err(AppendError::Closed)) }
+        async move {
+            let _in_line = in_line;
+            result.await.unwrap_or(Err(AppendError::Closed))
+        }
     }
 
     /// Answers, or leaves an ack that will.
@@ -103,11 +123,15 @@ impl<E: Env> Partition<E> {
             Verdict::Append => {}
             Verdict::Duplicate(first) => {
                 mark(Mark::Duplicate);
-                let log_start = log.ends.log_start;
+                // The time that the log gave the batch, as the first answer said.
+                let append_time_ms = match log.options.timestamp_type {
+                    TimestampType::LogAppendTime => first.time_ms,
+                    TimestampType::CreateTime => -1,
+                };
                 let appended = Appended {
                     base_offset: first.base_offset,
-                    append_time_ms: -1,
-                    log_start,
+                    append_time_ms,
+                    log_start: log.ends.log_start,
                 };
                 return Admission::Duplicate(appended, first.last_offset + 1);
             }
@@ -250,27 +274,27 @@ impl<E: Env> Partition<E> {
     /// Admits what waits, in order, getting what it lacks.
     pub(super) async fn admit_waiting(self: Rc<Self>) {
         loop {
-            let lack = {
+            let (ticket, lack) = {
                 let mut log = self.log.borrow_mut();
-                let Some(first) = log.waiting.pop_front() else {
+                let Some((ticket, first)) = log.waiting.pop_first() else {
                     log.admitting = false;
                     return;
                 };
                 match self.admit(&mut log, &first.batch) {
                     Admission::Lacks(lack) => {
-                        log.waiting.push_front(first);
-                        Some(lack)
+                        log.waiting.insert(ticket, first);
+                        (ticket, Some(lack))
                     }
                     decided => {
                         self.settle_admission(&mut log, decided, first.answer);
-                        None
+                        (ticket, None)
                     }
                 }
             };
             self.after_append();
             let Some(lack) = lack else { continue };
             if let Err(error) = self.provide(lack).await {
-                let first = self.log.borrow_mut().waiting.pop_front();
+                let first = self.log.borrow_mut().waiting.remove(&ticket);
                 if let Some(first) = first {
                     first.answer.send(Err(error));
                 }

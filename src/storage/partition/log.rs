@@ -1,6 +1,6 @@
 //! The state of one partition's log: what is where. Pure but for the file handles it keeps.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -88,7 +88,9 @@ pub struct Log<E: Env> {
     pub storing: bool,
     pub admitting: bool,
     pub last_append_ms: i64,
-    pub waiting: VecDeque<Waiting>,
+    /// By ticket: the order of the calls.
+    pub waiting: BTreeMap<u64, Waiting>,
+    next_ticket: u64,
     pub acks: VecDeque<Ack>,
     pub producers: Producers,
     pub epochs: Epochs,
@@ -139,7 +141,8 @@ impl<E: Env> Log<E> {
             storing: false,
             admitting: false,
             last_append_ms: 0,
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
             acks: VecDeque::new(),
             producers: state.producers,
             epochs: state.epochs,
@@ -163,6 +166,14 @@ impl<E: Env> Log<E> {
             DurabilityClass::Flushed => self.durable,
             DurabilityClass::Written => self.appended,
         }
+    }
+
+    /// Puts an append in line behind the others; its ticket.
+    pub fn wait(&mut self, waiting: Waiting) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, waiting);
+        ticket
     }
 
     /// Moves the high watermark to the class's end; `true` if it moved.

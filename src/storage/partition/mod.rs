@@ -269,7 +269,7 @@ impl<E: Env> Partition<E> {
             std::mem::take(&mut log.waiting)
         };
         waiting
-            .into_iter()
+            .into_values()
             .for_each(|waiting| waiting.answer.send(Err(AppendError::Closed)));
     }
 
@@ -294,7 +294,9 @@ impl<E: Env> Partition<E> {
             AppendError::Closed
         };
         acks.into_iter().for_each(|ack| ack.answer.send(Err(error)));
-        waiting.into_iter().for_each(|waiting| waiting.answer.send(Err(error)));
+        waiting
+            .into_values()
+            .for_each(|waiting| waiting.answer.send(Err(error)));
         self.advanced.notify();
     }
 }

@@ -1,4 +1,4 @@
-//! Reading: from the arena without a copy, from the segment with a check.
+//! Reading: from the arena without a copy of what is large, from the segment with a check.
 
 use std::io;
 use std::rc::Rc;
@@ -110,7 +110,7 @@ impl<E: Env> Partition<E> {
         let at = log.tail.locate(offset)?;
         let limit = visible_end(&log, at.segment);
         let end = log.tail.batches_end(at, limit, bytes_max, whole_first);
-        let pieces = log.tail.views(at.segment, at.position, end);
+        let pieces = log.tail.parts(at.segment, at.position, end);
         Some(Ok(LogSlice {
             bytes: (end - at.position) as usize,
             pieces,

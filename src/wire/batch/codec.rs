@@ -120,6 +120,21 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// What zstd decodes at once.
+const ZSTD_BLOCK_BYTES: u64 = 128 << 10;
+
+impl Decoder<'_> {
+    /// Bytes decoded, at most, when `read_bytes` were read: a decoder works in blocks.
+    pub fn decoded_bytes(&self, read_bytes: u64) -> u64 {
+        match self {
+            Self::Gzip(_) => read_bytes,
+            Self::Snappy(reader) => reader.decoded_bytes,
+            Self::Lz4(reader) => reader.decoded_bytes,
+            Self::Zstd(_) => read_bytes + ZSTD_BLOCK_BYTES,
+        }
+    }
+}
+
 impl Read for Decoder<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -27,6 +27,8 @@ pub(super) struct Reader<'a> {
     start: usize,
     /// The last 64 KiB before `block`, for linked blocks.
     window: Vec<u8>,
+    /// Bytes that the blocks so far had room for, read or not.
+    pub decoded_bytes: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -55,6 +57,7 @@ impl<'a> Reader<'a> {
             block: Vec::new(),
             start: 0,
             window: Vec::new(),
+            decoded_bytes: 0,
         })
     }
 
@@ -81,6 +84,7 @@ impl<'a> Reader<'a> {
         }
         self.block
             .resize(self.block_bytes_max.min(length.saturating_mul(EXPANSION_MAX)), 0);
+        self.decoded_bytes += self.block.len() as u64;
         let written = if self.linked {
             lz4_flex::block::decompress_into_with_dict(data, &mut self.block, &self.window)
         } else {

@@ -8,7 +8,7 @@
 //! 1. A [`BatchHeader`] exists only for magic 2, a length of at least a header, and offsets whose `next_offset` fits `i64`: its accessors
 //!    cannot overflow. Guarded by [`BatchHeader::parse`], the only constructor.
 //! 2. A [`ValidBatch`] is exactly one whole batch with a matching CRC-32C, fit for an append from a client. Guarded by
-//!    [`validate_produce`], its only constructor.
+//!    [`validate_produce_counted`], its only constructor.
 //! 3. Patching keeps the CRC true: bytes 0..20 lie outside of it, a change of bytes 21..43 updates it (`patch` asserts the header's size).
 //! 4. Decoding costs bounded memory whatever the bytes declare: lengths allocate only as bytes arrive, decompressed bytes are counted
 //!    against [`DecodeLimits`] in one place (`records::Input::read_more`).
@@ -40,7 +40,10 @@ pub use lookup::{max_timestamp_offset, offset_for_time};
 pub use patch::{patch, patch_append_time, patch_timestamps};
 pub use records::{Header, Headers, Record, RecordHead, RecordIter, RecordReader, unpack};
 pub use scan::{Scan, ScanOptions, ScanStop, ScannedBatch, StopReason, scan};
-pub use validate::{Limits, RecordChecks, RecordsSummary, TimestampRule, ValidBatch, check_records, validate_produce};
+pub use validate::{
+    Limits, RecordChecks, RecordsSummary, TimestampRule, ValidBatch, check_records, validate_produce,
+    validate_produce_counted,
+};
 
 /// Bytes of a batch header, which the records follow.
 pub const HEADER_BYTES: usize = 61;

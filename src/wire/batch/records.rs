@@ -208,6 +208,12 @@ impl<'a> RecordReader<'a> {
         self.input.bytes_read
     }
 
+    /// What a walk that stops here has cost: bytes decompressed, also those nobody consumed. None of a plain payload.
+    pub(super) fn decoded_bytes(&self) -> u64 {
+        let source = self.input.source.as_ref();
+        source.map_or(0, |source| source.decoded_bytes(self.input.bytes_read))
+    }
+
     fn at_end(&mut self) -> Result<bool, BatchError> {
         if !self.sequence.over && self.sequence.index == self.sequence.record_count {
             let empty = self.input.is_empty().map_err(|fault| self.sequence.fail(fault))?;

@@ -17,6 +17,8 @@ pub(super) struct Reader<'a> {
     block: Vec<u8>,
     start: usize,
     block_bytes_max: u64,
+    /// Bytes of the blocks so far, read or not, and of one that is too large.
+    pub decoded_bytes: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -33,6 +35,7 @@ impl<'a> Reader<'a> {
             block: Vec::new(),
             start: 0,
             block_bytes_max,
+            decoded_bytes: 0,
         }
     }
 
@@ -53,6 +56,7 @@ impl<'a> Reader<'a> {
         if length > chunk.len().saturating_mul(EXPANSION_MAX) {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        self.decoded_bytes += length as u64;
         if length as u64 > self.block_bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }

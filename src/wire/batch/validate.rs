@@ -122,6 +122,15 @@ impl<'a> ValidBatch<'a> {
 /// Judges what a Produce request carries for one partition. The order of the checks is Kafka's, so that a batch wrong in two ways gets
 /// the answer clients expect.
 pub fn validate_produce<'a>(bytes: &'a [u8], limits: &Limits) -> Result<ValidBatch<'a>, BatchError> {
+    validate_produce_counted(bytes, limits, &mut 0)
+}
+
+/// The same; adds to `decoded_bytes` what was decompressed, whatever the verdict.
+pub fn validate_produce_counted<'a>(
+    bytes: &'a [u8],
+    limits: &Limits,
+    decoded_bytes: &mut u64,
+) -> Result<ValidBatch<'a>, BatchError> {
     let header = match BatchHeader::parse(bytes) {
         Err(error @ HeaderError::Offsets { .. }) => return Err(damage(bytes).unwrap_or(error.into())),
         parsed => parsed?,
@@ -164,8 +173,17 @@ pub fn validate_produce<'a>(bytes: &'a [u8], limits: &Limits) -> Result<ValidBat
             check_room(&header, codec, &limits.decode)?;
             None
         }
-        RecordChecks::Structure => Some(check_records(&header, bytes, &limits.decode, &limits.timestamp, false)?),
-        RecordChecks::StructureAndKeys => Some(check_records(&header, bytes, &limits.decode, &limits.timestamp, true)?),
+        checks => {
+            let mut reader = RecordReader::new(&header, bytes, &limits.decode)?;
+            let keys_required = checks == RecordChecks::StructureAndKeys;
+            let walked = walk(&mut reader, &limits.timestamp, keys_required);
+            *decoded_bytes += match &walked {
+                Ok(_) if codec == Codec::None => 0,
+                Ok(summary) => summary.decompressed_bytes,
+                Err(_) => reader.decoded_bytes(),
+            };
+            Some(walked?)
+        }
     };
     Ok(ValidBatch { header, bytes, summary })
 }
@@ -257,7 +275,18 @@ pub fn check_records(
     timestamps: &TimestampRule,
     keys_required: bool,
 ) -> Result<RecordsSummary, BatchError> {
-    let mut reader = RecordReader::new(header, batch, decode)?;
+    walk(
+        &mut RecordReader::new(header, batch, decode)?,
+        timestamps,
+        keys_required,
+    )
+}
+
+fn walk(
+    reader: &mut RecordReader<'_>,
+    timestamps: &TimestampRule,
+    keys_required: bool,
+) -> Result<RecordsSummary, BatchError> {
     let mut summary = RecordsSummary {
         timestamp_max: NONE,
         timestamp_max_offset_delta: 0,

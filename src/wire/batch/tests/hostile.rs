@@ -254,6 +254,44 @@ fn bombs_are_cut_off() {
 }
 
 #[test]
+fn the_cost_of_a_walk_is_counted_whatever_its_verdict() {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.push(0, None, Some(&vec![0; 1 << 20]), &[]).unwrap();
+    let plain = builder.finish().unwrap().to_vec();
+    let keyed = Limits {
+        records: RecordChecks::StructureAndKeys,
+        batch_bytes_max: 2 << 20,
+        ..limits()
+    };
+    let cost = |payload: &[u8], codec| {
+        let mut packed = Vec::new();
+        codec::Encoder::default().compress(codec, payload, &mut packed).unwrap();
+        let mut spent = 0;
+        let batch = with_payload(&plain, codec, &packed);
+        assert!(validate_produce_counted(&batch, &keyed, &mut spent).is_err());
+        spent
+    };
+    // A record without a key shows when it is read; one of length 0 at once, when a block is decompressed.
+    let zeros = vec![0; 1 << 20];
+    for (codec, block_bytes) in [
+        (Codec::Gzip, 1),
+        (Codec::Snappy, 32 << 10),
+        (Codec::Lz4, 64 << 10),
+        (Codec::Zstd, 128 << 10),
+    ] {
+        assert!(cost(&plain[HEADER_BYTES..], codec) >= 1 << 20, "{codec:?}");
+        let early = cost(&zeros, codec);
+        assert!((block_bytes..512 << 10).contains(&early), "{codec:?}: {early}");
+    }
+    assert_eq!(cost(&plain[HEADER_BYTES..], Codec::None), 0);
+
+    let packed = sample(with_codec(Codec::Zstd));
+    let mut spent = 7;
+    let valid = validate_produce_counted(&packed, &limits(), &mut spent).unwrap();
+    assert_eq!(spent, 7 + valid.summary().unwrap().decompressed_bytes);
+}
+
+#[test]
 fn random_payloads_behind_good_headers_are_survived() {
     let plain = sample(BatchOptions::default());
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
