@@ -51,6 +51,7 @@ case "${1:-}" in
     for target in $targets; do
         [ "$target" = integration ] || step "tests/$target" cargo test --test "$target"
     done
+    step "crashes explored: one fixed pass, one fresh seed" tests/explore.sh ci
     # Real clients meet what is shipped: the release build of the broker, under the tests' own (faster to build) profile.
     step "release build" cargo build --release --bin ringtail
     export RINGTAIL_TEST_BIN=$PWD/target/release/ringtail

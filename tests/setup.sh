@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests use beside Rust: kcat, the Python clients, Apache Kafka's broker and Java tools.
+# Installs what the tests use beside Rust: kcat, the Python clients, Apache Kafka's broker and Java tools, and the commands that a
+# small Debian lacks (ip, kill, git).
 # Safe to run again: what is there is left alone. Nothing but tests/.deps and Debian packages is touched.
 #
 #   tests/setup.sh           everything
@@ -35,10 +36,19 @@ debian() { eval "$1" >/dev/null 2>&1 || missing+=("$2"); }
 debian 'command -v kcat' kcat
 debian 'command -v cc && command -v c++ && command -v make' build-essential
 debian 'command -v pkg-config' pkg-config
+debian 'installed ca-certificates' ca-certificates
 debian 'installed zlib1g-dev' zlib1g-dev
-[ "${1:-}" != "" ] || debian 'python3 -c "import ensurepip, venv"' python3-venv
+if [ "${1:-}" = "" ]; then
+    debian 'python3 -c "import ensurepip, venv"' python3-venv
+    # tests/tidy asks git for the tree; the tests stop a broker with kill (not the shell's) and make networks of their own.
+    debian 'type -P git' git
+    debian 'type -P kill' procps
+    debian 'type -P unshare && type -P nsenter' util-linux
+    debian 'type -P ip' iproute2
+fi
 if [ "${1:-}" != --quick ]; then
-    debian 'java -version 2>&1 | grep -E "version \"(17|18|19|2[0-9])"' openjdk-17-jre-headless
+    # Java 17 or newer, which Apache Kafka 4 needs.
+    debian 'java -version 2>&1 | grep -E "version \"(1[7-9]|[2-9][0-9])"' default-jre-headless
     debian 'command -v mvn' maven
 fi
 if [ ${#missing[@]} -gt 0 ]; then
@@ -55,6 +65,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 command -v cargo >/dev/null || fail "cargo is not installed" "install Rust (the version in Cargo.toml's rust-version or newer)"
 [ "${1:-}" != --quick ] || exit 0
+if [ "${1:-}" = "" ]; then
+    for component in rustfmt clippy; do
+        cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || quietly rustup component add "$component" ||
+            fail "$component is not installed" "run 'rustup component add $component' and read what it says"
+    done
+fi
 
 libs=$deps/kafka/libs
 if ! cmp -s tests/compat/java/pom.xml "$libs/pom.xml"; then

@@ -10,8 +10,11 @@ use std::process::Command;
 mod lexer;
 #[path = "tidy/planted.rs"]
 mod planted;
+#[path = "tidy/purity.rs"]
+mod purity;
 
 use lexer::{code_only, functions, paths, without_test_items};
+use purity::{PURITY, Purity, check_purity};
 
 /// The modules of the crate in import order: each may use itself and those before it.
 const MODULES: &[&str] = &[
@@ -32,60 +35,8 @@ const MODULES: &[&str] = &[
     "cli",
 ];
 
-/// Paths that only some folders may name, and why.
-const RESERVED: &[Reserved] = &[
-    Reserved {
-        paths: &["glommio", "io_uring", "libc", "core_affinity"],
-        folders: &["src/io/uring"],
-        why: "the executor and the kernel are replaceable",
-    },
-    Reserved {
-        paths: &[
-            "std::time",
-            "std::time::Instant",
-            "std::time::SystemTime",
-            "std::time::*",
-        ],
-        folders: &["src/io"],
-        why: "time comes from the environment",
-    },
-    Reserved {
-        paths: &["std::thread"],
-        folders: &["src/io"],
-        why: "tasks come from the environment",
-    },
-    Reserved {
-        paths: &[
-            "std::net",
-            "std::net::*",
-            "std::net::TcpStream",
-            "std::net::TcpListener",
-            "std::net::UdpSocket",
-            "std::net::ToSocketAddrs",
-            "std::os::unix::net",
-        ],
-        folders: &["src/io"],
-        why: "sockets come from the environment",
-    },
-    Reserved {
-        paths: &["std::fs", "std::os::unix::fs"],
-        folders: &["src/io"],
-        why: "files come from the environment",
-    },
-    Reserved {
-        paths: &[
-            "rand",
-            "getrandom",
-            "fastrand",
-            "std::hash::RandomState",
-            "std::collections::hash_map::RandomState",
-        ],
-        folders: &["src/io"],
-        why: "randomness comes from the environment",
-    },
-];
-
-const UNSAFE_FOLDERS: &[&str] = &["src/io/uring", "src/base/buffer"];
+/// Modules that are functions of what they are given: they know the environment by no name.
+const PURE: &[&str] = &["base", "wire", "config", "metrics"];
 /// Tokens that shipped code does not hold.
 const BANNED_TOKENS: &[&str] = &[".unwrap()", "todo!", "unimplemented!", "dbg!"];
 const FILE_LINES_MAX: usize = 600;
@@ -95,12 +46,6 @@ const TEST_FUNCTION_LINES_MAX: usize = 100;
 /// How far above an `unsafe` its reason may stand: an attribute and a few lines of comment.
 const SAFETY_LINES_MAX: usize = 6;
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/")];
-
-struct Reserved {
-    paths: &'static [&'static str],
-    folders: &'static [&'static str],
-    why: &'static str,
-}
 
 /// A file of the tree: its path from the root, its text, and the text without comments and string contents.
 struct Source {
@@ -181,63 +126,25 @@ fn check_imports(source: &Source) -> Problems {
     let reached = paths(&source.shipped).into_iter().filter_map(|(line, path)| {
         let module = reached_module(&source.path, &path)?;
         let above = MODULES.iter().position(|row| *row == module)? > rank;
-        above.then(|| format!("{}:{line}: `{own}` may not use `{module}` ({path})", source.path))
+        let impure = module == "io" && PURE.contains(&own);
+        (above || impure).then(|| format!("{}:{line}: `{own}` may not use `{module}` ({path})", source.path))
     });
     reached.collect()
 }
 
-fn check_reserved(source: &Source) -> Problems {
-    if !source.path.starts_with("src/") {
-        return Vec::new();
-    }
-    let mut problems = Vec::new();
-    for (line, path) in paths(&source.shipped) {
-        for row in RESERVED.iter().filter(|row| !source.within(row.folders)) {
-            // A module such as `std::time` is reserved as a name to import, not for all that lies in it.
-            let named = row.paths.iter().any(|reserved| {
-                path == *reserved
-                    || (!matches!(*reserved, "std::time" | "std::net")
-                        && path.strip_prefix(reserved).is_some_and(|rest| rest.starts_with("::")))
-            });
-            if named {
-                problems.push(format!(
-                    "{}:{line}: `{path}` belongs to {:?}: {}",
-                    source.path, row.folders, row.why
-                ));
-            }
-        }
-    }
-    problems
-}
-
-fn check_unsafe(source: &Source) -> Problems {
+/// Every `unsafe` says why it is sound. (Where it may stand at all is a row of `purity`.)
+fn check_safety(source: &Source) -> Problems {
     let lines: Vec<&str> = source.text.lines().collect();
-    let mut problems = Vec::new();
-    for (index, line) in source.code.lines().enumerate() {
-        if !line
-            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .any(|word| word == "unsafe")
-        {
-            continue;
-        }
-        if !source.within(UNSAFE_FOLDERS) {
-            problems.push(format!(
-                "{}:{}: `unsafe` outside of {UNSAFE_FOLDERS:?}",
-                source.path,
-                index + 1
-            ));
-        } else if !lines[index.saturating_sub(SAFETY_LINES_MAX)..=index]
-            .iter()
+    let has_reason = |index: usize| {
+        let near = &lines[index.saturating_sub(SAFETY_LINES_MAX)..=index];
+        near.iter()
             .any(|line| line.contains("SAFETY:") || line.contains("# Safety"))
-        {
-            problems.push(format!(
-                "{}:{}: `unsafe` without a `SAFETY:` comment",
-                source.path,
-                index + 1
-            ));
-        }
-    }
-    problems
+    };
+    let words = paths(&source.code).into_iter();
+    words
+        .filter(|(line, word)| word == "unsafe" && !has_reason(line - 1))
+        .map(|(line, _)| format!("{}:{line}: `unsafe` without a `SAFETY:` comment", source.path))
+        .collect()
 }
 
 fn check_sizes(source: &Source) -> Problems {
@@ -351,13 +258,33 @@ fn imports_go_one_way() {
 }
 
 #[test]
-fn the_world_is_named_in_its_folder_only() {
-    holds(check_reserved, true);
+fn what_is_reserved_is_named_in_its_folders_only() {
+    holds(check_purity, true);
+}
+
+/// A permission that nobody uses would let something in unseen.
+#[test]
+fn every_folder_uses_what_it_is_permitted() {
+    let tree = tree();
+    for row in PURITY {
+        for folder in row.folders {
+            let everywhere = Purity { folders: &[], ..*row };
+            let mut within = tree
+                .iter()
+                .filter(|source| source.is_rust() && source.within(&[folder]));
+            assert!(
+                within.any(|source| !everywhere.check(source).is_empty()),
+                "{folder} names nothing of {:?} {:?}: it needs no permission",
+                row.modules,
+                row.names
+            );
+        }
+    }
 }
 
 #[test]
-fn unsafe_code_stands_in_two_folders_with_its_reason() {
-    holds(check_unsafe, true);
+fn unsafe_code_says_why_it_is_sound() {
+    holds(check_safety, true);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -142,12 +143,17 @@ fn directories(config: &BrokerConfig) -> Vec<PathBuf> {
     all
 }
 
-fn serve_all(config: BrokerConfig) -> Result<(), Failure> {
-    let options = Options {
-        directories: directories(&config),
+fn ring_options(config: &BrokerConfig) -> Options {
+    Options {
+        directories: directories(config),
+        spin: Some(Duration::from_micros(config.shards.spin_us.into())),
         signals: true,
         ..Options::default()
-    };
+    }
+}
+
+fn serve_all(config: BrokerConfig) -> Result<(), Failure> {
+    let options = ring_options(&config);
     let process: Arc<Process<UringEnv>> = Process::new(config);
     let shards = ShardPlacement::first(process.shards());
     let served = uring::run(shards, options, move |env, index| {
@@ -188,6 +194,26 @@ fn reason_of(failure: &ServeError) -> ExitReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shards_spin_as_long_as_they_are_told() {
+        let spin = |arguments: &[&str]| {
+            let loaded = load(Input {
+                file: None,
+                environment: Vec::new(),
+                arguments: &arguments.iter().map(|text| text.to_string()).collect::<Vec<_>>(),
+                machine: Machine {
+                    host_name: "broker".into(),
+                    cpus: 8,
+                    memory_bytes: 1 << 30,
+                },
+            });
+            ring_options(&loaded.expect("good").config).spin
+        };
+        assert_eq!(spin(&["ringtail.spin.us=700"]), Some(Duration::from_micros(700)));
+        assert_eq!(spin(&["ringtail.shards=2"]), Some(Duration::from_micros(20)));
+        assert_eq!(spin(&["ringtail.shards=7"]), Some(Duration::ZERO), "no core to spare");
+    }
 
     #[test]
     fn connections_leave_half_of_the_descriptors_to_files() {

@@ -26,7 +26,6 @@ pub fn storage_options_of(options: &TopicOptions) -> LogOptions {
         index_interval_bytes: options.index_interval_bytes,
         retention_ms: options.retention_ms,
         retention_bytes: options.retention_bytes,
-        delete_delay_ms: options.file_delete_delay_ms,
         timestamp_type: match options.timestamp_type {
             TimestampType::CreateTime => storage::TimestampType::CreateTime,
             TimestampType::LogAppendTime => storage::TimestampType::LogAppendTime,

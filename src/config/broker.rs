@@ -42,8 +42,7 @@ pub struct Directories {
 pub struct Shards {
     /// At least 1.
     pub count: usize,
-    /// `ringtail.shard.listeners=per-shard`: shard s also listens on port + 1 + s.
-    pub own_listeners: bool,
+    /// `ringtail.spin.us`: how long an idle shard looks for work before it sleeps.
     pub spin_us: u32,
     /// Of the whole broker; a shard has its part.
     pub memory_bytes: u64,
@@ -116,9 +115,6 @@ impl BrokerConfig {
         let identity = identity(&settings).map_err(&mut keep).ok();
         let directories = directories(&settings).map_err(&mut keep).ok();
         let shards = shards(&settings, &machine).map_err(&mut keep).ok();
-        if let (Some((network, _)), Some(shards)) = (&network, &shards) {
-            let _ = check_shard_ports(&settings, network, shards).map_err(&mut keep);
-        }
         match (network, identity, directories, shards) {
             (Some((network, left_out)), Some(identity), Some(directories), Some(shards)) if errors.is_empty() => {
                 let (storage, fetch, topics) = (storage(&settings), fetch(&settings), topics(&settings));
@@ -217,7 +213,6 @@ fn shards(settings: &Settings, machine: &Machine) -> Result<Shards, ConfigError>
         .map_or(spin_default, |us| us as u32);
     Ok(Shards {
         count,
-        own_listeners: settings.text("ringtail.shard.listeners") == Some("per-shard"),
         spin_us,
         memory_bytes: memory_bytes(settings, machine)?,
     })
@@ -260,33 +255,6 @@ fn network(settings: &Settings, machine: &Machine) -> Result<(Network, Vec<Strin
         connection_idle_ms_max: u64::try_from(settings.number("connections.max.idle.ms")).ok(),
     };
     Ok((network, left_out))
-}
-
-/// With own listeners, shard s takes port + 1 + s: these ports must exist and be nobody else's.
-fn check_shard_ports(settings: &Settings, network: &Network, shards: &Shards) -> Result<(), ConfigError> {
-    if !shards.own_listeners {
-        return Ok(());
-    }
-    for listener in network.listeners.iter().filter(|listener| listener.port != 0) {
-        let first = listener.port as usize + 1;
-        let taken = first..first + shards.count;
-        let other = network
-            .listeners
-            .iter()
-            .find(|other| taken.contains(&(other.port as usize)));
-        if let Some(other) = other {
-            let problem = format!(
-                "per-shard gives ports {taken:?} of {} to shards, {} wants {}",
-                listener.name, other.name, other.port
-            );
-            return Err(ConfigError::new(settings, "ringtail.shard.listeners", problem));
-        }
-        if taken.end > 1 << 16 {
-            let problem = format!("per-shard needs the ports {taken:?} for {}", listener.name);
-            return Err(ConfigError::new(settings, "ringtail.shard.listeners", problem));
-        }
-    }
-    Ok(())
 }
 
 fn storage(settings: &Settings) -> StorageLimits {

@@ -117,6 +117,7 @@ pub enum Reason {
     Quotas,
     Machinery,
     Native,
+    AtOnce,
     Pending,
 }
 
@@ -134,6 +135,7 @@ impl Reason {
             Self::Quotas => "quotas are not enforced yet",
             Self::Machinery => "it tunes a part of Kafka's broker that Ringtail is not built from",
             Self::Native => "the native protocol is not served yet",
+            Self::AtOnce => "the file of a deleted segment goes at once",
             Self::Pending => "it is not supported yet",
         }
     }

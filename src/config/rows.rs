@@ -47,7 +47,6 @@ rows! { LOG: Row = Effect::Live;
     "log.retention.check.interval.ms", Long, "300000", at_least(1), fixed, "How often retention is looked at.";
     "log.cleanup.policy", List, "delete", each(&["compact", "delete"]), running, "delete by age and size; compact is kept, not done yet.";
     "log.index.interval.bytes", Int, "4096", at_least(0), running, "Bytes of log between two index entries.";
-    "log.segment.delete.delay.ms", Long, "60000", at_least(0), running, "How long a deleted segment's file stays.";
     "log.flush.interval.messages", Long, "9223372036854775807", at_least(1), running,
         "1 is the same as ringtail.durability=flushed; other values do nothing.";
     "log.message.timestamp.type", String, "CreateTime", one_of(&["CreateTime", "LogAppendTime"]), running,
@@ -70,8 +69,6 @@ rows! { NETWORK: Row = Effect::Live;
 
 rows! { RINGTAIL: Row = Effect::Live;
     "ringtail.shards", Int, null, between(1, 1024), fixed, "Threads, each with its core; by default the CPUs the process may use.";
-    "ringtail.shard.listeners", String, "shared", one_of(&["shared", "per-shard"]), fixed,
-        "per-shard: shard s also listens on port + 1 + s, as node node.id * 1024 + s, so clients reach the owning core.";
     "ringtail.memory.bytes", String, "25%", Bounds::SizeOrShare(64 << 20), fixed,
         "Memory of buffers and caches, as a size (512m) or a share of the machine's (25%).";
     "ringtail.journal.bytes", String, "256m", Bounds::Size(8 << 20), fixed, "Journal of each shard in each directory.";
@@ -84,15 +81,36 @@ rows! { RINGTAIL: Row = Effect::Live;
     "ringtail.reserve.bytes", String, "512m", Bounds::Size(0), fixed, "Free space below which a directory refuses produce.";
 }
 
+rows! { AT_ONCE: Row = Effect::None(Reason::AtOnce);
+    "log.segment.delete.delay.ms", Long, "60000", at_least(0), running, "";
+}
+
+rows! { PENDING: Row = Effect::None(Reason::Pending);
+    "ringtail.shard.listeners", String, "shared", one_of(&["shared", "per-shard"]), fixed, "";
+}
+
 rows! { NATIVE: Row = Effect::None(Reason::Native);
     "ringtail.native.listeners", List, "localhost:9094", ANY, fixed, "";
 }
+
+/// The tables of this file.
+const OWN: [&[Row]; 10] = [
+    IDENTITY,
+    LISTENERS,
+    DIRECTORIES,
+    TOPICS,
+    LOG,
+    NETWORK,
+    RINGTAIL,
+    AT_ONCE,
+    PENDING,
+    NATIVE,
+];
 
 /// Every broker option, by name.
 fn table() -> &'static BTreeMap<&'static str, &'static Row> {
     static TABLE: OnceLock<BTreeMap<&'static str, &'static Row>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let live = [IDENTITY, LISTENERS, DIRECTORIES, TOPICS, LOG, NETWORK, RINGTAIL, NATIVE];
         let known = [
             known::REPLICATION,
             known::QUORUM,
@@ -105,7 +123,7 @@ fn table() -> &'static BTreeMap<&'static str, &'static Row> {
             known::MACHINERY,
             known::PENDING,
         ];
-        live.into_iter()
+        OWN.into_iter()
             .chain(known)
             .flatten()
             .map(|row| (row.name, row))
@@ -152,8 +170,7 @@ mod tests {
 
     #[test]
     fn no_name_stands_in_two_tables() {
-        let live = [IDENTITY, LISTENERS, DIRECTORIES, TOPICS, LOG, NETWORK, RINGTAIL, NATIVE];
-        let names: Vec<_> = live.into_iter().flatten().map(|row| row.name).collect();
+        let names: Vec<_> = OWN.into_iter().flatten().map(|row| row.name).collect();
         let known: usize = [
             known::REPLICATION,
             known::QUORUM,

@@ -54,7 +54,7 @@ fn rendered() -> String {
         topics.into_iter().filter(|row| !live(row)).collect(),
     );
     section(
-        "Kafka's broker options without effect",
+        "Broker options without effect",
         broker_rows().filter(|row| !live(row)).collect(),
     );
     text

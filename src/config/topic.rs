@@ -48,7 +48,6 @@ pub struct TopicOptions {
     pub retention_ms: i64,
     /// Negative = no limit
     pub retention_bytes: i64,
-    pub file_delete_delay_ms: i64,
     pub cleanup_delete: bool,
     pub cleanup_compact: bool,
     /// `max.message.bytes`: of a batch
@@ -88,7 +87,6 @@ impl TopicOptions {
             index_interval_bytes: number("index.interval.bytes") as u32,
             retention_ms: number("retention.ms"),
             retention_bytes: number("retention.bytes"),
-            file_delete_delay_ms: number("file.delete.delay.ms"),
             cleanup_delete: list_items(&policy).any(|item| item == "delete"),
             cleanup_compact: list_items(&policy).any(|item| item == "compact"),
             message_bytes_max: number("max.message.bytes") as u32,

@@ -17,7 +17,6 @@ pub struct TopicRow {
 
 rows! { LIVE: Row = Effect::Live;
     "cleanup.policy", List, "delete", each(&["compact", "delete"]), running, "delete by age and size; compact is kept, not done yet.";
-    "file.delete.delay.ms", Long, "60000", at_least(0), running, "How long a deleted segment's file stays.";
     "flush.messages", Long, "9223372036854775807", at_least(1), running,
         "1 is the same as ringtail.durability=flushed; other values do nothing.";
     "index.interval.bytes", Int, "4096", at_least(0), running, "Bytes of log between two index entries.";
@@ -46,6 +45,10 @@ rows! { COMPRESSION: Row = Effect::None(Reason::Pending);
     "preallocate", Boolean, "false", ANY, running, "";
     "segment.index.bytes", Int, "10485760", at_least(4), running, "";
     "segment.jitter.ms", Long, "0", at_least(0), running, "";
+}
+
+rows! { AT_ONCE: Row = Effect::None(Reason::AtOnce);
+    "file.delete.delay.ms", Long, "60000", at_least(0), running, "";
 }
 
 rows! { COMPACTION: Row = Effect::None(Reason::Compaction);
@@ -128,7 +131,7 @@ const SYNONYMS: &[(&str, &[(&str, i64)])] = &[
 fn table() -> &'static BTreeMap<&'static str, TopicRow> {
     static TABLE: OnceLock<BTreeMap<&'static str, TopicRow>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let rows = [LIVE, COMPRESSION, COMPACTION, REPLICATION, TIERING];
+        let rows = [LIVE, COMPRESSION, AT_ONCE, COMPACTION, REPLICATION, TIERING];
         let with_synonyms = |row: &'static Row| {
             let synonyms = SYNONYMS
                 .iter()
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn all_options_of_kafka_and_ours_are_there_once() {
-        let rows = [LIVE, COMPRESSION, COMPACTION, REPLICATION, TIERING];
+        let rows = [LIVE, COMPRESSION, AT_ONCE, COMPACTION, REPLICATION, TIERING];
         assert_eq!(rows.into_iter().map(<[Row]>::len).sum::<usize>(), topic_rows().count());
         // Kafka 4.3 shows 33 topic options; ringtail.durability is ours.
         assert_eq!(topic_rows().filter(|row| !row.hidden).count(), 34);

@@ -39,8 +39,6 @@ pub struct LogOptions {
     pub retention_ms: i64,
     /// `retention.bytes`; negative = no limit
     pub retention_bytes: i64,
-    /// `file.delete.delay.ms`
-    pub delete_delay_ms: i64,
     pub timestamp_type: TimestampType,
     pub cleanup: CleanupPolicy,
 }
@@ -54,7 +52,6 @@ impl Default for LogOptions {
             index_interval_bytes: 4096,
             retention_ms: 7 * 24 * 3600 * 1000,
             retention_bytes: -1,
-            delete_delay_ms: 60_000,
             timestamp_type: TimestampType::CreateTime,
             cleanup: CleanupPolicy {
                 delete: true,

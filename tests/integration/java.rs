@@ -220,7 +220,9 @@ fn kafka_dump_log() {
     if peer() == Peer::Ringtail {
         // Active segments keep their size at a stop; sealing trims them to what Kafka's tools read.
         let mut seal = Command::new(ringtail());
-        seal.args(["log", "seal"]).arg(broker.data());
+        seal.args(["log", "seal", "--arena"])
+            .arg(broker.arena())
+            .arg(broker.data());
         run(seal);
     }
     let logs = segments(&broker, "dump-0");

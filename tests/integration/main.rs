@@ -19,6 +19,8 @@
 mod harness;
 
 mod bad_input;
+mod commands;
+mod first_steps;
 mod java;
 mod kcat;
 mod killed;
@@ -26,3 +28,4 @@ mod librdkafka;
 mod lifecycle;
 mod python;
 mod real_input;
+mod retention;

@@ -30,6 +30,16 @@ fn a_planted_upward_import_is_found() {
         1,
     );
     finds(check_imports, "src/nowhere/mod.rs", "", 1);
+    for pure in PURE {
+        finds(check_imports, &format!("src/{pure}/x.rs"), "use crate::io::Env;", 1);
+        finds(
+            check_imports,
+            &format!("src/{pure}/x.rs"),
+            "super::super::io::read_file()",
+            1,
+        );
+    }
+    finds(check_imports, "src/storage/x.rs", "use crate::io::Env;", 0);
     finds(
         check_imports,
         "src/storage/mod.rs",
@@ -45,61 +55,63 @@ fn a_planted_upward_import_is_found() {
     finds(check_imports, "src/main.rs", "use ringtail::cli;", 0);
 }
 
+/// Each name of each row, planted in each form that code takes, outside of the row's folders and inside.
 #[test]
-fn a_planted_clock_socket_or_file_is_found() {
-    finds(
-        check_reserved,
-        "src/storage/a.rs",
-        "use std::time::{Duration, Instant};",
-        1,
-    );
-    finds(check_reserved, "src/storage/a.rs", "use std::time;", 1);
-    finds(check_reserved, "src/storage/a.rs", "let f = std::fs::File::open(p);", 1);
-    finds(
-        check_reserved,
-        "src/broker/a.rs",
-        "use std::net::{SocketAddr, TcpStream};",
-        1,
-    );
-    finds(
-        check_reserved,
-        "src/broker/a.rs",
-        "std::thread::spawn(f);\nlibc::getpid();",
-        2,
-    );
-    finds(
-        check_reserved,
-        "src/io/sim/a.rs",
-        "use std::time::Instant; use glommio::Task;",
-        1,
-    );
-    finds(
-        check_reserved,
-        "src/io/uring/a.rs",
-        "use glommio::Task; use std::fs;",
-        0,
-    );
-    finds(
-        check_reserved,
-        "src/broker/a.rs",
-        "use std::net::{IpAddr, SocketAddr}; use std::time::Duration;",
-        0,
-    );
-    finds(check_reserved, "tests/a.rs", "use std::fs;", 0);
+fn every_name_of_every_row_is_found_where_it_does_not_belong() {
+    for row in PURITY {
+        let inside = |module: &&str| format!("{module}::planted");
+        let listed = row.names.iter().chain(row.modules).map(|name| name.to_string());
+        let names: Vec<String> = listed.chain(row.modules.iter().map(inside)).collect();
+        assert!(!names.is_empty() && !row.why.is_empty());
+        for name in names {
+            let mut forms = vec![format!("use {name};"), format!("fn f() {{\n    {name} {{ x }}\n}}")];
+            if let Some((parent, own)) = name.rsplit_once("::") {
+                forms.push(format!("use {parent}::{{zzz, {own}}};"));
+            }
+            for form in forms {
+                let found = |path: &str| row.check(&Source::new(path, &form)).len();
+                assert_eq!(found("src/client/planted.rs"), 1, "{form:?} breaks: {}", row.why);
+                assert_eq!(found("tests/planted.rs"), usize::from(row.in_tests), "{form:?}");
+                for folder in row.folders {
+                    assert_eq!(found(&format!("{folder}/planted.rs")), 0, "{form:?} in {folder}");
+                    assert_eq!(found(&format!("{folder}.rs")), 0, "{form:?} in {folder}");
+                    assert_eq!(found(&format!("{folder}_not.rs")), 1, "{form:?} beside {folder}");
+                }
+                let in_text = format!("// {name}\nconst A: &str = \"{name}\";\n#[cfg(test)]\nmod tests {{\n{form}\n}}");
+                let of_tests = usize::from(row.in_tests);
+                assert_eq!(
+                    row.check(&Source::new("src/client/planted.rs", &in_text)).len(),
+                    of_tests,
+                    "{in_text:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
-fn a_planted_unsafe_is_found() {
-    finds(check_unsafe, "src/storage/a.rs", "// SAFETY: none\nunsafe { f() }", 1);
-    finds(check_unsafe, "src/io/uring/a.rs", "fn g() {\n    unsafe { f() }\n}", 1);
+fn what_is_not_reserved_is_free() {
+    for text in [
+        "use std::net::{IpAddr, SocketAddr}; use std::time::Duration;",
+        "use std::sync::Arc; use std::process::ExitCode; use std::collections::{BTreeMap, VecDeque};",
+        "let unsafely = random.between(1, 2); writeln!(out, \"x\")",
+        "if std::thread::panicking() {}",
+    ] {
+        finds(check_purity, "src/client/a.rs", text, 0);
+    }
+}
+
+#[test]
+fn a_planted_unsafe_without_its_reason_is_found() {
+    finds(check_safety, "src/io/uring/a.rs", "fn g() {\n    unsafe { f() }\n}", 1);
     finds(
-        check_unsafe,
+        check_safety,
         "src/io/uring/a.rs",
         "// SAFETY: f is sound.\nunsafe { f() }",
         0,
     );
     finds(
-        check_unsafe,
+        check_safety,
         "src/storage/a.rs",
         "//! no unsafe here\nlet unsafely = \"unsafe\";",
         0,

@@ -330,6 +330,43 @@ mod tests {
         assert_eq!(&view[..], b"y");
     }
 
+    /// What a new binary finds of one that was killed: when this fails, the layout needs a new magic.
+    #[test]
+    fn golden_bytes() {
+        let region = region(1 << 20);
+        let arena = Arena::format(region.clone(), 16384, 0x0123_4567_89ab_cdef_1122_3344_5566_7788);
+        let identity: [u8; 80] = std::array::from_fn(|index| index as u8);
+        let mut chunk = arena.take(2, &identity).expect("room");
+        chunk.append(b"hello");
+        chunk.publish();
+        chunk.note_stored(3);
+        let hex = |position: usize, bytes: usize| -> String {
+            let bytes = slice(&region, position, bytes).iter();
+            bytes.map(|byte| format!("{byte:02x}")).collect()
+        };
+        let head = "726172656e6130310040000000000000\
+                    3e000000000000008877665544332211efcdab8967452301";
+        assert_eq!(hex(0, 40), head, "magic, bytes of a unit, units, boot");
+        let header = chunk.lease.arena.header(chunk.lease.first);
+        assert_eq!(header, BLOCK_BYTES + chunk.lease.first * HEADER_BYTES);
+        let golden = [
+            "05000000000000000200000000000000",
+            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f",
+            "303132333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f",
+        ];
+        assert_eq!(hex(header, 96), golden.concat(), "filled, run, identity");
+        let units = Arena::units_position(0x3e);
+        assert_eq!(hex(units + chunk.lease.first * 16384, 5), "68656c6c6f");
+        assert_eq!(
+            (
+                IDENTITY_POSITION,
+                hex(header + CHECK_POSITION, 8),
+                hex(header + STORED_POSITION, 8)
+            ),
+            (16, "CHECK".to_owned(), "0300000000000000".to_owned())
+        );
+    }
+
     #[test]
     fn memory_is_reused_only_after_the_last_view() {
         let arena = Arena::format(region(1 << 20), 16384, 7);

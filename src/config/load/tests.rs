@@ -146,10 +146,6 @@ fn contradictions_are_errors() {
         ("log.dirs=,", "server.properties:1: log.dirs: names no directory"),
         ("ringtail.memory.bytes=9g", "the machine has 8589934592"),
         ("ringtail.memory.bytes=0%", "expected a size such as 512m or 25%"),
-        (
-            "listeners=PLAINTEXT://:65533\nringtail.shard.listeners=per-shard",
-            "needs the ports 65534..65538",
-        ),
         ("bad=\\uzzzz", "server.properties:1: \\u needs four hexadecimal digits"),
     ];
     for (text, expected) in refused {
@@ -178,6 +174,21 @@ fn strangers_get_a_warning_that_helps() {
     assert!(told[5].contains("listener.name.x.y has no effect"), "{told:?}");
     assert_eq!(told.len(), 6);
     assert_eq!(loaded.config.topics.partition_count, 2);
+}
+
+#[test]
+fn an_option_without_effect_is_told() {
+    let text = "ringtail.shard.listeners=per-shard\nlog.segment.delete.delay.ms=5\nringtail.spin.us=5";
+    let loaded = load_text(text, &[], &[]).unwrap();
+    assert_eq!(
+        warnings(&loaded),
+        [
+            "server.properties:1: ringtail.shard.listeners has no effect: it is not supported yet",
+            "server.properties:2: log.segment.delete.delay.ms has no effect: the file of a deleted segment goes at once",
+        ]
+    );
+    let delayed = BTreeMap::from([("file.delete.delay.ms".to_owned(), "5".to_owned())]);
+    assert_eq!(topic_config_warnings(&delayed).len(), 1);
 }
 
 fn topic<'a>(configs: &'a [(&'a str, &'a str)], config: &BrokerConfig) -> TopicOptions {

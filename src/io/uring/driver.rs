@@ -351,3 +351,39 @@ pub(super) async fn yield_once() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_without_a_spin_sleeps_at_once() {
+        let mut spin = Spin::new(Duration::ZERO);
+        assert!(!spin.goes_on());
+        spin.slept();
+        assert!(!spin.goes_on());
+    }
+
+    #[test]
+    fn spins_end_in_time_and_are_given_up_while_they_find_nothing() {
+        let limit = Duration::from_micros(200);
+        let mut spin = Spin::new(limit);
+        let began = Instant::now();
+        while spin.goes_on() {}
+        assert!(began.elapsed() >= limit);
+        spin.slept();
+
+        let mut spin = Spin::new(Duration::from_secs(3600));
+        for _ in 0..=SPIN_CREDIT_MAX {
+            assert!(spin.goes_on());
+            spin.slept();
+        }
+        for _ in 0..SPIN_PENALTY {
+            assert!(!spin.goes_on(), "it was in vain so often");
+            spin.slept();
+        }
+        assert!(spin.goes_on(), "it is tried again");
+        spin.found_work();
+        assert!(spin.goes_on());
+    }
+}

@@ -2,17 +2,21 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::{CreateTopicsRequest, MetadataRequest};
+use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest};
 
+use super::connections::{GROWTH_BYTES_MAX, assert_bounded};
 use super::honest::{Honest, batch, fetch_request, produce, topic_name};
-use super::samples::metadata_of;
+use super::samples::{list_offsets, metadata_of};
 use crate::harness::admin::create_topic;
 use crate::harness::broker::Broker;
 use crate::harness::connection::Connection;
 
 const NONE: i16 = 0;
 const CORRUPT_MESSAGE: i16 = 2;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const MESSAGE_TOO_LARGE: i16 = 10;
 const INVALID_TOPIC: i16 = 17;
+const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 const INVALID_RECORD: i16 = 87;
 
 /// Positions in the header of a batch (format 2).
@@ -58,6 +62,61 @@ fn a_wrong_crc_is_corrupt() {
     );
 }
 
+/// What is wrong, Kafka's code for it, and the bytes.
+fn malformed(good: &Bytes) -> Vec<(&'static str, i16, Bytes)> {
+    let invalid = INVALID_RECORD;
+    vec![
+        ("no bytes", invalid, Bytes::new()),
+        ("less than a header", invalid, good.slice(..40)),
+        ("cut in the records", invalid, good.slice(..good.len() - 1)),
+        ("two batches", invalid, [&good[..], &good[..]].concat().into()),
+        ("magic 1", invalid, spoilt(|bytes| bytes[MAGIC] = 1)),
+        ("magic 3", CORRUPT_MESSAGE, spoilt(|bytes| bytes[MAGIC] = 3)),
+        ("magic -1", CORRUPT_MESSAGE, spoilt(|bytes| bytes[MAGIC] = 0xff)),
+        (
+            "a length of zero",
+            CORRUPT_MESSAGE,
+            spoilt(|bytes| put(bytes, LENGTH, 0)),
+        ),
+        (
+            "a negative length",
+            CORRUPT_MESSAGE,
+            spoilt(|bytes| put(bytes, LENGTH, -1)),
+        ),
+        (
+            "a length beyond the bytes",
+            invalid,
+            spoilt(|bytes| put(bytes, LENGTH, i32::MAX)),
+        ),
+        ("no records", invalid, spoilt(|bytes| put(bytes, RECORD_COUNT, 0))),
+        (
+            "a negative count of records",
+            invalid,
+            spoilt(|bytes| put(bytes, RECORD_COUNT, -1)),
+        ),
+        (
+            "more offsets than records",
+            invalid,
+            spoilt(|bytes| put(bytes, LAST_OFFSET_DELTA, 5)),
+        ),
+        (
+            "a control batch",
+            invalid,
+            spoilt(|bytes| bytes[ATTRIBUTES + 1] |= 0x20),
+        ),
+        (
+            "a codec that nobody knows",
+            UNSUPPORTED_COMPRESSION_TYPE,
+            spoilt(|bytes| bytes[ATTRIBUTES + 1] |= 0x07),
+        ),
+        (
+            "a batch beyond max.message.bytes",
+            MESSAGE_TOO_LARGE,
+            batch(&[&[0; 1_100_000]]),
+        ),
+    ]
+}
+
 #[test]
 fn malformed_batches_are_refused() {
     let broker = Broker::start("bad-batches");
@@ -65,44 +124,18 @@ fn malformed_batches_are_refused() {
     let mut honest = Honest::new(&broker);
     let mut connection = Connection::open(&broker.address());
     let good = batch(&[b"one", b"two"]);
-    let cases: [(&str, Bytes); 13] = [
-        ("no bytes", Bytes::new()),
-        ("less than a header", good.slice(..40)),
-        ("cut in the records", good.slice(..good.len() - 1)),
-        ("two batches", [&good[..], &good[..]].concat().into()),
-        ("magic 1", spoilt(|bytes| bytes[MAGIC] = 1)),
-        ("magic 3", spoilt(|bytes| bytes[MAGIC] = 3)),
-        ("magic -1", spoilt(|bytes| bytes[MAGIC] = 0xff)),
-        ("a length of zero", spoilt(|bytes| put(bytes, LENGTH, 0))),
-        ("a negative length", spoilt(|bytes| put(bytes, LENGTH, -1))),
-        (
-            "a length beyond the bytes",
-            spoilt(|bytes| put(bytes, LENGTH, i32::MAX)),
-        ),
-        ("no records", spoilt(|bytes| put(bytes, RECORD_COUNT, 0))),
-        (
-            "more offsets than records",
-            spoilt(|bytes| put(bytes, LAST_OFFSET_DELTA, 5)),
-        ),
-        ("a control batch", spoilt(|bytes| bytes[ATTRIBUTES + 1] |= 0x20)),
-    ];
-    for (what, records) in cases {
+    let before = broker.resident_bytes();
+    let mut wrong = Vec::new();
+    for (what, expected, records) in malformed(&good) {
         let (error, _) = produce(&mut connection, "victim", records);
         println!("{what}: error {error}");
-        assert_ne!(error, NONE, "{what} is accepted");
+        if error != expected {
+            wrong.push(format!("{what}: error {error}, expected {expected}"));
+        }
         honest.is_served();
     }
-    for (what, expected, records) in [
-        ("magic 1", INVALID_RECORD, spoilt(|bytes| bytes[MAGIC] = 1)),
-        ("two batches", INVALID_RECORD, [&good[..], &good[..]].concat().into()),
-        (
-            "a control batch",
-            INVALID_RECORD,
-            spoilt(|bytes| bytes[ATTRIBUTES + 1] |= 0x20),
-        ),
-    ] {
-        assert_eq!(produce(&mut connection, "victim", records).0, expected, "{what}");
-    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_bounded(&broker, before, GROWTH_BYTES_MAX);
     assert_eq!(
         produce(&mut connection, "victim", good.clone()),
         (NONE, 0),
@@ -138,6 +171,24 @@ fn bad_topic_names_are_refused_and_never_made() {
             response.topics[0].error_code, INVALID_TOPIC,
             "CreateTopics with {shown:?}"
         );
+        let of_nobody = UNKNOWN_TOPIC_OR_PARTITION;
+        let (error, _) = produce(&mut connection, name, batch(&[b"one"]));
+        assert_eq!(error, of_nobody, "Produce to {shown:?}");
+        let response = connection.call(11, &fetch_request(name, 0, 1 << 20));
+        assert_eq!(
+            response.responses[0].partitions[0].error_code, of_nobody,
+            "Fetch of {shown:?}"
+        );
+        let response = connection.call(5, &list_offsets(name));
+        assert_eq!(
+            response.topics[0].partitions[0].error_code, of_nobody,
+            "ListOffsets of {shown:?}"
+        );
+        let delete = DeleteTopicsRequest::default()
+            .with_topic_names(vec![topic_name(name)])
+            .with_timeout_ms(10_000);
+        let response = connection.call(4, &delete);
+        assert_eq!(response.responses[0].error_code, of_nobody, "DeleteTopics of {shown:?}");
     }
     let longest = "z".repeat(249);
     create_topic(&broker, &longest, 1, &[]);

@@ -8,11 +8,11 @@ use crate::harness::broker::{Broker, only_of_ringtail};
 use crate::harness::connection::{Answer, Connection, frame};
 
 /// What such clients together may cost Ringtail beyond what they really sent.
-const GROWTH_BYTES_MAX: u64 = 64 << 20;
+pub const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 /// # Panics
 /// If Ringtail's memory grew by more than `limit`.
-fn assert_bounded(broker: &Broker, before: u64, limit: u64) {
+pub fn assert_bounded(broker: &Broker, before: u64, limit: u64) {
     let after = broker.resident_bytes();
     println!("resident {} KiB before, {} KiB now", before / 1024, after / 1024);
     if only_of_ringtail("memory is bounded") {
@@ -27,6 +27,7 @@ fn assert_bounded(broker: &Broker, before: u64, limit: u64) {
 fn one_byte_a_second() {
     let broker = Broker::start("bad-slow");
     let mut honest = Honest::new(&broker);
+    let before = broker.resident_bytes();
     let mut slow = Connection::open(&broker.address());
     let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 9, 0xff, 0xff];
     for byte in request {
@@ -41,6 +42,7 @@ fn one_byte_a_second() {
         panic!("the slow client gets its answer")
     };
     assert_eq!(answer[..6], [0, 0, 0, 9, 0, 0]);
+    assert_bounded(&broker, before, GROWTH_BYTES_MAX);
 }
 
 /// 64 clients announce frames of 90 MB each and send 200 KB of them: the announcement must cost nothing. (Apache Kafka pays it in full:

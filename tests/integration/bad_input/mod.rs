@@ -5,6 +5,7 @@
 //! - `honest`: the client that must not notice.
 //! - `samples`: a valid request of every kind, to be spoilt.
 //! - `frames`: spoilt frames and requests.
+//! - `lengths`: every length of every request, lying.
 //! - `batches`: spoilt record batches and topic names.
 //! - `connections`: slow, silent and greedy clients.
 
@@ -12,4 +13,5 @@ mod batches;
 mod connections;
 mod frames;
 mod honest;
-mod samples;
+mod lengths;
+pub mod samples;

@@ -129,7 +129,7 @@ pub fn metadata_of(topic: &str) -> MetadataRequest {
         .with_allow_auto_topic_creation(true)
 }
 
-fn list_offsets(topic: &str) -> ListOffsetsRequest {
+pub fn list_offsets(topic: &str) -> ListOffsetsRequest {
     let partition = ListOffsetsPartition::default()
         .with_current_leader_epoch(-1)
         .with_timestamp(-1);

@@ -10,6 +10,9 @@ use super::clients::{kafka_class, run};
 use super::connection;
 use super::{HANGS, wait_for};
 
+/// Where arenas belong: a file system in memory.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peer {
     Ringtail,
@@ -38,8 +41,24 @@ pub fn ringtail() -> PathBuf {
     std::env::var_os("RINGTAIL_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_ringtail").into(), PathBuf::from)
 }
 
+/// `ringtail start` without an option.
+pub fn ringtail_start() -> Command {
+    let mut command = Command::new(ringtail());
+    command.arg("start");
+    // Variables that begin with RINGTAIL_ are options to the broker; these are for the tests.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("RINGTAIL_TEST_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
 pub struct Broker {
+    peer: Peer,
     folder: PathBuf,
+    /// Ringtail's memory that outlives it: gone with the broker, also when that was killed.
+    arena: PathBuf,
     port: u16,
     settings: Vec<(String, String)>,
     process: Option<Child>,
@@ -69,11 +88,16 @@ impl Broker {
 
     /// The same with settings in the words of `server.properties`.
     pub fn start_with(test: &str, settings: &[(&str, &str)]) -> Broker {
+        Broker::start_peer(peer(), test, settings)
+    }
+
+    /// A broker of either kind, whatever `RINGTAIL_TEST_PEER` says: for what has to work with both.
+    pub fn start_peer(peer: Peer, test: &str, settings: &[(&str, &str)]) -> Broker {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{test}-{}-{number}", std::process::id());
         // Under target/: a real file system, where direct I/O works.
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
         fs::create_dir_all(&folder).expect("the tests' folder can be written");
         let settings = settings
             .iter()
@@ -81,14 +105,17 @@ impl Broker {
             .collect();
         let log = folder.join("broker.log");
         let mut broker = Broker {
+            peer,
+            arena: Path::new(SHARED_MEMORY).join(format!("ringtail-tests-{name}")),
             folder,
             port: free_port(),
             settings,
             process: None,
             log,
         };
-        if peer() == Peer::Kafka {
-            broker.format_kafka();
+        match peer {
+            Peer::Ringtail => fs::create_dir(&broker.arena).expect("shared memory takes a folder"),
+            Peer::Kafka => broker.format_kafka(),
         }
         broker.restart();
         broker
@@ -108,6 +135,15 @@ impl Broker {
         self.folder.join("data")
     }
 
+    /// `ringtail.arena.dir`
+    pub fn arena(&self) -> &Path {
+        &self.arena
+    }
+
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the broker runs").id()
     }
@@ -120,7 +156,7 @@ impl Broker {
             .append(true)
             .open(&self.log)
             .expect("the log can be written");
-        let mut command = match peer() {
+        let mut command = match self.peer {
             Peer::Ringtail => self.ringtail_command(),
             Peer::Kafka => self.kafka_command(),
         };
@@ -210,17 +246,11 @@ impl Broker {
 
     /// The command line that starts Ringtail as this broker.
     pub fn ringtail_command(&self) -> Command {
-        let mut command = Command::new(ringtail());
-        command.arg("start");
-        // Variables that begin with RINGTAIL_ are options to the broker; these are for the tests.
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("RINGTAIL_TEST_") {
-                command.env_remove(variable);
-            }
-        }
+        let mut command = ringtail_start();
         let own = [
             ("listeners".to_string(), format!("PLAINTEXT://{}", self.address())),
             ("log.dirs".to_string(), self.data().display().to_string()),
+            ("ringtail.arena.dir".to_string(), self.arena.display().to_string()),
         ];
         for (key, value) in own.iter().chain(&self.settings) {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -275,9 +305,14 @@ impl Drop for Broker {
             drop(process.kill());
             drop(process.wait());
         }
+        let keep = std::env::var_os("RINGTAIL_TEST_KEEP").is_some();
+        // Memory is short: a failure keeps the files alone.
+        if !keep {
+            drop(fs::remove_dir_all(&self.arena));
+        }
         if std::thread::panicking() {
             eprintln!("{}\n--- kept: {}", self.log_tail(), self.folder.display());
-        } else if std::env::var_os("RINGTAIL_TEST_KEEP").is_none() {
+        } else if !keep {
             drop(fs::remove_dir_all(&self.folder));
         }
     }

@@ -20,7 +20,7 @@ fn installed(path: PathBuf) -> PathBuf {
     path
 }
 
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
     assert!(found, "{name} is not installed: run tests/setup.sh");

@@ -4,12 +4,14 @@
 //! - `clients`: the command lines of kcat, the Python clients and Apache Kafka's tools, run with a bound on their time.
 //! - `admin`: topics, made through librdkafka.
 //! - `connection`: single requests over a socket, through the crate `kafka-protocol` or as raw bytes.
+//! - `namespace`: a network of its own, where the default ports are free.
 //! - `random`: seeds that are printed, so that a failure can be run again.
 
 pub mod admin;
 pub mod broker;
 pub mod clients;
 pub mod connection;
+pub mod namespace;
 pub mod random;
 
 use std::time::{Duration, Instant};

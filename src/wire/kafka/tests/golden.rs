@@ -3,20 +3,26 @@
 //! A random message of ours is encoded, also with tagged fields that nobody knows. Theirs must decode all of it, name
 //! every field and value as we do (which a mere comparison of bytes would not show), and encode it to the same bytes.
 //! Ours must decode those to the same message. What is fed to the oracle is valid: it allocates what lengths declare.
+//! `census` sees to it that the messages hold something; `every_served_version_is_compared` that none is left out.
 
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as theirs;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message as _, VersionRange};
 
+use super::super::api::APIS;
 use super::super::decoder::Decoder;
 use super::super::message::Message;
 use super::super::messages as ours;
+use super::census::Census;
 use super::{arbitrary, encoded, leaked};
 use crate::base::ids::TopicId;
 
-const SEEDS: u64 = 10;
+/// Messages of each version, and of all versions of a message at least.
+const SEEDS_MIN: u64 = 10;
+const MESSAGES_MIN: u64 = 240;
 
 /// Fields at their defaults that theirs has for versions that Kafka does not serve yet.
 const UNRELEASED: [&str; 2] = [
@@ -91,14 +97,15 @@ fn parse_uuid(text: &str) -> Option<TopicId> {
     Some(TopicId(bits.to_be_bytes()))
 }
 
-fn compare<Ours, Theirs>(version: i16)
+fn compare<Ours, Theirs>(version: i16, seeds: u64, census: &mut Census)
 where
     Ours: Message<'static>,
     Theirs: Encodable + Decodable + Debug,
 {
     let name = Ours::NAME;
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         let message: Ours = arbitrary(seed, version);
+        census.note(&normalised(&format!("{message:?}")));
         for unknown_tag_count in [0, 3] {
             let bytes = encoded(&message, version, unknown_tag_count);
             let mut unread = Bytes::from(bytes.clone());
@@ -109,6 +116,19 @@ where
                 "{name} {version} seed {seed}: {} bytes unread",
                 unread.len()
             );
+            if unknown_tag_count > 0 && version >= Ours::FLEXIBLE_FROM {
+                let text = format!("{their_message:?}");
+                let (sections, filled) = ("unknown_tagged_fields: {", "unknown_tagged_fields: {1000: ");
+                assert!(
+                    text.contains(filled),
+                    "{name} {version}: tags that nobody knows are sent"
+                );
+                assert_eq!(
+                    text.matches(sections).count(),
+                    text.matches(filled).count(),
+                    "{name} {version}: in every structure"
+                );
+            }
             if unknown_tag_count == 0 {
                 let mut their_text = normalised(&format!("{their_message:?}"));
                 UNRELEASED
@@ -135,19 +155,47 @@ where
     }
 }
 
-/// One row per message: ours, theirs, and the versions that theirs knows.
+/// A row of `golden!`.
+struct Row {
+    key: i16,
+    is_request: bool,
+    compared: RangeInclusive<i16>,
+    /// The versions that theirs has.
+    known: VersionRange,
+}
+
+fn is_request(name: &str) -> bool {
+    name.ends_with("Request")
+}
+
+/// One row per message: ours, theirs, the versions that are compared, and fields that none of these carries.
 macro_rules! golden {
-    ($($test:ident: $ours:ty, $theirs:ident $min:literal..=$max:literal;)*) => {$(
+    ($($test:ident: $ours:ty, $theirs:ident $min:literal..=$max:literal $(, without $apart:expr)?;)*) => {
+        fn rows() -> Vec<Row> {
+            vec![$(Row {
+                key: <$ours as Message>::API_KEY,
+                is_request: is_request(stringify!($theirs)),
+                compared: $min..=$max,
+                known: theirs::$theirs::VERSIONS,
+            },)*]
+        }
+
+        $(
         #[test]
         fn $test() {
-            for version in $min..=$max {
-                compare::<$ours, theirs::$theirs>(version);
+            let versions: RangeInclusive<i16> = $min..=$max;
+            let seeds = SEEDS_MIN.max(MESSAGES_MIN / versions.clone().count() as u64);
+            let mut census = Census::default();
+            for version in versions {
+                compare::<$ours, theirs::$theirs>(version, seeds, &mut census);
                 let flexible = version >= <$ours as Message>::FLEXIBLE_FROM;
-                let is_request = stringify!($theirs).ends_with("Request");
                 let is_api_versions_response = stringify!($theirs) == "ApiVersionsResponse";
-                let header_version = i16::from(is_request) + i16::from(flexible && !is_api_versions_response);
+                let header_version =
+                    i16::from(is_request(stringify!($theirs))) + i16::from(flexible && !is_api_versions_response);
                 assert_eq!(theirs::$theirs::header_version(version), header_version, "version {version}");
             }
+            let apart: &[&str] = (&[$($apart)?] as &[&[&str]]).first().copied().unwrap_or_default();
+            census.assert_rich(stringify!($theirs), apart);
         }
     )*};
 }
@@ -201,6 +249,43 @@ golden! {
     delete_records_response: ours::DeleteRecordsResponse<'static>, DeleteRecordsResponse 0..=2;
     incremental_alter_configs_request: ours::IncrementalAlterConfigsRequest<'static>, IncrementalAlterConfigsRequest 0..=1;
     incremental_alter_configs_response: ours::IncrementalAlterConfigsResponse<'static>, IncrementalAlterConfigsResponse 0..=1;
+}
+
+/// Key and version of what is served and the oracle does not know: by hand, below.
+const BY_HAND: &[(i16, i16)] = &[(2, 11)];
+
+/// A version that is served and never held against anything would be found out by clients.
+#[test]
+fn every_served_version_is_compared() {
+    let rows = rows();
+    let mut unknown = Vec::new();
+    for api in APIS {
+        let key = api.key as i16;
+        for wants_request in [true, false] {
+            let row = rows
+                .iter()
+                .find(|row| row.key == key && row.is_request == wants_request);
+            let row = row.unwrap_or_else(|| panic!("{}: no row (request: {wants_request})", api.name));
+            for version in api.version_min..=api.version_max {
+                if row.compared.contains(&version) {
+                    continue;
+                }
+                let known = (row.known.min..=row.known.max).contains(&version);
+                assert!(
+                    !known,
+                    "{} {version} is not compared (request: {wants_request})",
+                    api.name
+                );
+                unknown.push((key, version));
+            }
+        }
+    }
+    unknown.sort_unstable();
+    unknown.dedup();
+    assert_eq!(
+        unknown, BY_HAND,
+        "what the oracle does not know has a test by hand, and a place in BY_HAND"
+    );
 }
 
 /// Versions that the oracle does not know, by hand.

@@ -5,6 +5,7 @@ use super::encoder::{Encoder, Sink};
 use super::message::Message;
 
 mod bounds;
+mod census;
 mod frames;
 mod golden;
 pub mod prng;

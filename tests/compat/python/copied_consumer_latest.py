@@ -1,0 +1,6 @@
+from kafka import KafkaConsumer
+
+consumer = KafkaConsumer('test')
+
+for message in consumer:
+    print(message.value.decode())
