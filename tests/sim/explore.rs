@@ -461,11 +461,8 @@ fn explore(plan: Plan, tally: &Rc<Tally>) -> u64 {
     });
     let completions = explorer.run();
     let cases = tally.cases.get();
-    let (states, acks) = (tally.states.borrow().len(), explorer.history.borrow().acks);
-    eprintln!(
-        "seed {}: {completions} completions, {acks} acks; in all {cases} cases, {states} states",
-        plan.seed
-    );
+    let (seed, states, acks) = (plan.seed, tally.states.borrow().len(), explorer.history.borrow().acks);
+    eprintln!("seed {seed}: {completions} completions, {acks} acks; in all {cases} cases, {states} states");
     completions
 }
 

@@ -66,7 +66,7 @@ fn every_name_of_every_row_is_found_where_it_does_not_belong() {
         for name in names {
             let mut forms = vec![format!("use {name};"), format!("fn f() {{\n    {name} {{ x }}\n}}")];
             if let Some((parent, own)) = name.rsplit_once("::") {
-                forms.push(format!("use {parent}::{{zzz, {own}}};"));
+                forms.push(format!("use {{zzz, {parent}::{{{own}}}}};"));
             }
             for form in forms {
                 let found = |path: &str| row.check(&Source::new(path, &form)).len();

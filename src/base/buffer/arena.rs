@@ -345,7 +345,7 @@ mod tests {
             bytes.map(|byte| format!("{byte:02x}")).collect()
         };
         let head = "726172656e6130310040000000000000\
-                    3e000000000000008877665544332211efcdab8967452301";
+                    3f000000000000008877665544332211efcdab8967452301";
         assert_eq!(hex(0, 40), head, "magic, bytes of a unit, units, boot");
         let header = chunk.lease.arena.header(chunk.lease.first);
         assert_eq!(header, BLOCK_BYTES + chunk.lease.first * HEADER_BYTES);
@@ -355,7 +355,7 @@ mod tests {
             "303132333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f",
         ];
         assert_eq!(hex(header, 96), golden.concat(), "filled, run, identity");
-        let units = Arena::units_position(0x3e);
+        let units = Arena::units_position(0x3f);
         assert_eq!(hex(units + chunk.lease.first * 16384, 5), "68656c6c6f");
         assert_eq!(
             (
@@ -363,7 +363,7 @@ mod tests {
                 hex(header + CHECK_POSITION, 8),
                 hex(header + STORED_POSITION, 8)
             ),
-            (16, "CHECK".to_owned(), "0300000000000000".to_owned())
+            (16, "ac7fc74200000000".to_owned(), "0300000000000000".to_owned())
         );
     }
 

@@ -164,7 +164,7 @@ fn build() -> (SegmentBuild, Cursor) {
         offset: 100,
     };
     for (bytes, records, time_ms) in [(40_000, 5, 1000), (30_000, 1, 3000), (500, 20, 2000)] {
-        let content: Vec<u8> = (0..bytes as u32).map(|i| (i * i >> 7) as u8).collect();
+        let content: Vec<u8> = (0..bytes as u32).map(|i| ((i * i) >> 7) as u8).collect();
         let facts = BatchFacts {
             base_offset: at.offset,
             last_offset: at.offset + records - 1,

@@ -20,7 +20,6 @@ enum Part {
     Added(Vec<u8>),
     /// How many elements follow.
     Count(i32),
-    NullCount,
     Text(&'static str),
     NullText,
     Blob(Bytes),
@@ -85,15 +84,26 @@ fn request(key: i16, classic: Option<i16>, flexible: i16, body: Vec<Part>) -> Re
     }
 }
 
+/// One topic with one partition, whose fields follow its index.
+fn partition_of(mut fields: Vec<Part>) -> Vec<Part> {
+    let mut whole = vec![Count(1), Text("victim"), Count(1), int(0)];
+    whole.append(&mut fields);
+    whole.extend([Tags, Tags]);
+    whole
+}
+
+fn joined(parts: [Vec<Part>; 3]) -> Vec<Part> {
+    parts.concat()
+}
+
 /// A request of every key that is served, in the order of the keys.
 fn requests() -> Vec<Request> {
-    let partition_of = |mut fields: Vec<Part>| {
-        let mut whole = vec![Count(1), Text("victim"), Count(1), int(0)];
-        whole.append(&mut fields);
-        whole.extend([Tags, Tags]);
-        whole
-    };
-    let joined = |parts: [Vec<Part>; 3]| parts.concat();
+    let mut requests = requests_of_records();
+    requests.extend(requests_of_topics());
+    requests
+}
+
+fn requests_of_records() -> Vec<Request> {
     vec![
         request(
             0,
@@ -132,6 +142,11 @@ fn requests() -> Vec<Request> {
             vec![Count(1), Text("victim"), Tags, byte(1), byte(0), byte(0), Tags],
         ),
         request(18, None, 3, vec![Text("tests"), Text("1"), Tags]),
+    ]
+}
+
+fn requests_of_topics() -> Vec<Request> {
+    vec![
         request(
             19,
             Some(4),
@@ -212,7 +227,7 @@ fn requests() -> Vec<Request> {
 fn may_be_null(request: &Request, index: usize) -> bool {
     match (request.key, &request.body[index]) {
         // A transactional id; records; the topics of Metadata; a config's value; a filter of names; assignments.
-        (_, NullText | NullCount) | (0, Blob(_)) => true,
+        (_, NullText) | (0, Blob(_)) => true,
         (3, Count(_)) => index == 0,
         (3, Text(_)) => false,
         (19, Text(text)) => *text == "1000",
@@ -260,7 +275,6 @@ fn frame(request: &Request, flexible: bool, lying: Option<(usize, Lie)>) -> Byte
             Raw(bytes) => frame.put_slice(bytes),
             Added(bytes) if flexible => frame.put_slice(bytes),
             Count(count) => put(&mut frame, flexible, false, *count, lie),
-            NullCount => put(&mut frame, flexible, false, -1, lie),
             NullText => put(&mut frame, flexible, true, -1, lie),
             Text(text) => {
                 put(&mut frame, flexible, true, text.len() as i32, lie);

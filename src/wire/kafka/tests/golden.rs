@@ -21,7 +21,7 @@ use super::{arbitrary, encoded, leaked};
 use crate::base::ids::TopicId;
 
 /// Messages of each version, and of all versions of a message at least.
-const SEEDS_MIN: u64 = 10;
+const SEEDS_MIN: u64 = 60;
 const MESSAGES_MIN: u64 = 240;
 
 /// Fields at their defaults that theirs has for versions that Kafka does not serve yet.
@@ -117,16 +117,11 @@ where
                 unread.len()
             );
             if unknown_tag_count > 0 && version >= Ours::FLEXIBLE_FROM {
+                // (A structure that is a tagged field and at its default is not sent, nor are its tags.)
                 let text = format!("{their_message:?}");
-                let (sections, filled) = ("unknown_tagged_fields: {", "unknown_tagged_fields: {1000: ");
                 assert!(
-                    text.contains(filled),
+                    text.contains("unknown_tagged_fields: {1000: "),
                     "{name} {version}: tags that nobody knows are sent"
-                );
-                assert_eq!(
-                    text.matches(sections).count(),
-                    text.matches(filled).count(),
-                    "{name} {version}: in every structure"
                 );
             }
             if unknown_tag_count == 0 {
@@ -194,8 +189,8 @@ macro_rules! golden {
                     i16::from(is_request(stringify!($theirs))) + i16::from(flexible && !is_api_versions_response);
                 assert_eq!(theirs::$theirs::header_version(version), header_version, "version {version}");
             }
-            let apart: &[&str] = (&[$($apart)?] as &[&[&str]]).first().copied().unwrap_or_default();
-            census.assert_rich(stringify!($theirs), apart);
+            let apart: Vec<&[&str]> = vec![$($apart)?];
+            census.assert_rich(stringify!($theirs), &apart.concat());
         }
     )*};
 }
@@ -227,9 +222,9 @@ golden! {
     describe_cluster_response: ours::DescribeClusterResponse<'static>, DescribeClusterResponse 0..=2;
     describe_topic_partitions_request: ours::DescribeTopicPartitionsRequest<'static>, DescribeTopicPartitionsRequest 0..=0;
     describe_topic_partitions_response: ours::DescribeTopicPartitionsResponse<'static>, DescribeTopicPartitionsResponse 0..=0;
-    offset_commit_request: ours::OffsetCommitRequest<'static>, OffsetCommitRequest 2..=9;
+    offset_commit_request: ours::OffsetCommitRequest<'static>, OffsetCommitRequest 2..=9, without &["topics[].topic_id"];
     offset_commit_response: ours::OffsetCommitResponse<'static>, OffsetCommitResponse 2..=10;
-    offset_fetch_request: ours::OffsetFetchRequest<'static>, OffsetFetchRequest 1..=9;
+    offset_fetch_request: ours::OffsetFetchRequest<'static>, OffsetFetchRequest 1..=9, without &["groups[].topics[].topic_id"];
     offset_fetch_response: ours::OffsetFetchResponse<'static>, OffsetFetchResponse 1..=10;
     find_coordinator_request: ours::FindCoordinatorRequest<'static>, FindCoordinatorRequest 0..=6;
     find_coordinator_response: ours::FindCoordinatorResponse<'static>, FindCoordinatorResponse 0..=6;

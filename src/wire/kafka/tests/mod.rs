@@ -30,6 +30,7 @@ pub fn encoded<'a, M: Message<'a>>(message: &M, version: i16, unknown_tag_count:
 /// A random message of `version`.
 pub fn arbitrary<'a, M: Message<'a>>(seed: u64, version: i16) -> M {
     let shape = M::shape(version).expect("the version is described");
+    let seed = seed.wrapping_mul(64).wrapping_add(version as u64);
     M::arbitrary(&mut prng::Prng::new(seed), shape)
 }
 

@@ -8,10 +8,13 @@ pub struct Prng {
 
 impl Prng {
     pub fn new(seed: u64) -> Prng {
-        Prng {
+        let mut prng = Prng {
             state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             elements_left: 400,
-        }
+        };
+        // Near seeds begin alike.
+        (0..4).for_each(|_| drop(prng.next()));
+        prng
     }
 
     pub fn next(&mut self) -> u64 {
