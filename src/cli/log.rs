@@ -10,8 +10,8 @@ use super::failure::{ExitReason, Failure};
 use super::json::Json;
 use super::output::Output;
 use crate::cluster::{is_broker_file, read_directory_id, verify_metadata_log};
-use crate::io::Env;
 use crate::io::uring::{self, Options, UringEnv};
+use crate::io::{Env, lock_when_free};
 use crate::storage::verify::{Problem, Report, VerifyOptions, verify};
 use crate::storage::{LOCK_FILE, LogDirectory, Sealed, StorageError, seal};
 
@@ -209,7 +209,7 @@ impl Seal {
             let mut locks = Vec::new();
             for path in &paths {
                 directories.push(log_directory(&env, path).await?);
-                let lock = env.lock(&path.join(LOCK_FILE)).await;
+                let lock = lock_when_free(&env, &path.join(LOCK_FILE)).await;
                 locks.push(lock.map_err(|error| {
                     let message = format!("{}: a broker is running on it ({error})", path.display());
                     Failure::new(ExitReason::DataInUse, message)

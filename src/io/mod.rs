@@ -376,3 +376,21 @@ pub async fn take_place<E: Env>(env: &E, temporary: &Path, path: &Path) -> io::R
     env.rename(temporary, path).await?;
     env.flush_directory(path.parent().unwrap_or(Path::new("."))).await
 }
+
+/// How long, and how often, a lock that is held is asked for again.
+const LOCK_WAIT_MS: u64 = 3000;
+const LOCK_RETRY_MS: u64 = 5;
+
+/// Takes a lock. A process that ended holds it until the kernel has ended its ring and its writes in flight have landed, so one
+/// that is held is asked for again for a while (`WouldBlock` after that).
+pub async fn lock_when_free<E: Env>(env: &E, path: &Path) -> io::Result<E::Lock> {
+    let deadline = env.now().plus_ms(LOCK_WAIT_MS);
+    loop {
+        match env.lock(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && env.now() < deadline => {
+                env.sleep_until(env.now().plus_ms(LOCK_RETRY_MS)).await;
+            }
+            locked => return locked,
+        }
+    }
+}

@@ -14,14 +14,11 @@ use crate::broker::directories::Directories;
 use crate::broker::route::{Beginning, CONTROLLER_SHARD, Envelope, Local, Router};
 use crate::broker::{Broker, Memory};
 use crate::cluster::{Controller, Image, MetadataLog, Publish, open_cluster};
-use crate::io::{Env, Queue};
+use crate::io::{Env, Queue, lock_when_free};
 use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, Wanted, clear_leftovers, recover};
 
 /// Clients that waited for the start come first.
 const REMOVAL_DELAY_MS: u64 = 1000;
-/// How long, and how often, a held lock is asked for again.
-const LOCK_WAIT_MS: u64 = 3000;
-const LOCK_RETRY_MS: u64 = 5;
 
 /// Brings shard `index` up to where it can serve; `Shard::serving` is raised when all shards are there.
 pub async fn start<E: Env>(
@@ -123,21 +120,10 @@ fn log_directory(directory: &crate::cluster::Directory) -> Option<LogDirectory> 
     })
 }
 
-/// Takes the directory's lock. A killed process holds it until its writes in flight have landed, so a lock that is held is
-/// asked for again for a while.
+/// Takes the directory's lock; none of a directory that is not there.
 async fn lock<E: Env>(env: &E, directory: &Path) -> Result<Option<E::Lock>, ServeError> {
     let path = directory.display().to_string();
-    let deadline = env.now().plus_ms(LOCK_WAIT_MS);
-    let file = directory.join(LOCK_FILE);
-    let locked = loop {
-        match env.lock(&file).await {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && env.now() < deadline => {
-                env.sleep_until(env.now().plus_ms(LOCK_RETRY_MS)).await;
-            }
-            locked => break locked,
-        }
-    };
-    match locked {
+    match lock_when_free(env, &directory.join(LOCK_FILE)).await {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(ServeError::Locked { path }),

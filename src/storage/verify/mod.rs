@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{LOCK_FILE, LogDirectory, StorageError};
-use crate::io::Env;
+use crate::io::{Env, lock_when_free};
 
 /// Problems listed one by one.
 pub const PROBLEMS_MAX: usize = 10_000;
@@ -105,7 +105,7 @@ pub async fn verify<E: Env>(
     let entries = env.list(path).await.map_err(named)?;
     let is_locked = entries.iter().any(|entry| entry.name == LOCK_FILE) && !options.closed_only;
     let _lock = match is_locked {
-        true => Some(env.lock(&path.join(LOCK_FILE)).await.map_err(|error| {
+        true => Some(lock_when_free(env, &path.join(LOCK_FILE)).await.map_err(|error| {
             let message = match error.kind() {
                 io::ErrorKind::WouldBlock => {
                     "a broker is running on it: stop it, or verify the closed segments alone".to_owned()

@@ -1,5 +1,6 @@
 //! Why a batch is refused. The broker turns an [`ErrorClass`] into Kafka's code; nothing here knows codes.
 
+use super::MAGIC;
 use super::header::HeaderError;
 use std::fmt;
 
@@ -88,6 +89,8 @@ impl BatchError {
             BatchError::TooLarge { .. } => ErrorClass::TooLarge,
             BatchError::Timestamp { .. } | BatchError::TimestampType => ErrorClass::InvalidTimestamp,
             BatchError::Codec(_) | BatchError::CodecForVersion => ErrorClass::UnsupportedCompression,
+            // Formats that are older are known (and refused), others are noise: so Kafka tells them apart.
+            BatchError::Header(HeaderError::Magic(magic)) if *magic > MAGIC => ErrorClass::Corrupt,
             // A client that cannot be decompressed sent damaged data with a matching CRC; Kafka calls that corrupt too.
             BatchError::Record {
                 fault: RecordFault::Decompression,

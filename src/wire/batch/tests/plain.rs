@@ -69,8 +69,9 @@ fn offsets_that_overflow_are_no_header() {
 #[test]
 fn each_rule_has_its_own_error() {
     type Change = fn(&mut Vec<u8>);
-    let cases: [(&str, Change, ErrorClass); 13] = [
+    let cases: [(&str, Change, ErrorClass); 14] = [
         ("magic", |b| b[field::MAGIC] = 1, ErrorClass::InvalidRecord),
+        ("no magic", |b| b[field::MAGIC] = 3, ErrorClass::Corrupt),
         ("crc", |b| b[field::CRC] ^= 1, ErrorClass::Corrupt),
         (
             "length",
