@@ -75,7 +75,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Sessions of all clients together never hold more partitions than this on one shard.
+/// Sessions of all clients together never hold more partitions than this, divided over the shards.
 const SESSION_PARTITIONS_MAX: usize = 500_000;
 
 impl<E: Env> Broker<E> {
@@ -89,7 +89,7 @@ impl<E: Env> Broker<E> {
     ) -> Rc<Self> {
         let sessions = CacheBounds {
             sessions_max: limits.fetch_sessions_max.div_ceil(router.shards()),
-            partitions_max: SESSION_PARTITIONS_MAX,
+            partitions_max: SESSION_PARTITIONS_MAX.div_ceil(router.shards()),
             session_partitions_max: ITEMS_MAX,
             idle_ms: limits.fetch_session_idle_ms,
         };

@@ -116,6 +116,8 @@ pub enum AppendError {
     Invalid,
     /// Larger than a segment may be → RECORD_LIST_TOO_LARGE.
     TooLargeForSegment,
+    /// The asker, or that of an earlier batch of the same producer, waits no more; nothing was appended → REQUEST_TIMED_OUT.
+    GivenUp,
     /// The partition is being deleted or its shard is stopping → NOT_LEADER_OR_FOLLOWER.
     Closed,
     /// The directory is out of service → KAFKA_STORAGE_ERROR.

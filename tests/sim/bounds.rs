@@ -16,7 +16,7 @@ use ringtail::cluster::shard_of;
 use ringtail::io::sim::{Options, SimEnv, World};
 use ringtail::io::{Env, Queue};
 use ringtail::storage::{
-    DurabilityClass, LogOptions, LogSlice, Partition, Store, StoreOptions, TimestampType, Wanted, recover,
+    AppendError, DurabilityClass, LogOptions, LogSlice, Partition, Store, StoreOptions, TimestampType, Wanted, recover,
 };
 
 use crate::model::{MEMORY, batch, log_options, open, partition_id, payload, read_all, spec, store_options};
@@ -152,12 +152,19 @@ fn an_append_given_up_leaves_the_line_with_its_batch() {
         let first = partition.append(batch(1, 0, &payload(0, 0, 3000)));
         let second = partition.append(given_up.clone());
         let third = partition.append(batch(3, 0, &payload(0, 2, 3000)));
+        let behind = partition.append(batch(2, 1, &payload(0, 3, 3000)));
         drop(given_up);
         assert_eq!(Arc::strong_count(&held), 2, "it waits for a segment");
         drop(second);
         assert_eq!(Arc::strong_count(&held), 1);
         assert_eq!(first.await.expect("appended").base_offset, 0);
         assert_eq!(third.await.expect("appended").base_offset, 1);
+        let of_same_producer = behind.await;
+        assert_eq!(
+            of_same_producer,
+            Err(AppendError::GivenUp),
+            "it does not overtake what is sent again"
+        );
         assert_eq!(read_all(&partition).await.len(), 2);
     });
 }

@@ -49,7 +49,8 @@ fn described<'a>(
             }
         };
         let found_bytes = found.iter().flatten().map(|entry| entry_bytes(entry, documentation));
-        bytes += found_bytes.sum::<usize>();
+        let message_bytes = found.as_ref().err().map_or(0, |Refusal(_, message)| message.len());
+        bytes += found_bytes.sum::<usize>() + wanted.name.len() + message_bytes;
         result(wanted, found, documentation)
     };
     all.into_iter().map(describe).collect()
@@ -138,7 +139,7 @@ fn own_broker<E: Env>(call: &Call<E>, name: &str) -> Result<(), Refusal> {
     match name == node_id.to_string() {
         true => Ok(()),
         false => {
-            let message = format!("This is broker {node_id}; {name:?} is not.");
+            let message = format!("Only broker {node_id} is described here.");
             Err(Refusal(ErrorCode::InvalidRequest, message))
         }
     }

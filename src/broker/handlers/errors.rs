@@ -20,6 +20,7 @@ impl From<&PartitionError> for ErrorCode {
                 AppendError::StaleProducerEpoch => ErrorCode::InvalidProducerEpoch,
                 AppendError::Invalid => ErrorCode::CorruptMessage,
                 AppendError::TooLargeForSegment => ErrorCode::RecordListTooLarge,
+                AppendError::GivenUp => ErrorCode::RequestTimedOut,
                 AppendError::Closed => ErrorCode::NotLeaderOrFollower,
                 AppendError::Offline | AppendError::Full => ErrorCode::KafkaStorageError,
             },

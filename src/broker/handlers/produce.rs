@@ -193,9 +193,6 @@ fn admit<E: Env>(
     if !checked.named.insert(id) {
         return Err(Refusal::NAMED_AGAIN);
     }
-    if checked.decoded_bytes > DECODED_BYTES_MAX {
-        return Err(Refusal::DECODED_TOO_MUCH);
-    }
     let records = partition
         .records
         .as_ref()
@@ -210,12 +207,15 @@ fn admit<E: Env>(
         decode: DecodeLimits::default(),
     };
     if rules.keys_required {
+        if checked.decoded_bytes > DECODED_BYTES_MAX {
+            return Err(Refusal::DECODED_TOO_MUCH);
+        }
         limits.records = RecordChecks::StructureAndKeys;
         let left = DECODED_BYTES_MAX - checked.decoded_bytes;
         limits.decode.decompressed_bytes_max = limits.decode.decompressed_bytes_max.min(left);
     }
     let verdict = validate_produce_counted(records, &limits, &mut checked.decoded_bytes);
-    if checked.decoded_bytes > DECODED_BYTES_MAX {
+    if rules.keys_required && checked.decoded_bytes > DECODED_BYTES_MAX {
         return Err(Refusal::DECODED_TOO_MUCH);
     }
     let valid = verdict?;

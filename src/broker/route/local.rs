@@ -87,13 +87,23 @@ impl<E: Env> Local<E> {
         self.foreign_turn.acquire(1).await
     }
 
-    /// Waits for room for `bytes` that another shard has read.
+    /// Waits for room for `bytes` that another shard has read. A first batch may be larger than what is asked of the reserve:
+    /// whoever comes next waits for it, nobody waits for room that others take first.
     pub async fn hold(&self, bytes: u64) -> Permit {
         match self.reads.try_acquire(bytes) {
             Some(permit) => permit,
-            None if bytes <= SHORT_READ_BYTES as u64 => self.reserve.acquire(bytes).await,
-            None => self.reads.acquire(bytes).await,
+            None => {
+                let mut permit = self.reserve.acquire(bytes.min(SHORT_READ_BYTES as u64)).await;
+                permit.resize(bytes);
+                permit
+            }
         }
+    }
+
+    /// What another shard may read for this one: what there is room for, and a little always.
+    pub fn room_bytes(&self) -> usize {
+        let free = self.reads.limit().saturating_sub(self.reads.used());
+        usize::try_from(free).unwrap_or(usize::MAX).max(SHORT_READ_BYTES)
     }
 
     pub fn env(&self) -> &E {

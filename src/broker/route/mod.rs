@@ -7,6 +7,7 @@
 //! Invariants
 //! 1. Appends of one connection reach each partition in the order of its requests: an append takes its place when
 //!    `Local::execute` is called, inboxes keep order, and the connection's reader waits until all parts are handed over.
+//!    One that is given up before it has room takes its producer's later ones with it.
 //! 2. A shard's inbox is always drained: the receiving task never waits for another inbox (`shard::inbox`).
 //! 3. Every call that is given up is taken back (`router::Call` removes its entry and cancels the wait on drop).
 //!

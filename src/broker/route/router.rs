@@ -54,17 +54,19 @@ impl<E: Env> Future for Call<E> {
 }
 
 impl<E: Env> Call<E> {
-    fn cancel(&self) -> Result<(), SendError<Envelope<E>>> {
+    /// Asks the shard to end its wait. A full inbox gets it when there is room.
+    fn cancel(&self) {
         let cancel = Envelope::Cancel {
             from: self.router.shard,
             id: self.id,
         };
-        self.router.inboxes[self.shard].try_send(cancel)
-    }
-
-    /// Asks for an answer with what there is now. A full inbox is no loss: the answer comes at the call's own time.
-    fn hurry(&self) {
-        let _ = self.cancel();
+        let inbox = &self.router.inboxes[self.shard];
+        if let Err(SendError::Full(cancel)) = inbox.try_send(cancel) {
+            let inbox = inbox.clone();
+            self.router.local.env().spawn(Queue::Foreground, async move {
+                let _ = inbox.send(cancel).await;
+            });
+        }
     }
 }
 
@@ -73,12 +75,7 @@ impl<E: Env> Drop for Call<E> {
         if !self.done {
             self.router.waiting.borrow_mut().remove(&self.id);
             // What waits there holds buffers: it must hear of it.
-            if let Err(SendError::Full(cancel)) = self.cancel() {
-                let inbox = self.router.inboxes[self.shard].clone();
-                self.router.local.env().spawn(Queue::Foreground, async move {
-                    let _ = inbox.send(cancel).await;
-                });
-            }
+            self.cancel();
         }
     }
 }
@@ -130,7 +127,7 @@ impl<E: Env> Gathering<E> {
             }
             if !std::mem::replace(&mut self.hurried, true) {
                 self.cancel.raise();
-                self.foreign.iter().for_each(|read| read.call.hurry());
+                self.foreign.iter().for_each(|read| read.call.cancel());
             }
         }
     }
@@ -347,6 +344,7 @@ impl<E: Env> Router<E> {
 
     async fn scatter_read(self: &Rc<Self>, request: ReadRequest) -> Gathering<E> {
         let parts = self.split(request.items, |item| item.id);
+        let foreign_bytes_max = request.bytes_max.min(self.local.room_bytes());
         let shared = (parts.len() > 1).then(|| Parts::new(parts.len()));
         let mut gathering = Gathering {
             router: self.clone(),
@@ -361,7 +359,11 @@ impl<E: Env> Router<E> {
         for Part { shard, places, items } in parts {
             let part = |items| ReadRequest {
                 items,
-                bytes_max: request.bytes_max,
+                bytes_max: if shard == self.shard {
+                    request.bytes_max
+                } else {
+                    foreign_bytes_max
+                },
                 bytes_min: request.bytes_min,
                 wait_ms: request.wait_ms,
                 parts: shared.clone(),

@@ -33,7 +33,8 @@ pub(super) enum Lack {
     Storing,
 }
 
-/// The place of an append in the line of those that wait; it is left on drop, with the batch.
+/// The place of an append in the line of those that wait; it is left on drop, with the batch, and with those of the same
+/// producer behind it.
 struct InLine<E: Env> {
     partition: Rc<Partition<E>>,
     ticket: u64,
@@ -41,8 +42,9 @@ struct InLine<E: Env> {
 
 impl<E: Env> Drop for InLine<E> {
     fn drop(&mut self) {
-        let left = self.partition.log.borrow_mut().waiting.remove(&self.ticket);
-        drop(left);
+        let left = self.partition.log.borrow_mut().leave_line(self.ticket);
+        left.into_iter()
+            .for_each(|waiting| waiting.answer.send(Err(AppendError::GivenUp)));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::storage::segment::{ClosedSegment, OpenSegment};
 use crate::storage::state::PartitionState;
 use crate::storage::tail::Tail;
 use crate::storage::{AppendError, Appended, EXTEND_BYTES_MIN};
+use crate::wire::batch::BatchHeader;
 
 /// Why a partition does not serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,6 +175,25 @@ impl<E: Env> Log<E> {
         self.next_ticket += 1;
         self.waiting.insert(ticket, waiting);
         ticket
+    }
+
+    /// Takes an append out of line if it is still there, and those of its producer behind it: none may go before one that will
+    /// be sent again.
+    pub fn leave_line(&mut self, ticket: u64) -> Vec<Waiting> {
+        let producer_id =
+            |waiting: &Waiting| BatchHeader::parse(&waiting.batch).map_or(-1, |header| header.producer_id());
+        let Some(first) = self.waiting.remove(&ticket) else {
+            return Vec::new();
+        };
+        let producer = producer_id(&first);
+        let mut left = vec![first];
+        if producer >= 0 {
+            let behind = self.waiting.range(ticket..);
+            let behind = behind.filter(|(_, waiting)| producer_id(waiting) == producer);
+            let tickets: Vec<u64> = behind.map(|(ticket, _)| *ticket).collect();
+            left.extend(tickets.iter().filter_map(|ticket| self.waiting.remove(ticket)));
+        }
+        left
     }
 
     /// Moves the high watermark to the class's end; `true` if it moved.
