@@ -7,7 +7,7 @@
 //! 1. No input from the network panics: requests are decoded by `wire`, and a handler indexes nothing by what they say.
 //! 2. An answer's error codes are made in `handlers::errors` alone.
 //! 3. Memory that requests and answers take is counted in [`Memory`] before they are served (`connection::take`,
-//!    `route::Local::read`).
+//!    `route::Local::read`); what other shards have read before it is kept (`route::Local::keep`).
 //!
 //! Not for: listening, starting, stopping (`shard`); how bytes become durable (`storage`).
 
