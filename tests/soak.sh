@@ -26,4 +26,4 @@ esac
 tests/setup.sh --quick
 cargo build --release --bin ringtail
 export RINGTAIL_TEST_BIN=$PWD/target/release/ringtail
-exec cargo test --release --test integration -- "$filter" --test-threads=1 --nocapture
+exec cargo test --test integration -- "$filter" --test-threads=1 --nocapture
