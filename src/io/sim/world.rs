@@ -1,6 +1,6 @@
 //! The test's side of a world: hosts, processes, time, crashes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -14,6 +14,9 @@ use super::executor::{Executor, Ran};
 use super::network::{Closed, ClosedQueue, Network};
 use super::options::Options;
 use super::random::mix;
+
+/// How long (virtual) `run_until` tries.
+const LIMIT_MS: u64 = 3_600_000;
 
 /// A process of a world; never used again after its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -67,8 +70,6 @@ pub struct World {
     shared: Rc<Shared>,
     hooks: RefCell<BTreeMap<u64, Vec<OnceHook>>>,
     each: RefCell<Option<EachHook>>,
-    /// How long, in virtual time, `run_until` tries.
-    limit_ms: Cell<u64>,
 }
 
 impl World {
@@ -92,7 +93,6 @@ impl World {
             shared: Rc::new(shared),
             hooks: RefCell::default(),
             each: RefCell::default(),
-            limit_ms: Cell::new(3_600_000),
         }
     }
 
@@ -239,14 +239,9 @@ impl World {
         self.shared.wall_offsets_ms.borrow_mut()[host] += by_ms;
     }
 
-    /// How long (virtual) `run_until` and `run_until_idle` try; an hour unless set.
-    pub fn set_limit_ms(&self, limit_ms: u64) {
-        self.limit_ms.set(limit_ms);
-    }
-
-    /// Steps until `condition` holds; false if it cannot come to hold any more, or not within the limit.
+    /// Steps until `condition` holds; false if it cannot come to hold any more, or not within `LIMIT_MS`.
     pub fn run_until(&self, mut condition: impl FnMut() -> bool) -> bool {
-        let until = self.now() + self.limit_ms.get() * 1_000_000;
+        let until = self.now() + LIMIT_MS * 1_000_000;
         loop {
             if condition() {
                 return true;
@@ -437,10 +432,6 @@ impl World {
         network.heal(&self.shared.core, |from, to| {
             (from, to) == (a, b) || (from, to) == (b, a)
         });
-    }
-
-    pub fn heal_all(&self) {
-        self.shared.network.borrow_mut().heal(&self.shared.core, |_, _| true);
     }
 
     /// Breaks all connections from `a` to `b`, on both sides; returns how many.

@@ -49,14 +49,6 @@ impl Codec {
     pub fn name(self) -> &'static str {
         ["none", "gzip", "snappy", "lz4", "zstd"][self as usize]
     }
-
-    /// The codec of Kafka's name; also "uncompressed".
-    pub fn from_name(name: &str) -> Option<Codec> {
-        if name == "uncompressed" {
-            return Some(Codec::None);
-        }
-        Self::ALL.into_iter().find(|codec| codec.name() == name)
-    }
 }
 
 /// What a look inside a compressed batch may cost. Streaming keeps memory far below `decompressed_bytes_max`; that one bounds time.

@@ -257,16 +257,6 @@ impl<'a> Decoder<'a> {
         self.string_of(length)
     }
 
-    /// Bytes behind a four-byte length; -1 is null. Records are carried so too.
-    pub fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>> {
-        self.int32_length()?.map(|length| self.take(length)).transpose()
-    }
-
-    /// Bytes behind a compact length; 0 is null. Records are carried so too.
-    pub fn compact_nullable_bytes(&mut self) -> Result<Option<&'a [u8]>> {
-        self.compact_length()?.map(|length| self.take(length)).transpose()
-    }
-
     /// Reads a tagged-field section. `known` gets each tag with a decoder confined to its value and says whether it
     /// knew the tag; an unknown value is skipped, a known one must be consumed whole.
     pub fn tagged_fields(&mut self, mut known: impl FnMut(u32, &mut Decoder<'a>) -> Result<bool>) -> Result<()> {
