@@ -9,7 +9,7 @@ use super::frames::header_of;
 use super::honest::{Honest, batch};
 use super::samples::offered;
 use crate::harness::admin::create_topic;
-use crate::harness::broker::{Broker, only_of_ringtail};
+use crate::harness::broker::{Broker, Peer, only_of_ringtail, peer};
 use crate::harness::connection::{Answer, Connection, set_length};
 
 /// A part of a request's body.
@@ -308,9 +308,13 @@ fn is_malformed(request: &Request, index: usize, flexible: bool, lie: Lie) -> bo
     match lie {
         Lie::Overlong => flexible && (is_length || matches!(part, Tags)),
         Lie::Beyond(_) => is_length || (flexible && matches!(part, Tags)),
-        // In compact form null is 0 and nothing is below it: -2 becomes a length beyond all frames.
+        // In compact form null is 0 and nothing is below it: -2 becomes a length beyond all frames. (Kafka takes it for null, and
+        // for no tags.)
         Lie::Negative(-1) => is_length && !may_be_null(request, index),
-        Lie::Negative(_) if flexible => is_length || matches!(part, Tags),
+        Lie::Negative(_) if flexible => {
+            let is_null = matches!(part, Tags) || may_be_null(request, index);
+            (is_length || matches!(part, Tags)) && !(peer() == Peer::Kafka && is_null)
+        }
         Lie::Negative(_) => is_length && !may_be_null(request, index),
     }
 }
