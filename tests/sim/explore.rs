@@ -556,8 +556,8 @@ fn nothing_acknowledged_is_lost_whatever_crashes_when() {
     match form.as_str() {
         "" => drop(explore(quick(seed.unwrap_or(1)), &tally)),
         "ci" => {
-            explore(thorough(seed.unwrap_or(1), 5), &tally);
-            explore(thorough(mix(fresh, 1) % 1_000_000_000, 11), &tally);
+            explore(thorough(seed.unwrap_or(1), 17), &tally);
+            explore(thorough(mix(fresh, 1) % 1_000_000_000, 31), &tally);
         }
         // Every completion, every way to crash there; of some cases, every completion of the recovery.
         "every" => {

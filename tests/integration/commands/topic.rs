@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json as value};
 
-use super::{FAILED, USAGE, json, out, refused, to};
-use crate::harness::broker::Broker;
+use super::{FAILED, USAGE, json, out, refused, to, values};
+use crate::harness::broker::{Broker, Peer};
+use crate::harness::clients::{Output, run_any};
 use crate::harness::wait_for;
 
 #[test]
@@ -19,11 +20,21 @@ fn a_topic_command_that_fails_says_why() {
 /// Kafka answers a change some time before its metadata tells of it.
 fn described(broker: &Broker, topic: &str, partition_count: usize) -> Value {
     wait_for("the topic with all its partitions", || {
-        let described = json(broker, &["topic", "describe", topic]).remove(0);
+        let told = run_any(to(broker, &["topic", "describe", topic, "--json"]), b"");
+        if peer_lags(broker, &told) {
+            return None;
+        }
+        assert!(told.status.success(), "{}{}", told.out, told.err);
+        let described = values(&told.out).remove(0);
         let partitions = described["partitions"].as_array().expect("a list").clone();
         let whole = partitions.len() == partition_count && partitions.iter().all(|row| row["leader"].is_i64());
         whole.then_some(described)
     })
+}
+
+/// Apache Kafka does not know yet what it has just said it made.
+fn peer_lags(broker: &Broker, told: &Output) -> bool {
+    broker.peer() == Peer::Kafka && told.err.contains("UNKNOWN_TOPIC_OR_PARTITION")
 }
 
 fn names(broker: &Broker) -> Vec<String> {

@@ -140,6 +140,10 @@ impl Broker {
         &self.arena
     }
 
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the broker runs").id()
     }
