@@ -106,7 +106,10 @@ fn free_ports(config: &BrokerConfig) -> Result<(), Failure> {
     for listener in config.network.listeners.iter().filter(|listener| listener.port != 0) {
         for address in listener.addresses(listener.port).unwrap_or_default() {
             if is_taken(address) && stays_taken(address) {
-                let message = format!("{address} is in use by another process (listener {})", listener.name);
+                let message = format!(
+                    "{address} is in use by another process (listener {}): end it, or choose another port with --set listeners=PLAINTEXT://HOST:PORT",
+                    listener.name
+                );
                 return Err(Failure::new(ExitReason::AddressInUse, message));
             }
         }

@@ -341,7 +341,7 @@ impl<E: Env> ShardDirectory<E> {
 
     pub fn note_full(&self) {
         if !self.full.replace(true) {
-            tracing::warn!(directory = %self.place.path.display(), "the disk is full: produce is refused until there is space");
+            tracing::warn!(directory = %self.place.path.display(), "less space is free than ringtail.reserve.bytes asks for: produce is refused until there is more");
         }
     }
 

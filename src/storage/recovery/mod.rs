@@ -246,7 +246,8 @@ async fn recover_in_space<E: Env>(
             evidence.read_base(env, path, governing, &place.id).await?;
             evidence.read_shards(env, path, governing, &own).await?;
             let prefix = arena_prefix(&place.id, governing);
-            evidence.read_arenas(env, arenas, &prefix).await?;
+            let read = evidence.read_arenas(env, arenas, &prefix).await;
+            read.map_err(|error| of_arenas(arenas, error))?;
         }
         Ok(())
     };
@@ -275,7 +276,8 @@ async fn recover_in_space<E: Env>(
     let damaged = walked.iter().any(|walked| walked.state.damaged);
     let restored_bytes: u64 = walked.iter().map(|walked| walked.restored).sum();
     let mut superseded = superseded(env, path, start, &own, damaged).await?;
-    superseded.extend(arenas_of(env, arenas, &place.id).await?);
+    let left = arenas_of(env, arenas, &place.id).await;
+    superseded.extend(left.map_err(|error| of_arenas(arenas, error))?);
     tracing::info!(directory = %path.display(), partitions = walked.len(), restored_bytes, took = phases.text, "recovered");
     let found = walked.into_iter().map(|walked| {
         let Walked { state, segments, .. } = walked;
@@ -451,6 +453,14 @@ pub(super) fn topic_id(metadata: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(metadata).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix("topic_id:"))?;
     TopicId::parse(value.trim())
+}
+
+/// An error of the directory of the arenas, which is not the one recovered.
+fn of_arenas(arenas: &Path, error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("ringtail.arena.dir {}: {error}", arenas.display()),
+    )
 }
 
 /// The memory that processes before left.
