@@ -6,7 +6,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::Partition;
-use super::log::{Ack, Log, State, Waiting};
+use super::line::Waiting;
+use super::log::{Ack, Log, State};
 use crate::base::buffer::{BLOCK_BYTES, block_floor};
 use crate::base::coverage::{Mark, mark};
 use crate::base::sync::{OneshotSender, oneshot};
@@ -42,7 +43,7 @@ struct InLine<E: Env> {
 
 impl<E: Env> Drop for InLine<E> {
     fn drop(&mut self) {
-        let left = self.partition.log.borrow_mut().leave_line(self.ticket);
+        let left = self.partition.log.borrow_mut().waiting.leave(self.ticket);
         left.into_iter()
             .for_each(|waiting| waiting.answer.send(Err(AppendError::GivenUp)));
     }
@@ -67,7 +68,7 @@ impl<E: Env> Partition<E> {
         let in_line = match admission {
             None | Some(Admission::Lacks(_)) => Some(InLine {
                 partition: self.clone(),
-                ticket: log.wait(Waiting { batch, answer }),
+                ticket: log.waiting.join(Waiting { batch, answer }),
             }),
             Some(decided) => {
                 self.settle_admission(&mut log, decided, answer);
@@ -278,16 +279,14 @@ impl<E: Env> Partition<E> {
         loop {
             let (ticket, lack) = {
                 let mut log = self.log.borrow_mut();
-                let Some((ticket, first)) = log.waiting.pop_first() else {
+                let Some((ticket, batch)) = log.waiting.first().map(|(ticket, batch)| (ticket, batch.clone())) else {
                     log.admitting = false;
                     return;
                 };
-                match self.admit(&mut log, &first.batch) {
-                    Admission::Lacks(lack) => {
-                        log.waiting.insert(ticket, first);
-                        (ticket, Some(lack))
-                    }
+                match self.admit(&mut log, &batch) {
+                    Admission::Lacks(lack) => (ticket, Some(lack)),
                     decided => {
+                        let first = log.waiting.remove(ticket).expect("it is the first");
                         self.settle_admission(&mut log, decided, first.answer);
                         (ticket, None)
                     }
@@ -296,7 +295,7 @@ impl<E: Env> Partition<E> {
             self.after_append();
             let Some(lack) = lack else { continue };
             if let Err(error) = self.provide(lack).await {
-                let first = self.log.borrow_mut().waiting.remove(&ticket);
+                let first = self.log.borrow_mut().waiting.remove(ticket);
                 if let Some(first) = first {
                     first.answer.send(Err(error));
                 }

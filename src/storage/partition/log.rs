@@ -1,9 +1,8 @@
 //! The state of one partition's log: what is where. Pure but for the file handles it keeps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use bytes::Bytes;
-
+use super::line::Line;
 use super::settle::Round;
 use crate::base::sync::OneshotSender;
 use crate::io::Env;
@@ -16,7 +15,6 @@ use crate::storage::segment::{ClosedSegment, OpenSegment};
 use crate::storage::state::PartitionState;
 use crate::storage::tail::Tail;
 use crate::storage::{AppendError, Appended, EXTEND_BYTES_MIN};
-use crate::wire::batch::BatchHeader;
 
 /// Why a partition does not serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,12 +35,6 @@ pub struct Ack {
     /// The end that must pass.
     pub end: i64,
     pub appended: Appended,
-    pub answer: OneshotSender<Result<Appended, AppendError>>,
-}
-
-/// An append that could not be admitted at once.
-pub struct Waiting {
-    pub batch: Bytes,
     pub answer: OneshotSender<Result<Appended, AppendError>>,
 }
 
@@ -89,9 +81,7 @@ pub struct Log<E: Env> {
     pub storing: bool,
     pub admitting: bool,
     pub last_append_ms: i64,
-    /// By ticket: the order of the calls.
-    pub waiting: BTreeMap<u64, Waiting>,
-    next_ticket: u64,
+    pub waiting: Line,
     pub acks: VecDeque<Ack>,
     pub producers: Producers,
     pub epochs: Epochs,
@@ -142,8 +132,7 @@ impl<E: Env> Log<E> {
             storing: false,
             admitting: false,
             last_append_ms: 0,
-            waiting: BTreeMap::new(),
-            next_ticket: 0,
+            waiting: Line::default(),
             acks: VecDeque::new(),
             producers: state.producers,
             epochs: state.epochs,
@@ -167,33 +156,6 @@ impl<E: Env> Log<E> {
             DurabilityClass::Flushed => self.durable,
             DurabilityClass::Written => self.appended,
         }
-    }
-
-    /// Puts an append in line behind the others; its ticket.
-    pub fn wait(&mut self, waiting: Waiting) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.waiting.insert(ticket, waiting);
-        ticket
-    }
-
-    /// Takes an append out of line if it is still there, and those of its producer behind it: none may go before one that will
-    /// be sent again.
-    pub fn leave_line(&mut self, ticket: u64) -> Vec<Waiting> {
-        let producer_id =
-            |waiting: &Waiting| BatchHeader::parse(&waiting.batch).map_or(-1, |header| header.producer_id());
-        let Some(first) = self.waiting.remove(&ticket) else {
-            return Vec::new();
-        };
-        let producer = producer_id(&first);
-        let mut left = vec![first];
-        if producer >= 0 {
-            let behind = self.waiting.range(ticket..);
-            let behind = behind.filter(|(_, waiting)| producer_id(waiting) == producer);
-            let tickets: Vec<u64> = behind.map(|(ticket, _)| *ticket).collect();
-            left.extend(tickets.iter().filter_map(|ticket| self.waiting.remove(ticket)));
-        }
-        left
     }
 
     /// Moves the high watermark to the class's end; `true` if it moved.

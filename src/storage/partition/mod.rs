@@ -12,6 +12,7 @@
 mod append;
 mod by_time;
 mod commit;
+mod line;
 mod log;
 mod lookup;
 mod read;
@@ -266,11 +267,9 @@ impl<E: Env> Partition<E> {
                 log.state = State::Stopping;
             }
             self.count_queued(&log);
-            std::mem::take(&mut log.waiting)
+            log.waiting.take_all()
         };
-        waiting
-            .into_values()
-            .for_each(|waiting| waiting.answer.send(Err(AppendError::Closed)));
+        waiting.for_each(|waiting| waiting.answer.send(Err(AppendError::Closed)));
     }
 
     /// A failed write or allocation: the end of the directory, unless it was only the partition's own end.
@@ -286,7 +285,7 @@ impl<E: Env> Partition<E> {
             let mut log = self.log.borrow_mut();
             log.state = if offline { State::Offline } else { State::Closed };
             self.count_queued(&log);
-            (std::mem::take(&mut log.acks), std::mem::take(&mut log.waiting))
+            (std::mem::take(&mut log.acks), log.waiting.take_all())
         };
         let error = if offline {
             AppendError::Offline
@@ -294,9 +293,7 @@ impl<E: Env> Partition<E> {
             AppendError::Closed
         };
         acks.into_iter().for_each(|ack| ack.answer.send(Err(error)));
-        waiting
-            .into_values()
-            .for_each(|waiting| waiting.answer.send(Err(error)));
+        waiting.for_each(|waiting| waiting.answer.send(Err(error)));
         self.advanced.notify();
     }
 }

@@ -387,7 +387,7 @@ impl<E: Env> Partition<E> {
         let _turn = self.file_turn.acquire(1).await;
         let (file, base, allocated, bytes) = {
             let log = self.log.borrow();
-            let first = log.waiting.first_key_value().map_or(0, |(_, w)| w.batch.len() as u64);
+            let first = log.waiting.first().map_or(0, |(_, batch)| batch.len() as u64);
             let active = log.active();
             let needed = (log.appended.position + first).saturating_sub(active.allocated);
             let useful = block_ceil(log.options.segment_bytes).saturating_sub(active.allocated);
