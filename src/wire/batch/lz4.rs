@@ -23,8 +23,11 @@ pub(super) struct Reader<'a> {
     block_checksum: bool,
     block_bytes_max: usize,
     finished: bool,
+    /// Grows to the largest block, and is not zeroed again: a small one costs no more than it holds.
     block: Vec<u8>,
+    /// What of `block` is decompressed and not read yet.
     start: usize,
+    end: usize,
     /// The last 64 KiB before `block`, for linked blocks.
     window: Vec<u8>,
     /// Bytes that the blocks so far had room for, read or not.
@@ -56,6 +59,7 @@ impl<'a> Reader<'a> {
             finished: false,
             block: Vec::new(),
             start: 0,
+            end: 0,
             window: Vec::new(),
             decoded_bytes: 0,
         })
@@ -76,21 +80,28 @@ impl<'a> Reader<'a> {
         let checksum_bytes = if self.block_checksum { 4 } else { 0 };
         self.rest = after.get(checksum_bytes..).ok_or(ErrorKind::UnexpectedEof)?;
         self.keep_window();
-        self.start = 0;
-        if word & UNCOMPRESSED != 0 {
-            self.block.clear();
-            self.block.extend_from_slice(data);
+        (self.start, self.end) = (0, 0);
+        let stored = word & UNCOMPRESSED != 0;
+        let room_bytes = match stored {
+            true => length,
+            false => self.block_bytes_max.min(length.saturating_mul(EXPANSION_MAX)),
+        };
+        if self.block.len() < room_bytes {
+            self.block.resize(room_bytes, 0);
+        }
+        let room = &mut self.block[..room_bytes];
+        if stored {
+            room.copy_from_slice(data);
+            self.end = length;
             return Ok(());
         }
-        self.block
-            .resize(self.block_bytes_max.min(length.saturating_mul(EXPANSION_MAX)), 0);
-        self.decoded_bytes += self.block.len() as u64;
+        self.decoded_bytes += room_bytes as u64;
         let written = if self.linked {
-            lz4_flex::block::decompress_into_with_dict(data, &mut self.block, &self.window)
+            lz4_flex::block::decompress_into_with_dict(data, room, &self.window)
         } else {
-            lz4_flex::block::decompress_into(data, &mut self.block)
+            lz4_flex::block::decompress_into(data, room)
         };
-        self.block.truncate(written.map_err(io::Error::other)?);
+        self.end = written.map_err(io::Error::other)?;
         Ok(())
     }
 
@@ -98,7 +109,7 @@ impl<'a> Reader<'a> {
         if !self.linked {
             return;
         }
-        let new = &self.block[self.block.len().saturating_sub(WINDOW_BYTES)..];
+        let new = &self.block[self.end.saturating_sub(WINDOW_BYTES)..self.end];
         let excess = (self.window.len() + new.len()).saturating_sub(WINDOW_BYTES);
         self.window.drain(..excess.min(self.window.len()));
         self.window.extend_from_slice(new);
@@ -107,18 +118,16 @@ impl<'a> Reader<'a> {
 
 impl Read for Reader<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.start == self.block.len() {
+        while self.start == self.end {
             if self.finished {
                 return Ok(0);
             }
             if let Err(error) = self.fill() {
                 self.finished = true;
-                self.block.clear();
-                self.start = 0;
                 return Err(error);
             }
         }
-        let bytes = out.len().min(self.block.len() - self.start);
+        let bytes = out.len().min(self.end - self.start);
         out[..bytes].copy_from_slice(&self.block[self.start..][..bytes]);
         self.start += bytes;
         Ok(bytes)

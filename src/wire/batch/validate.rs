@@ -179,8 +179,6 @@ pub fn validate_produce_counted<'a>(
             let walked = walk(&mut reader, &limits.timestamp, keys_required);
             *decoded_bytes += match &walked {
                 Ok(_) if codec == Codec::None => 0,
-                // A block costs what it had room for, whatever was in it.
-                Ok(summary) if codec == Codec::Lz4 => summary.decompressed_bytes.max(reader.decoded_bytes()),
                 Ok(summary) => summary.decompressed_bytes,
                 Err(_) => reader.decoded_bytes(),
             };
