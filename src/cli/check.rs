@@ -20,6 +20,10 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// What each executor locks of memory.
 const LOCKED_BYTES_MIN: u64 = 2 << 20;
 const OPEN_FILES_GOOD: u64 = 65_536;
+/// Free space of a log directory: a journal, and the default of `ringtail.reserve.bytes`.
+const FREE_BYTES_GOOD: u64 = 1 << 30;
+/// The least that `ringtail.memory.bytes` may be.
+const ARENA_BYTES_MIN: u64 = 64 << 20;
 /// Writes of the flush probe.
 const FLUSHES: u32 = 20;
 
@@ -28,6 +32,10 @@ pub struct Check {
     /// Log directories to try; they are made if absent, as `ringtail start` would.
     #[arg(default_value = "./ringtail-data")]
     directories: Vec<PathBuf>,
+    /// Where memory that outlives the broker is to lie (`ringtail.arena.dir`).
+    #[arg(long, default_value = "/dev/shm")]
+    arena: PathBuf,
+    /// Prints for programs.
     #[arg(long)]
     json: bool,
 }
@@ -77,6 +85,8 @@ impl Check {
         let mut findings = vec![kernel(), ring(), locked_memory(), open_files(), clock()];
         if findings[1].verdict != Verdict::Fatal {
             findings.extend(directory_findings(&self.directories, true));
+            findings.extend(self.directories.iter().filter_map(|directory| in_memory(directory)));
+            findings.extend(space_findings(&self.directories, &self.arena));
         }
         let mut out = Output::new();
         if self.json {
@@ -242,6 +252,56 @@ fn directory_findings(directories: &[PathBuf], flushes: bool) -> Vec<Finding> {
         }
         Err(error) => vec![ring_finding(Err(error))],
     }
+}
+
+/// A log directory whose content no flush makes durable.
+fn in_memory(directory: &Path) -> Option<Finding> {
+    limits::is_in_memory(directory).ok().filter(|is| *is)?;
+    Some(Finding::new(
+        format!("file system of {}", directory.display()),
+        Verdict::Warning,
+        "memory (tmpfs): all of it is lost at power-off, whatever was acknowledged",
+        "put log.dirs on a disk",
+    ))
+}
+
+/// Free bytes where the broker writes.
+fn space_findings(directories: &[PathBuf], arena: &Path) -> Vec<Finding> {
+    let (owned, memory) = (directories.to_owned(), arena.to_owned());
+    let asked = uring::run_one(Options::default(), |env| async move {
+        let mut free = Vec::new();
+        for directory in owned {
+            free.push((env.free_bytes(&directory).await, directory));
+        }
+        (free, env.free_bytes(&memory).await)
+    });
+    let (free, memory) = match asked {
+        Ok(asked) => asked,
+        Err(error) => return vec![ring_finding(Err(error))],
+    };
+    let of = |what: String, free: io::Result<u64>, enough: u64, absent: Verdict, fix: &str| match free {
+        Ok(bytes) => {
+            let verdict = if bytes < enough {
+                Verdict::Warning
+            } else {
+                Verdict::Good
+            };
+            Finding::new(what, verdict, format!("{} MiB free", bytes >> 20), fix)
+        }
+        Err(error) => Finding::new(what, absent, error.to_string(), fix),
+    };
+    let mut findings: Vec<Finding> = free
+        .into_iter()
+        .map(|(free, directory)| {
+            let what = format!("space on {}", directory.display());
+            let fix = "make space: below ringtail.reserve.bytes (512m) produce is refused";
+            of(what, free, FREE_BYTES_GOOD, Verdict::Warning, fix)
+        })
+        .collect();
+    let fix = "a tmpfs that this user may write to, named by ringtail.arena.dir";
+    let what = format!("arena in {}", arena.display());
+    findings.push(of(what, memory, ARENA_BYTES_MIN, Verdict::Fatal, fix));
+    findings
 }
 
 fn direct_io(directory: &Path, probed: io::Result<Option<u64>>) -> Vec<Finding> {

@@ -1,8 +1,11 @@
 //! What the machine allows this process, asked before it is relied upon.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A limit that the kernel holds a process to: what is in force, and how far it may be raised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +16,9 @@ pub struct ResourceLimit {
 
 /// The word of a `setrlimit` family call for "no limit".
 pub const UNLIMITED: u64 = libc::RLIM_INFINITY;
+
+/// `linux/magic.h`; libc has no name for it.
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 fn limit(resource: libc::__rlimit_resource_t) -> io::Result<ResourceLimit> {
     let mut limit = libc::rlimit {
@@ -74,6 +80,18 @@ pub fn uring_disabled() -> Option<u32> {
 /// The clock that the kernel reads time from, such as `tsc`.
 pub fn clock_source() -> io::Result<String> {
     kernel_word("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+}
+
+/// Whether what is written under `path` stays in memory, whoever flushes it.
+pub fn is_in_memory(path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all-zero is a valid `statfs`.
+    let mut told: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a terminated string in, one `statfs` out; both outlive the call.
+    if unsafe { libc::statfs(path.as_ptr(), &mut told) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(matches!(told.f_type as i64, libc::TMPFS_MAGIC | RAMFS_MAGIC))
 }
 
 /// Whether `address` can be listened on. Shards share their port (SO_REUSEPORT), with which another process of the same

@@ -1,5 +1,7 @@
 //! `ringtail check`, and what all commands have in common.
 
+use serde_json::Value;
+
 use super::{FAILED, USAGE, command, refused, values};
 use crate::harness::broker::{Broker, only_of_ringtail};
 use crate::harness::clients::{run, run_any};
@@ -23,11 +25,17 @@ fn check_tells_what_a_broker_needs() {
             .find(|row| row["check"].as_str().is_some_and(|name| name.starts_with(what)));
         found.unwrap_or_else(|| panic!("{what} is not in {findings:?}"))
     };
-    for what in ["kernel", "io_uring", "direct I/O on "] {
+    for what in ["kernel", "io_uring", "direct I/O on ", "arena in /dev/shm"] {
         assert_eq!(of(what)["verdict"], "ok", "where tests run a broker runs");
         assert!(of(what)["fix"].is_null());
     }
-    for what in ["locked memory", "open files", "clock source", "durable write to "] {
+    for what in [
+        "locked memory",
+        "open files",
+        "clock source",
+        "durable write to ",
+        "space on ",
+    ] {
         let good = of(what)["verdict"] == "ok";
         assert_eq!(
             of(what)["fix"].is_null(),
@@ -47,6 +55,25 @@ fn check_tells_what_a_broker_needs() {
         Some(vec!["CHECK", "VERDICT", "FOUND"])
     );
     assert!(shown.lines().count() > findings.len(), "a line for each:\n{shown}");
+
+    // Memory is no disk, and an arena has to be somewhere.
+    let mut check = command(&["check", "--json"]);
+    check.arg(broker.arena());
+    let findings = values(&run(check)).remove(0);
+    let told = |rows: &Value, what: &str| {
+        let rows = rows.as_array().expect("a list").iter();
+        rows.filter(|row| row["check"].as_str().is_some_and(|name| name.starts_with(what)))
+            .map(|row| row["verdict"].as_str().expect("a word").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&findings, "file system of "), ["warning"], "{findings}");
+    let mut check = command(&["check", "--json", "--arena", "/no/such/folder"]);
+    check.arg(&directory);
+    let ended = run_any(check, b"");
+    assert_eq!(ended.status.code(), Some(MACHINE), "{}{}", ended.out, ended.err);
+    let findings = values(&ended.out).remove(0);
+    assert_eq!(told(&findings, "arena in "), ["fatal"], "{findings}");
+    assert!(told(&findings, "file system of ").is_empty(), "a disk is fine");
 
     // A directory without direct I/O: a file stands where it should be.
     let file = broker.folder().join("a-file");
