@@ -43,7 +43,7 @@ pub use command::{
     Command, ConfigChange, ConfigOperation, ConfigOperationKind, Context, CreatePartitions, CreateTopic, DecideError,
     Decision, Response, SetBrokerConfigs, SetTopicConfigs, TopicRef,
 };
-pub use decide::{PARTITION_COUNT_MAX, PRODUCER_ID_BLOCK, check_topic_name, decide};
+pub use decide::{PARTITION_COUNT_MAX, PRODUCER_ID_BLOCK, TOPIC_NAME_BYTES_MAX, check_topic_name, decide};
 pub use driver::{
     ClusterError, Controller, Directory, DirectoryState, LogError, MetadataLog, Opened, Publish, StartError,
     VerifiedLog, is_broker_file, metadata_log_path, open_cluster, random_topic_id, read_directory_id,

@@ -106,17 +106,6 @@ fn advertised(config: &BrokerConfig, listener: &Listener, port: u16) -> Endpoint
     }
 }
 
-/// Accepts from the sockets that held the ports: whoever connected since waits in their queues.
-pub fn start_with<E: Env>(shard: &Rc<Shard<E>>, sockets: Vec<E::Listener>) {
-    let addresses = shard.addresses.take().unwrap_or_default();
-    assert_eq!(addresses.len(), sockets.len());
-    for ((listener, _), socket) in addresses.into_iter().zip(sockets) {
-        shard
-            .env
-            .spawn(Queue::Foreground, accept(shard.clone(), socket, listener));
-    }
-}
-
 /// Listens on all addresses and accepts until the shard stops.
 pub fn start<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
     for (listener, address) in shard.addresses.take().unwrap_or_default() {
@@ -124,11 +113,24 @@ pub fn start<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
             address: address.to_string(),
             error,
         })?;
-        shard
-            .env
-            .spawn(Queue::Foreground, accept(shard.clone(), socket, listener));
+        accept_from(shard, socket, listener);
     }
     Ok(())
+}
+
+/// The same with the sockets that held the ports: whoever connected since waits in their queues.
+pub fn start_with<E: Env>(shard: &Rc<Shard<E>>, sockets: Vec<E::Listener>) {
+    let addresses = shard.addresses.take().unwrap_or_default();
+    assert_eq!(addresses.len(), sockets.len());
+    for ((listener, _), socket) in addresses.into_iter().zip(sockets) {
+        accept_from(shard, socket, listener);
+    }
+}
+
+fn accept_from<E: Env>(shard: &Rc<Shard<E>>, socket: E::Listener, listener: usize) {
+    shard
+        .env
+        .spawn(Queue::Foreground, accept(shard.clone(), socket, listener));
 }
 
 async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usize) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::ids::TopicId;
+use crate::cluster::TOPIC_NAME_BYTES_MAX;
 
 /// The epoch of a request that opens a session.
 pub const EPOCH_INITIAL: i32 = 0;
@@ -18,9 +19,6 @@ pub enum TopicKey {
     Id(TopicId),
 }
 
-/// No topic has a longer name: a session does not keep one.
-const TOPIC_NAME_BYTES_MAX: usize = 249;
-
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Key {
     pub topic: TopicKey,
@@ -28,6 +26,7 @@ pub struct Key {
 }
 
 impl Key {
+    /// No topic has a longer name: a session does not keep one.
     fn is_small(&self) -> bool {
         match &self.topic {
             TopicKey::Name(name) => name.len() <= TOPIC_NAME_BYTES_MAX,

@@ -14,7 +14,7 @@ pub const PARTITION_COUNT_MAX: i32 = 10_000;
 /// Producer ids given out at a time.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 /// Kafka's limit: a name is part of a directory's name.
-const TOPIC_NAME_BYTES_MAX: usize = 249;
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// What `command` comes to on `image`. Errors: why not.
 pub fn decide(image: &Image, context: Context<'_>, command: &Command) -> Result<Decision, DecideError> {
