@@ -298,6 +298,10 @@ fn what_other_shards_read_is_counted_before_it_is_kept() {
         let (outcomes, all) = read(2, 400_000).await;
         assert_eq!(sizes(&outcomes), [400_000, 400_000]);
         assert_eq!(budget.used(), 800_000);
+        // The other shard is asked for no more than there is room for.
+        let (outcomes, asked) = read(1, 1 << 20).await;
+        assert_eq!(sizes(&outcomes), [(1 << 20) - 800_000]);
+        drop(asked);
         // What fits is kept, the rest is for a later request.
         let (outcomes, some) = read(3, 100_000).await;
         assert_eq!(sizes(&outcomes), [100_000, 100_000, 0]);
