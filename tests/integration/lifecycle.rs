@@ -1,6 +1,7 @@
 //! Starting, stopping, starting again: what an operator sees.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -10,7 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::harness::admin::create_topic;
 use crate::harness::broker::{Broker, only_of_ringtail};
 use crate::harness::clients::{kcat, run, run_any, run_with_input};
-use crate::harness::connection::Connection;
+use crate::harness::connection::{Answer, Connection};
 use crate::harness::wait_for;
 
 /// Topic → id and number of partitions; broker-internal topics apart.
@@ -198,4 +199,42 @@ fn an_idle_broker_is_small() {
     });
     let fastest = fastest.min().expect("five starts");
     println!("start: {fastest:?} from exec to the answer to ApiVersions");
+}
+
+/// Shards begin to listen one after the other: a connection that was made is served, whichever shard it was made with.
+#[test]
+fn whoever_connects_during_a_start_is_answered() {
+    if !only_of_ringtail("a start that resets nobody") {
+        return;
+    }
+    let mut broker = Broker::start_with("connected-early", &[("ringtail.shards", "2")]);
+    let address = broker.address();
+    for _ in 0..10 {
+        broker.stop();
+        let serves = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let client = || {
+                let mut answered = 0;
+                while answered < 10 || !serves.load(Ordering::Relaxed) {
+                    // Refused as long as nobody listens.
+                    let Ok(mut connection) = Connection::try_open(&address) else {
+                        continue;
+                    };
+                    let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
+                    assert!(connection.send(&request), "a connection was reset");
+                    assert!(
+                        matches!(connection.answer(), Answer::Frame(_)),
+                        "a connection was reset"
+                    );
+                    answered += 1;
+                }
+            };
+            let clients: Vec<_> = (0..8).map(|_| scope.spawn(client)).collect();
+            broker.restart();
+            serves.store(true, Ordering::Relaxed);
+            clients
+                .into_iter()
+                .for_each(|client| client.join().expect("it was answered"));
+        });
+    }
 }

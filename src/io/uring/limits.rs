@@ -3,9 +3,11 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use super::sockets;
 
 /// A limit that the kernel holds a process to: what is in force, and how far it may be raised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,5 +99,5 @@ pub fn is_in_memory(path: &Path) -> io::Result<bool> {
 /// Whether `address` can be listened on. Shards share their port (SO_REUSEPORT), with which another process of the same
 /// user could be overlooked: this asks without.
 pub fn probe_listen(address: SocketAddr) -> io::Result<()> {
-    TcpListener::bind(address).map(drop)
+    sockets::probe(address)
 }

@@ -198,11 +198,11 @@ fn set_option(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc
         .map(drop)
 }
 
-pub(super) fn listen(address: SocketAddr) -> io::Result<Listener> {
-    // Accepted connections inherit TCP_NODELAY.
+/// A socket that has `address`, beside others of this user if it is `shared`.
+fn bound(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     let fd = new_socket(address)?;
     set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, shared.into())?;
     if address.is_ipv6() {
         let only_v6 = libc::c_int::from(!address.ip().is_unspecified());
         set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, only_v6)?;
@@ -211,6 +211,17 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<Listener> {
     let storage = std::ptr::from_ref(&peer.storage).cast();
     // SAFETY: the address outlives the call.
     check(unsafe { libc::bind(fd.as_raw_fd(), storage, peer.bytes) })?;
+    Ok(fd)
+}
+
+/// Whether `address` can be had alone. It is not listened on for that: whoever connected would be reset.
+pub(super) fn probe(address: SocketAddr) -> io::Result<()> {
+    bound(address, false).map(drop)
+}
+
+pub(super) fn listen(address: SocketAddr) -> io::Result<Listener> {
+    // Accepted connections inherit TCP_NODELAY.
+    let fd = bound(address, true)?;
     // SAFETY: the descriptor is open.
     check(unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) })?;
     Ok(Listener(Socket::new(fd)))
