@@ -81,11 +81,34 @@ impl Progress {
 
     pub fn summary(&self, now: Monotonic) -> String {
         let seconds = self.seconds(now).max(1e-9);
-        let rate = self.bytes as f64 / 1e6 / seconds;
+        let records = match self.records {
+            1 => "1 record".to_owned(),
+            records => format!("{records} records"),
+        };
+        if self.bytes < 1_000_000 {
+            return format!("{records}, {} bytes in {:.0} ms", self.bytes, seconds * 1e3);
+        }
+        let megabytes = self.bytes as f64 / 1e6;
         format!(
-            "{} records, {:.1} MB in {seconds:.1} s ({rate:.1} MB/s)",
-            self.records,
-            self.bytes as f64 / 1e6
+            "{records}, {megabytes:.1} MB in {seconds:.1} s ({:.1} MB/s)",
+            megabytes / seconds
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_suits_its_size() {
+        let mut progress = Progress::new(Monotonic(0), true);
+        progress.add(Monotonic(1), 13);
+        assert_eq!(progress.summary(Monotonic(2_400_000)), "1 record, 13 bytes in 2 ms");
+        progress.add(Monotonic(1), 3_000_000);
+        assert_eq!(
+            progress.summary(Monotonic(1_500_000_000)),
+            "2 records, 3.0 MB in 1.5 s (2.0 MB/s)"
+        );
     }
 }
