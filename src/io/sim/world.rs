@@ -467,6 +467,8 @@ impl Drop for World {
         }
         self.hooks.take();
         self.each.take();
+        // Nobody will ask what its memory held.
+        self.shared.disks.borrow_mut().iter_mut().for_each(Disk::forget_memory);
         let processes = self.shared.processes.borrow().len();
         (0..processes).for_each(|process| self.end(process, End::Kill));
     }

@@ -163,6 +163,8 @@ impl Explorer {
         if !chosen {
             return;
         }
+        self.tally
+            .say(|| format!("seed {}: completion {index} of {}", plan.seed, plan.completions));
         let image = world.disk_image(0);
         for (i, mode) in CUTS.into_iter().enumerate() {
             let turn = (i as u64 + CUTS.len() as u64 - index / plan.stride % CUTS.len() as u64) % CUTS.len() as u64;

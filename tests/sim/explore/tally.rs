@@ -4,8 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ringtail::base::coverage::{MARKS, Mark, count};
+
+const SAY_AFTER: Duration = Duration::from_secs(20);
 
 /// Marks that the test itself sets.
 #[derive(Default)]
@@ -15,6 +18,8 @@ pub struct Tally {
     pub duplicates_after_restart: Cell<u64>,
     pub unknown_resent: Cell<u64>,
     pub zombie_writes: Cell<u64>,
+    /// When a line of progress was printed.
+    said: Cell<Option<Instant>>,
     /// Surviving images that were tried, of all threads.
     states: Arc<Mutex<HashSet<u64>>>,
     /// (state, what was acknowledged) that was tried.
@@ -24,6 +29,20 @@ pub struct Tally {
 impl Tally {
     pub fn note_state(&self, hash: u64) {
         self.states.lock().expect("no thread panics with the lock").insert(hash);
+    }
+
+    /// Progress, every now and then.
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        let due = self.said.get().is_none_or(|said| said.elapsed() >= SAY_AFTER);
+        if due {
+            self.said.set(Some(Instant::now()));
+            eprintln!(
+                "{}, {} cases, {} states in all",
+                what(),
+                self.cases.get(),
+                self.state_count()
+            );
+        }
     }
 
     pub fn state_count(&self) -> usize {

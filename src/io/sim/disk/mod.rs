@@ -159,6 +159,11 @@ impl Disk {
         }
     }
 
+    /// What is mapped counts no more.
+    pub(super) fn forget_memory(&mut self) {
+        self.regions.clear();
+    }
+
     pub(super) fn plant(&mut self, fault: Fault) {
         self.faults.push(fault);
     }
