@@ -121,7 +121,12 @@ mod tests {
     #[test]
     fn a_name_reads_back_and_is_written_in_one_way() {
         assert_eq!(base_of(&file_name(42, "log")), Some(42));
-        for other in ["+0000000000000000042.log", "42.log", "00000000000000000042.index", "99999999999999999999.log"] {
+        for other in [
+            "+0000000000000000042.log",
+            "42.log",
+            "00000000000000000042.index",
+            "99999999999999999999.log",
+        ] {
             assert_eq!(base_of(other), None, "{other}");
         }
     }

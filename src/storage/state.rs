@@ -251,7 +251,12 @@ mod tests {
         beyond.boundary.position = 1 << 32;
         let mut stored = state();
         stored.stored = 1 << 32;
-        for (what, state) in [("sums", headless), ("row", behind), ("position", beyond), ("stored", stored)] {
+        for (what, state) in [
+            ("sums", headless),
+            ("row", behind),
+            ("position", beyond),
+            ("stored", stored),
+        ] {
             assert_eq!(read(&state), None, "{what}");
         }
     }

@@ -36,7 +36,10 @@ impl MetaProperties {
     pub fn encode(&self) -> String {
         format!(
             "#\nversion={VERSION}\ncluster.id={}\nnode.id={}\ndirectory.id={}\n",
-            self.cluster_id.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"),
+            self.cluster_id
+                .replace('\\', "\\\\")
+                .replace('\n', "\\n")
+                .replace('\r', "\\r"),
             self.node_id,
             self.directory_id
         )

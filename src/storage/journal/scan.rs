@@ -241,7 +241,9 @@ impl Chain {
                 break;
             };
             let chained = self.crc.is_none_or(|before| before == head.previous_crc);
-            let Some(next_sequence) = self.sequence.checked_add(1) else { break };
+            let Some(next_sequence) = self.sequence.checked_add(1) else {
+                break;
+            };
             if head.sequence != self.sequence || !chained || head.bytes == 0 {
                 break;
             }

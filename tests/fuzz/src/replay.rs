@@ -6,7 +6,10 @@ use std::{env, fs};
 fn main() {
     let mut arguments = env::args().skip(1);
     let name = arguments.next().expect("usage: replay TARGET FOLDER…");
-    let (_, run) = TARGETS.iter().find(|(target, _)| *target == name).expect("a target of this name");
+    let (_, run) = TARGETS
+        .iter()
+        .find(|(target, _)| *target == name)
+        .expect("a target of this name");
     let mut count = 0;
     for folder in arguments {
         for entry in fs::read_dir(&folder).into_iter().flatten() {

@@ -1,8 +1,8 @@
 //! Seeds of the protocol's targets.
 
+use crate::targets::messages::{Described, TABLE};
 use ringtail::wire::batch::{BatchBuilder, BatchOptions, Codec, HEADER_BYTES, Header, TimestampType};
 use ringtail::wire::kafka::{APIS, DecodeErrorKind, Encoder, Message, RequestVisitor, visit_request};
-use crate::targets::messages::{Described, TABLE};
 
 use super::{Seeds, put};
 
@@ -102,7 +102,11 @@ pub fn messages(folder: &mut Seeds) {
         for version in versions {
             let choice = [index as u8, (version - message.version_min) as u8];
             let body = grown(message, version);
-            put(folder, &format!("{}-{version}", message.name.to_lowercase()), &[&choice[..], &body].concat());
+            put(
+                folder,
+                &format!("{}-{version}", message.name.to_lowercase()),
+                &[&choice[..], &body].concat(),
+            );
         }
     }
 }
@@ -131,8 +135,8 @@ fn grown(message: &Described, version: i16) -> Vec<u8> {
         };
         match kind {
             Some(DecodeErrorKind::Truncated | DecodeErrorKind::LengthBeyondEnd) if body.len() < BODY_BYTES_MAX => {
-                let in_length = !flexible && body.ends_with(&[0, 0, 0]) || !flexible && body.ends_with(&[0]);
-                body.push(match (flexible, in_length) {
+                // Lengths of two and of four bytes end in a small one.
+                body.push(match (flexible, body.ends_with(&[0])) {
                     (true, _) => [0, 1, 2, 2, 2, 3, b'a'][random(7)],
                     (false, true) => [0, 0, 1, 1, 2][random(5)],
                     (false, false) => [0, 0, 0, b'a'][random(4)],
@@ -150,35 +154,76 @@ pub fn records(folder: &mut Seeds) {
     for n in 0..6usize {
         let headers = [
             Header { key: b"h", value: None },
-            Header { key: b"i", value: Some(b"v") },
+            Header {
+                key: b"i",
+                value: Some(b"v"),
+            },
         ];
         let key = (n % 3 != 0).then_some(&b"key"[..]);
         let value = (n % 4 != 2).then_some(&b"the value of a record, the value of a record"[..7 * n]);
-        builder.push(1_000 + 40 * n as i64, key, value, &headers[..n % 3]).expect("small");
+        builder
+            .push(1_000 + 40 * n as i64, key, value, &headers[..n % 3])
+            .expect("small");
     }
     let batch = builder.finish().expect("small");
     let payload = &batch[HEADER_BYTES..];
     let names = [
-        "none", "gzip", "gzip-members", "snappy-xerial", "snappy-bare", "lz4", "lz4-linked", "zstd", "raw-none",
-        "raw-gzip", "raw-snappy", "raw-lz4", "raw-zstd",
+        "none",
+        "gzip",
+        "gzip-members",
+        "snappy-xerial",
+        "snappy-bare",
+        "lz4",
+        "lz4-linked",
+        "zstd",
+        "raw-none",
+        "raw-gzip",
+        "raw-snappy",
+        "raw-lz4",
+        "raw-zstd",
     ];
     for (framing, name) in names.into_iter().enumerate() {
         put(folder, name, &[&[framing as u8, 6, 0, 0, 0, 0, 0, 0], payload].concat());
         // Damaged in two places; LogAppendTime; a budget of 20 bytes.
-        put(folder, &format!("{name}-damaged"), &[&[framing as u8, 6, 0, 3, 0, 1, 6, 0, 7, 0, 1, 40, 0, 0x80], payload].concat());
-        put(folder, &format!("{name}-bounded"), &[&[framing as u8, 6, 0, 0, 0, 4, 20, 0, 0, 0], payload].concat());
+        put(
+            folder,
+            &format!("{name}-damaged"),
+            &[&[framing as u8, 6, 0, 3, 0, 1, 6, 0, 7, 0, 1, 40, 0, 0x80], payload].concat(),
+        );
+        put(
+            folder,
+            &format!("{name}-bounded"),
+            &[&[framing as u8, 6, 0, 0, 0, 4, 20, 0, 0, 0], payload].concat(),
+        );
         // More than a decoder gives at once, and more than a small window holds.
         let long = vec![b'x'; 3_500];
-        put(folder, &format!("{name}-long"), &[&[framing as u8, 1, 0, 0, 0, 0, 0, 0, 0xd8, 0x36, 0, 0, 0, 1, 0xca, 0x36], &long[..]].concat());
+        put(
+            folder,
+            &format!("{name}-long"),
+            &[
+                &[framing as u8, 1, 0, 0, 0, 0, 0, 0, 0xd8, 0x36, 0, 0, 0, 1, 0xca, 0x36],
+                &long[..],
+            ]
+            .concat(),
+        );
     }
     // The compressed bytes themselves.
     for codec in Codec::ALL {
-        let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+        let mut builder = BatchBuilder::new(BatchOptions {
+            codec,
+            ..BatchOptions::default()
+        });
         for n in 0..4 {
-            builder.push(1_000 + n, Some(b"key"), Some(&[b'v'; 90]), &[]).expect("small");
+            builder
+                .push(1_000 + n, Some(b"key"), Some(&[b'v'; 90]), &[])
+                .expect("small");
         }
         let batch = builder.finish().expect("small");
         let framing = 8 + codec.number();
-        put(folder, &format!("packed-{}", codec.name()), &[&[framing, 4, 0, 0, 0, 0, 0, 0], &batch[HEADER_BYTES..]].concat());
+        put(
+            folder,
+            &format!("packed-{}", codec.name()),
+            &[&[framing, 4, 0, 0, 0, 0, 0, 0], &batch[HEADER_BYTES..]].concat(),
+        );
     }
 }

@@ -59,24 +59,69 @@ pub fn journal(folder: &mut Seeds) {
     ];
     let header = [0, 0];
     let commit = |rows: &[u8], payload: &[u8]| [&[1], &sized(rows)[..], &sized(payload)].concat();
-    let plain = [&header[..], &commit(&rows(&facts), b"abc"), &commit(&[], &[]), &commit(&rows(&facts[3..]), b"")].concat();
+    let plain = [
+        &header[..],
+        &commit(&rows(&facts), b"abc"),
+        &commit(&[], &[]),
+        &commit(&rows(&facts[3..]), b""),
+    ]
+    .concat();
     put(folder, "commits", &plain);
     let next = commit(&rows(&[Row::Next { file: 1, salt: 101 }]), b"");
-    put(folder, "two-files", &[&plain[..], &next, &header, &commit(&rows(&facts), b"abc")].concat());
+    put(
+        folder,
+        "two-files",
+        &[&plain[..], &next, &header, &commit(&rows(&facts), b"abc")].concat(),
+    );
     put(folder, "next-missing", &[&plain[..], &next].concat());
     put(folder, "ready-not-entered", &[&plain[..], &header].concat());
-    put(folder, "clean-stop", &[&plain[..], &commit(&rows(&[Row::CleanStop]), b"")].concat());
+    put(
+        folder,
+        "clean-stop",
+        &[&plain[..], &commit(&rows(&[Row::CleanStop]), b"")].concat(),
+    );
     // A commit that a damage shows, alone at the end and before a good one.
     let flip = [&[5], &sized(&[0x31, 0x10, 1])[..]].concat();
-    put(folder, "torn", &[&header[..], &commit(&rows(&facts), b"abc"), &flip].concat());
+    put(
+        folder,
+        "torn",
+        &[&header[..], &commit(&rows(&facts), b"abc"), &flip].concat(),
+    );
     put(folder, "corrupt", &[&plain[..], &flip].concat());
     // Lies: lengths, with sums that hold.
     let lie = [&[4], &sized(&[0x18, 0x10, 0xff, 0x14, 0x20, 0x10])[..]].concat();
     put(folder, "lies", &[&plain[..], &lie].concat());
     // A commit out of its place; files out of order; a file in use without its header; one never used.
-    put(folder, "jump", &[&plain[..], &[3], &sized(&rows(&facts[4..])), &sized(b"")[..], &[9, 0]].concat());
-    put(folder, "last-sequence", &[&header[..], &[3], &sized(&rows(&facts[4..])), &sized(b"")[..], &[0xf0, 0], &commit(&[], &[])].concat());
-    put(folder, "gap", &[&plain[..], &[0, 1, 7], &commit(&rows(&facts), b"abc"), &[0, 1, 0xf0], &commit(&[], &[])].concat());
+    put(
+        folder,
+        "jump",
+        &[&plain[..], &[3], &sized(&rows(&facts[4..])), &sized(b"")[..], &[9, 0]].concat(),
+    );
+    put(
+        folder,
+        "last-sequence",
+        &[
+            &header[..],
+            &[3],
+            &sized(&rows(&facts[4..])),
+            &sized(b"")[..],
+            &[0xf0, 0],
+            &commit(&[], &[]),
+        ]
+        .concat(),
+    );
+    put(
+        folder,
+        "gap",
+        &[
+            &plain[..],
+            &[0, 1, 7],
+            &commit(&rows(&facts), b"abc"),
+            &[0, 1, 0xf0],
+            &commit(&[], &[]),
+        ]
+        .concat(),
+    );
     let headless = [&[5], &sized(&[0, 0, 1])[..]].concat();
     put(folder, "headless", &[&plain[..], &headless].concat());
     put(folder, "unused", &[&plain[..], &header, &headless].concat());
@@ -94,9 +139,28 @@ fn build() -> SegmentBuild {
 fn state(id: PartitionId) -> PartitionState {
     let mut build = build();
     build.identity.partition = id;
-    build.offsets.push(&OffsetEntry { relative: 3, position: 100 }.encode());
-    build.times.push(&TimeEntry { timestamp_ms: 1_000, relative: 3 }.encode());
-    build.sums.push(&SumsRow { end: 4000, crc: 1, next_relative: 3 }.encode());
+    build.offsets.push(
+        &OffsetEntry {
+            relative: 3,
+            position: 100,
+        }
+        .encode(),
+    );
+    build.times.push(
+        &TimeEntry {
+            timestamp_ms: 1_000,
+            relative: 3,
+        }
+        .encode(),
+    );
+    build.sums.push(
+        &SumsRow {
+            end: 4000,
+            crc: 1,
+            next_relative: 3,
+        }
+        .encode(),
+    );
     build.row.start = 4000;
     let (mut epochs, mut producers) = (Epochs::default(), Producers::default());
     for epoch in 1..4 {
@@ -139,7 +203,10 @@ pub fn checkpoint(folder: &mut Seeds) {
     };
     put(folder, "empty", &checkpoint(&[]));
     put(folder, "partition", &checkpoint(&[state(partition())]));
-    let other = PartitionId { index: 4, ..partition() };
+    let other = PartitionId {
+        index: 4,
+        ..partition()
+    };
     put(folder, "partitions", &checkpoint(&[state(partition()), state(other)]));
     let mut bare = state(partition());
     (bare.epochs, bare.producers, bare.tail) = (Epochs::default(), Producers::default(), Default::default());
@@ -154,7 +221,14 @@ pub fn segment_files(folder: &mut Seeds) {
     let identity = build().identity;
     let rows: Vec<u8> = [(4000, 3), (9000, 7), (12_000, 9)]
         .into_iter()
-        .flat_map(|(end, next_relative)| SumsRow { end, crc: identity.row_seed(0), next_relative }.encode())
+        .flat_map(|(end, next_relative)| {
+            SumsRow {
+                end,
+                crc: identity.row_seed(0),
+                next_relative,
+            }
+            .encode()
+        })
         .collect();
     let trailer = SumsTrailer {
         uid: 99,
@@ -167,8 +241,24 @@ pub fn segment_files(folder: &mut Seeds) {
         times_crc: 3,
     };
     let sums = [&identity.sums_head()[..], &rows, &trailer.encode(&identity)].concat();
-    let offsets: Vec<u8> = (0..20).flat_map(|n| OffsetEntry { relative: 3 * n, position: 100 * n }.encode()).collect();
-    let times: Vec<u8> = (0..20).flat_map(|n| TimeEntry { timestamp_ms: 7 * i64::from(n), relative: n }.encode()).collect();
+    let offsets: Vec<u8> = (0..20)
+        .flat_map(|n| {
+            OffsetEntry {
+                relative: 3 * n,
+                position: 100 * n,
+            }
+            .encode()
+        })
+        .collect();
+    let times: Vec<u8> = (0..20)
+        .flat_map(|n| {
+            TimeEntry {
+                timestamp_ms: 7 * i64::from(n),
+                relative: n,
+            }
+            .encode()
+        })
+        .collect();
     let seed = |mode: u8, target: i64, sums: &[u8], index: &[u8]| {
         [&[mode], &target.to_le_bytes()[..], &sized(sums), index].concat()
     };
@@ -192,17 +282,35 @@ pub fn arena(folder: &mut Seeds) {
         // The first eighty bytes: filled, run, stored come before them.
         [&[0], &words[..], &place.encode()].concat()
     };
-    put(folder, "chunks", &[&[0; 5], &unit(5, 1, 3)[..], &unit(0, 0, 0), &unit(4096, 1, 0)].concat());
+    put(
+        folder,
+        "chunks",
+        &[&[0; 5], &unit(5, 1, 3)[..], &unit(0, 0, 0), &unit(4096, 1, 0)].concat(),
+    );
     put(folder, "run", &[&[0; 5], &unit(5000, 2, 9000)[..]].concat());
-    put(folder, "beyond", &[&[0; 5], &unit(9, 4, 0)[..], &unit(5000, 1, 0)].concat());
-    put(folder, "head", &[&[0, 0xe0, 0xf0, 0xe0, 0xf3, 0, 0], &unit(5, 1, 3)[..]].concat());
+    put(
+        folder,
+        "beyond",
+        &[&[0; 5], &unit(9, 4, 0)[..], &unit(5000, 1, 0)].concat(),
+    );
+    put(
+        folder,
+        "head",
+        &[&[0, 0xe0, 0xf0, 0xe0, 0xf3, 0, 0], &unit(5, 1, 3)[..]].concat(),
+    );
     let huge = [&[3][..], &[0xf0, 0xf1, 0xf0], &place.encode()].concat();
     put(folder, "huge", &[&[0; 5], &huge[..], &unit(5, 1, 3)].concat());
 }
 
 pub fn metadata_log(folder: &mut Seeds) {
     let (topic, directory) = (TopicId([7; 16]), DirectoryId([9; 16]));
-    let configs = || [("retention.ms".to_owned(), "1".to_owned()), ("é".to_owned(), String::new())].into();
+    let configs = || {
+        [
+            ("retention.ms".to_owned(), "1".to_owned()),
+            ("é".to_owned(), String::new()),
+        ]
+        .into()
+    };
     let records = vec![
         Record::ClusterCreated {
             cluster_id: "cluster".into(),
@@ -239,7 +347,11 @@ pub fn metadata_log(folder: &mut Seeds) {
         Record::TopicDeleted { topic },
     ];
     for (index, record) in records.iter().enumerate() {
-        put(folder, &format!("record-{index}"), &[vec![2], encode_commit(std::slice::from_ref(record))].concat());
+        put(
+            folder,
+            &format!("record-{index}"),
+            &[vec![2], encode_commit(std::slice::from_ref(record))].concat(),
+        );
     }
     put(folder, "all-records", &[vec![2], encode_commit(&records)].concat());
     let (mut file, next) = sealed_file(5, 9, records[..3].iter().cloned());

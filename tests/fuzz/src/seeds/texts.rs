@@ -11,7 +11,11 @@ pub fn meta_properties(folder: &mut Seeds) {
     put(folder, "no-number", whole.replace("node.id=3", "node.id=x").as_bytes());
     put(folder, "no-id", whole.replace("AAAAAQ", "A").as_bytes());
     put(folder, "nothing", b"version=0\n");
-    put(folder, "escapes", b"\xef\xbb\xbf! a comment\r\n a\\=b : c\\u00e9\\\n   d\\t\\n\\r\\f\\q\n\x0ckey\nlast\\");
+    put(
+        folder,
+        "escapes",
+        b"\xef\xbb\xbf! a comment\r\n a\\=b : c\\u00e9\\\n   d\\t\\n\\r\\f\\q\n\x0ckey\nlast\\",
+    );
     put(folder, "bad-escape", b"a=\\u12g4");
     put(folder, "partition", b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n");
     put(folder, "epochs", b"0\n2\n1 0\n4 17\n");
@@ -82,10 +86,22 @@ pub fn config(folder: &mut Seeds) {
         "#connections.max.idle.ms=-1",
     ];
     for (mode, name) in [(b'`', "file"), (b'a', "arguments"), (b'b', "variables")] {
-        put(folder, name, format!("{}{}", char::from(mode), lines.join("\n")).as_bytes());
+        put(
+            folder,
+            name,
+            format!("{}{}", char::from(mode), lines.join("\n")).as_bytes(),
+        );
     }
-    put(folder, "contradictions", b"\0#node.id=1\n#broker.id=2\n#log.dirs=/a,/a\n#ringtail.memory.bytes=1t\n#listeners=X\n");
-    put(folder, "small", b"\0#ringtail.memory.bytes=1%\n#log.dirs=,\n#min.compaction.lag.ms=9\n#max.compaction.lag.ms=8\n");
+    put(
+        folder,
+        "contradictions",
+        b"\0#node.id=1\n#broker.id=2\n#log.dirs=/a,/a\n#ringtail.memory.bytes=1t\n#listeners=X\n",
+    );
+    put(
+        folder,
+        "small",
+        b"\0#ringtail.memory.bytes=1%\n#log.dirs=,\n#min.compaction.lag.ms=9\n#max.compaction.lag.ms=8\n",
+    );
     put(folder, "syntax", b"\0#a=\\u12\n");
 }
 

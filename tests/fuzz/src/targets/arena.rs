@@ -21,7 +21,13 @@ const REGION_BYTES: usize = (2 + UNITS) * BLOCK_BYTES;
 
 fn build(mut input: Input<'_>) -> Vec<u8> {
     let mut region = vec![0xa5; REGION_BYTES];
-    let right = [MAGIC, BLOCK_BYTES as u64, UNITS as u64, BOOT as u64, (BOOT >> 64) as u64];
+    let right = [
+        MAGIC,
+        BLOCK_BYTES as u64,
+        UNITS as u64,
+        BOOT as u64,
+        (BOOT >> 64) as u64,
+    ];
     for (index, word) in right.into_iter().enumerate() {
         let word = match input.byte() {
             0..0xe0 => word,

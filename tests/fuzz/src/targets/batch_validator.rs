@@ -1,11 +1,11 @@
 //! Any bytes as a produced batch and as a stretch of log. The first byte chooses: bit 0 makes length, magic and CRC right, so that the
 //! rest is reached; bits 1 and 2 choose the record checks; bit 3 LogAppendTime.
 
+use super::memory::peak_bytes;
 use ringtail::wire::batch::{
     BatchHeader, DecodeLimits, HEADER_BYTES, Limits, RecordChecks, RecordIter, RecordReader, ScanOptions,
     TimestampRule, TimestampType, ValidBatch, max_timestamp_offset, offset_for_time, scan, unpack, validate_produce,
 };
-use super::memory::peak_bytes;
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 const DECODE: DecodeLimits = DecodeLimits {

@@ -13,14 +13,21 @@ use super::memory::bounded;
 const HEAD: [u8; 12] = *b"RTTCKPT1\x01\0\0\0";
 
 pub fn run(input: &[u8]) {
-    let Some((&mode, bytes)) = input.split_first() else { return };
+    let Some((&mode, bytes)) = input.split_first() else {
+        return;
+    };
     let mut bytes = bytes.to_vec();
     if mode & 1 == 0 {
         mend(&mut bytes);
     }
-    let Some(checkpoint) = bounded(bytes.len(), || Checkpoint::decode(&bytes)) else { return };
+    let Some(checkpoint) = bounded(bytes.len(), || Checkpoint::decode(&bytes)) else {
+        return;
+    };
     let mut partitions = Vec::new();
-    checkpoint.partitions.values().for_each(|state| state.encode(&mut partitions));
+    checkpoint
+        .partitions
+        .values()
+        .for_each(|state| state.encode(&mut partitions));
     let again = Checkpoint::encode(
         checkpoint.directory_id,
         checkpoint.start,
@@ -48,7 +55,11 @@ fn go_on_from(mut state: PartitionState) {
     let start = (boundary.position.min(4096), boundary.segment);
     let _ = decode_rows(boundary.segment, start, &rows, boundary.position);
     let _ = (state.build.stored_rows(), state.build.sums.full_blocks().len());
-    let _ = (state.build.offsets.bytes(), state.build.times.bytes(), state.build.sums.bytes());
+    let _ = (
+        state.build.offsets.bytes(),
+        state.build.times.bytes(),
+        state.build.sums.bytes(),
+    );
     let end = Cursor {
         offset: boundary.offset.saturating_add(1),
         ..boundary
@@ -63,11 +74,16 @@ fn go_on_from(mut state: PartitionState) {
     };
     if boundary.offset <= facts.last_offset {
         state.build.add(boundary.position, &facts, &[b"bytes"], 4096);
-        state.build.finish(boundary.position + facts.bytes, facts.last_offset + 1);
+        state
+            .build
+            .finish(boundary.position + facts.bytes, facts.last_offset + 1);
     }
 
     let epoch = state.epochs.latest().unwrap_or(0);
-    let _ = (state.epochs.end_of(epoch, boundary.offset), state.epochs.end_of(i32::MIN, 0));
+    let _ = (
+        state.epochs.end_of(epoch, boundary.offset),
+        state.epochs.end_of(i32::MIN, 0),
+    );
     state.epochs.note(epoch.saturating_add(1), boundary.offset);
     state.epochs.trim(state.log_start);
     state.epochs.truncate(boundary.offset);

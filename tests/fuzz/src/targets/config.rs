@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use ringtail::config::{
-    BrokerConfig, Input as Given, Loaded, Machine, TopicOptions, broker_rows, check_topic_config, check_topic_configs, describe_broker,
-    Row, TopicRow, describe_topic, load, topic_config_warnings, topic_rows,
+    BrokerConfig, Input as Given, Loaded, Machine, Row, TopicOptions, TopicRow, broker_rows, check_topic_config,
+    check_topic_configs, describe_broker, describe_topic, load, topic_config_warnings, topic_rows,
 };
 
 use super::memory::peak_bytes;
@@ -22,7 +22,9 @@ static ROWS: LazyLock<Vec<&Row>> = LazyLock::new(|| broker_rows().collect());
 static TOPIC_ROWS: LazyLock<Vec<TopicRow>> = LazyLock::new(|| topic_rows().collect());
 
 pub fn run(input: &[u8]) {
-    let Some((&mode, bytes)) = input.split_first() else { return };
+    let Some((&mode, bytes)) = input.split_first() else {
+        return;
+    };
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let lines: Vec<(String, &str)> = text.split('\n').filter_map(option).collect();
     let loaded = match mode % 3 {
@@ -36,7 +38,11 @@ pub fn run(input: &[u8]) {
         }
         _ => {
             let variable = |(name, value): &(String, &str)| {
-                let name = name.strip_prefix("ringtail.").unwrap_or(name).to_ascii_uppercase().replace('.', "_");
+                let name = name
+                    .strip_prefix("ringtail.")
+                    .unwrap_or(name)
+                    .to_ascii_uppercase()
+                    .replace('.', "_");
                 (format!("RINGTAIL_{name}"), value.to_string())
             };
             let variables: Vec<_> = lines.iter().map(variable).collect();
@@ -45,7 +51,11 @@ pub fn run(input: &[u8]) {
     };
     let base = match loaded {
         Some(loaded) => loaded.config,
-        None => load_with(None, &[], &[]).expect("the defaults are a configuration").config,
+        None => {
+            load_with(None, &[], &[])
+                .expect("the defaults are a configuration")
+                .config
+        }
     };
     let describe = mode & 0x40 != 0;
     change(&base, &lines, describe);
@@ -83,7 +93,10 @@ fn load_with(
 
 fn loaded(file: Option<&str>, variables: &[(String, String)], arguments: &[String]) -> Option<Loaded> {
     let given = file.map_or(0, str::len)
-        + variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        + variables
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>()
         + arguments.iter().map(String::len).sum::<usize>();
     let (bytes, loaded) = peak_bytes(|| load_with(file, variables, arguments));
     // A message repeats what it is about.
@@ -109,8 +122,13 @@ fn change(base: &BrokerConfig, lines: &[(String, &str)], describe: bool) {
         if describe {
             assert_eq!(describe_broker(&changed, true).len(), ROWS.len());
         }
-        let again = changed.with_dynamic(pairs(), pairs().skip(1)).expect("the same values again");
-        assert_eq!((&again.network, &again.topics, &again.storage), (&changed.network, &changed.topics, &changed.storage));
+        let again = changed
+            .with_dynamic(pairs(), pairs().skip(1))
+            .expect("the same values again");
+        assert_eq!(
+            (&again.network, &again.topics, &again.storage),
+            (&changed.network, &changed.topics, &changed.storage)
+        );
     }
 }
 

@@ -1,10 +1,10 @@
 //! Any bytes as a request of any served API: no panic, no allocation beyond 4 times the frame and 64 KiB, and what was decoded survives
 //! being encoded and decoded again. The input is a frame's payload: request header and body.
 
+use super::memory::peak_bytes;
 use ringtail::wire::kafka::{
     Counter, DecodeError, Decoder, Encoder, Message, RequestHeader, RequestVisitor, next_frame, visit_request,
 };
-use super::memory::peak_bytes;
 
 struct Decode<'d, 'a> {
     decoder: &'d mut Decoder<'a>,

@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use ringtail::storage::formats::{
-    COMMIT_HEADER_BYTES, Commit, CommitHeader, Fields, FileHead, FileHeader, JournalFile, Row, Scanned, scan, superseded,
+    COMMIT_HEADER_BYTES, Commit, CommitHeader, Fields, FileHead, FileHeader, JournalFile, Row, Scanned, scan,
+    superseded,
 };
 
 use super::input::{Input, damage, put};
@@ -79,8 +80,14 @@ impl Built {
         let commit = &mut file[start..];
         commit[COMMIT_HEADER_BYTES..][..payload.len()].copy_from_slice(payload);
         commit[COMMIT_HEADER_BYTES + payload.len()..][..rows.len()].copy_from_slice(rows);
-        self.previous_crc =
-            CommitHeader::seal(commit, self.salt, self.sequence, self.previous_crc, rows.len(), payload.len());
+        self.previous_crc = CommitHeader::seal(
+            commit,
+            self.salt,
+            self.sequence,
+            self.previous_crc,
+            rows.len(),
+            payload.len(),
+        );
         self.sequence = self.sequence.wrapping_add(1);
         self.is_sound &= are_rows(rows, payload.len());
         self.commits += 1;
@@ -104,7 +111,9 @@ fn are_rows(bytes: &[u8], payload_bytes: usize) -> bool {
     let mut fields = Fields(bytes);
     while !fields.0.is_empty() {
         match Row::decode(&mut fields) {
-            Some(Row::Append { at, payload, .. }) if u64::from(payload) + u64::from(at.bytes) > payload_bytes as u64 => {
+            Some(Row::Append { at, payload, .. })
+                if u64::from(payload) + u64::from(at.bytes) > payload_bytes as u64 =>
+            {
                 return false;
             }
             Some(Row::Next { .. } | Row::CleanStop) | None => return false,

@@ -22,7 +22,11 @@ pub fn run(input: &[u8]) {
     let given = KEYS.iter().zip(text.split('\n')).filter(|(_, value)| *value != "-");
     let arguments: Vec<String> = given.map(|(key, value)| format!("{key}={value}")).collect();
     let (bytes, config) = peak_bytes(|| loaded(&arguments));
-    assert!(bytes <= 16 * text.len() + LOADED_BYTES, "{bytes} bytes for {}", text.len());
+    assert!(
+        bytes <= 16 * text.len() + LOADED_BYTES,
+        "{bytes} bytes for {}",
+        text.len()
+    );
     let Some(config) = config else { return };
     let network = &config.network;
     assert!(!network.listeners.is_empty() && network.advertised.len() == network.listeners.len());

@@ -17,6 +17,9 @@ pub fn peak_bytes<T>(work: impl FnOnce() -> T) -> (usize, T) {
 pub fn bounded<T>(input_bytes: usize, decode: impl FnOnce() -> T) -> T {
     let (bytes, decoded) = peak_bytes(decode);
     let bytes_max = 4 * input_bytes + (64 << 10);
-    assert!(bytes <= bytes_max, "{bytes} bytes allocated for {input_bytes}, at most {bytes_max} allowed");
+    assert!(
+        bytes <= bytes_max,
+        "{bytes} bytes allocated for {input_bytes}, at most {bytes_max} allowed"
+    );
     decoded
 }

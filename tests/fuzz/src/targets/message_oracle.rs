@@ -14,9 +14,15 @@ fn compare<T: Decodable + Encodable>(name: &str, canonical: &[u8], version: i16)
         Ok(message) => message,
         Err(error) => panic!("{name} {version}: ours is not theirs: {error}"),
     };
-    assert!(bytes.is_empty(), "{name} {version}: theirs leaves {} bytes", bytes.len());
+    assert!(
+        bytes.is_empty(),
+        "{name} {version}: theirs leaves {} bytes",
+        bytes.len()
+    );
     let mut again = BytesMut::new();
-    message.encode(&mut again, version).expect("theirs encodes what it decoded");
+    message
+        .encode(&mut again, version)
+        .expect("theirs encodes what it decoded");
     assert_eq!(again, canonical, "{name} {version}");
 }
 

@@ -123,7 +123,11 @@ impl Described {
     pub fn canonical(&self, body: &[u8], version: i16) -> Option<Vec<u8>> {
         let canonical = (self.reencode)(body, version).ok()?;
         let again = (self.reencode)(&canonical, version).expect("what was encoded can be decoded");
-        assert_eq!(again, canonical, "{} version {version} changes when encoded again", self.name);
+        assert_eq!(
+            again, canonical,
+            "{} version {version} changes when encoded again",
+            self.name
+        );
         Some(canonical)
     }
 }

@@ -18,9 +18,10 @@ pub fn run(input: &[u8]) {
     if let Ok(lines) = bounded(text.len(), || parse_properties(text)) {
         let again = parse_properties(&written(&lines)).expect("every character is escaped");
         let pairs = |lines: &[Line]| -> Vec<(String, String)> {
-            let pairs = lines.iter().map(|line| (line.key.clone(), line.value.clone()));
-            // A line without key and value cannot be told from an empty one.
-            pairs.filter(|(key, value)| !(key.is_empty() && value.is_empty())).collect()
+            lines
+                .iter()
+                .map(|line| (line.key.clone(), line.value.clone()))
+                .collect()
         };
         assert_eq!(pairs(&again), pairs(&lines));
     }
@@ -33,7 +34,13 @@ pub fn run(input: &[u8]) {
 
 /// The lines with every character escaped.
 fn written(lines: &[Line]) -> String {
-    let escaped = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
-    let lines = lines.iter().map(|line| format!("{}={}\n", escaped(&line.key), escaped(&line.value)));
+    let escaped = |text: &str| {
+        text.encode_utf16()
+            .map(|unit| format!("\\u{unit:04x}"))
+            .collect::<String>()
+    };
+    let lines = lines
+        .iter()
+        .map(|line| format!("{}={}\n", escaped(&line.key), escaped(&line.value)));
     lines.collect()
 }

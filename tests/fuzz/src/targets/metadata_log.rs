@@ -3,7 +3,9 @@
 //!
 //! The input: a byte (bit 0: leave check sums as they are; bit 1: the rest is the payload of one commit), then the file or the payload.
 
-use ringtail::cluster::formats::{FormatError, HEADER_BYTES, decode_commit, encode_commit, push_commit, scan, sealed_file};
+use ringtail::cluster::formats::{
+    FormatError, HEADER_BYTES, decode_commit, encode_commit, push_commit, scan, sealed_file,
+};
 use ringtail::cluster::{Image, Record};
 
 use super::input::put;
@@ -12,7 +14,9 @@ use super::memory::bounded;
 const FRAME_HEADER_BYTES: usize = 16;
 
 pub fn run(input: &[u8]) {
-    let Some((&mode, bytes)) = input.split_first() else { return };
+    let Some((&mode, bytes)) = input.split_first() else {
+        return;
+    };
     if mode & 2 != 0 {
         if let Some(records) = bounded(bytes.len(), || decode_commit(bytes)) {
             assert_eq!(decode_commit(&encode_commit(&records)).as_ref(), Some(&records));
@@ -43,15 +47,22 @@ pub fn run(input: &[u8]) {
 /// Makes magic and version, the header's sum and those of all commits right, as far as their lengths lead to one another.
 fn mend(file: &mut [u8]) {
     put(file, 0, b"RINGMETA\x01\0\0\0");
-    let Some(header) = file.first_chunk_mut::<HEADER_BYTES>() else { return };
+    let Some(header) = file.first_chunk_mut::<HEADER_BYTES>() else {
+        return;
+    };
     let crc = crc32c::crc32c(&header[..60]);
     put(header, 60, &crc.to_le_bytes());
     let salt: [u8; 8] = *header[16..].first_chunk().expect("within the header");
     let mut sequence = u64::from_le_bytes(*header[24..].first_chunk().expect("within the header"));
     let mut at = HEADER_BYTES;
-    while let Some((head, rest)) = file.get_mut(at..).and_then(|frame| frame.split_at_mut_checked(FRAME_HEADER_BYTES)) {
+    while let Some((head, rest)) = file
+        .get_mut(at..)
+        .and_then(|frame| frame.split_at_mut_checked(FRAME_HEADER_BYTES))
+    {
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        let Some(payload) = rest.get(..length as usize) else { return };
+        let Some(payload) = rest.get(..length as usize) else {
+            return;
+        };
         let seed = [&salt[..], &sequence.to_le_bytes(), &length.to_le_bytes()].concat();
         let crc = crc32c::crc32c_append(crc32c::crc32c(&seed), payload);
         put(head, 4, &crc.to_le_bytes());
@@ -72,7 +83,10 @@ fn write_anew(records: &[Record]) {
     };
     let (mut file, next) = sealed_file(5, 9, records.iter().cloned());
     let (tail, again) = read(&file);
-    assert_eq!((tail.sequence, tail.end, &again[..]), (next, file.len() as u64, records));
+    assert_eq!(
+        (tail.sequence, tail.end, &again[..]),
+        (next, file.len() as u64, records)
+    );
     push_commit(&mut file, 5, next, &records[..records.len().min(2)]);
     push_commit(&mut file, 5, next + 1, &[]);
     let (tail, again) = read(&file);
@@ -86,6 +100,11 @@ fn apply(records: &[Record]) {
     image.records().for_each(|record| again.apply(&record));
     assert_eq!(again.topics().count(), image.topics().count());
     for topic in image.topics() {
-        assert!(topic.partitions.iter().all(|directory| image.partition_count(*directory) > 0));
+        assert!(
+            topic
+                .partitions
+                .iter()
+                .all(|directory| image.partition_count(*directory) > 0)
+        );
     }
 }

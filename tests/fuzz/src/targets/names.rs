@@ -19,7 +19,9 @@ pub fn run(input: &[u8]) {
             assert_eq!(file_name(base, "log"), name);
         }
     });
-    let Some(own) = bounded(name.len(), || OwnFile::parse(name)) else { return };
+    let Some(own) = bounded(name.len(), || OwnFile::parse(name)) else {
+        return;
+    };
     let again = match own {
         OwnFile::Base { start } => base_name(start),
         OwnFile::Shard { start, shard, number } => shard_name(start, shard as usize, number),

@@ -6,7 +6,8 @@
 //! (timestamp type, limits), damage with its length, the payload.
 
 use ringtail::wire::batch::{
-    BatchHeader, Codec, DecodeLimits, HEADER_BYTES, RecordIter, RecordReader, max_timestamp_offset, offset_for_time, unpack,
+    BatchHeader, Codec, DecodeLimits, HEADER_BYTES, RecordIter, RecordReader, max_timestamp_offset, offset_for_time,
+    unpack,
 };
 
 use super::input::{Input, damage, put};
@@ -102,7 +103,11 @@ mod packed {
     }
 
     pub fn lz4(payload: &[u8], linked: bool) -> Vec<u8> {
-        let mode = if linked { BlockMode::Linked } else { BlockMode::Independent };
+        let mode = if linked {
+            BlockMode::Linked
+        } else {
+            BlockMode::Independent
+        };
         let info = FrameInfo::new()
             .block_size(BlockSize::Max64KB)
             .block_mode(mode)
@@ -136,7 +141,11 @@ impl Shape {
         batch.extend_from_slice(payload);
         let length = (batch.len() - 12) as i32;
         put(&mut batch, 8, &length.to_be_bytes());
-        put(&mut batch, 16, &[2, 0, 0, 0, 0, 0, self.attributes << 3 | codec.number()]);
+        put(
+            &mut batch,
+            16,
+            &[2, 0, 0, 0, 0, 0, self.attributes << 3 | codec.number()],
+        );
         put(&mut batch, 23, &self.last_offset_delta.to_be_bytes());
         put(&mut batch, 27, &self.base_timestamp.to_be_bytes());
         put(&mut batch, 35, &(self.base_timestamp.saturating_add(200)).to_be_bytes());
@@ -157,7 +166,11 @@ pub fn run(input: &[u8]) {
         base_timestamp: if options & 2 == 0 { 1_000 } else { i64::MAX - 3 },
     };
     let limits = DecodeLimits {
-        decompressed_bytes_max: if options & 4 == 0 { 256 << 10 } else { u64::from(input.u16()) },
+        decompressed_bytes_max: if options & 4 == 0 {
+            256 << 10
+        } else {
+            u64::from(input.u16())
+        },
         ratio_max: 1024,
         zstd_window_log_max: 18,
     };
@@ -169,7 +182,11 @@ pub fn run(input: &[u8]) {
     let found = read(&batch, &limits);
     let is_plain = matches!(framing, Framing::Plain | Framing::Raw(_));
     if !is_plain && flips.is_empty() && (payload.len() as u64) < limits.decompressed_bytes_max && !payload.is_empty() {
-        assert_eq!(found, read(&shape.batch(Codec::None, payload), &limits), "the codec changes nothing");
+        assert_eq!(
+            found,
+            read(&shape.batch(Codec::None, payload), &limits),
+            "the codec changes nothing"
+        );
     }
 }
 

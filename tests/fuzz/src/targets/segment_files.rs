@@ -30,7 +30,9 @@ pub fn run(input: &[u8]) {
 /// Makes the sums of head and trailer right.
 fn mend(sums: &mut [u8]) {
     put(sums, 0, &0x3153_4d55_5352_5452u64.to_le_bytes());
-    let Some((head, _)) = sums.split_first_chunk_mut::<HEAD_BYTES>() else { return };
+    let Some((head, _)) = sums.split_first_chunk_mut::<HEAD_BYTES>() else {
+        return;
+    };
     let crc = crc32c::crc32c(&head[..HEAD_BYTES - 4]);
     put(head, HEAD_BYTES - 4, &crc.to_le_bytes());
     // The trailer's sum begins with partition and base, as the head has them.
@@ -43,21 +45,37 @@ fn mend(sums: &mut [u8]) {
 }
 
 fn check_sums(sums: &[u8], target: i64) {
-    let Some(identity) = SegmentIdentity::from_sums_head(sums) else { return };
+    let Some(identity) = SegmentIdentity::from_sums_head(sums) else {
+        return;
+    };
     assert_eq!(SegmentIdentity::from_sums_head(&identity.sums_head()), Some(identity));
     let trailer_start = sums.len() - SUMS_TRAILER_BYTES.min(sums.len() - HEAD_BYTES);
     let trailer = SumsTrailer::decode(&sums[trailer_start..], identity.partition, identity.base);
     let mut log_bytes = target as u64;
     if let Some(trailer) = trailer {
         let again = trailer.encode(&identity);
-        assert_eq!(SumsTrailer::decode(&again, identity.partition, identity.base), Some(trailer));
+        assert_eq!(
+            SumsTrailer::decode(&again, identity.partition, identity.base),
+            Some(trailer)
+        );
         assert!(trailer.file_bytes() >= (HEAD_BYTES + SUMS_TRAILER_BYTES) as u64);
         log_bytes = trailer.log_bytes;
     }
     for row in sums[HEAD_BYTES..trailer_start].chunks_exact(ROW_BYTES) {
-        assert_eq!(SumsRow::decode(row).map(|row| row.encode()).as_ref().map(|row| &row[..]), Some(row));
+        assert_eq!(
+            SumsRow::decode(row)
+                .map(|row| row.encode())
+                .as_ref()
+                .map(|row| &row[..]),
+            Some(row)
+        );
     }
-    let rows = decode_rows(identity.base, (0, identity.base), &sums[HEAD_BYTES..trailer_start], log_bytes);
+    let rows = decode_rows(
+        identity.base,
+        (0, identity.base),
+        &sums[HEAD_BYTES..trailer_start],
+        log_bytes,
+    );
     check_rows(&identity, &rows, target, log_bytes);
 }
 
@@ -78,7 +96,10 @@ fn check_rows(identity: &SegmentIdentity, rows: &[CoveredRow], target: i64, log_
 }
 
 fn check_offsets(index: &[u8], target: u32) {
-    let entries: Vec<_> = index.chunks_exact(OFFSET_ENTRY_BYTES).filter_map(OffsetEntry::decode).collect();
+    let entries: Vec<_> = index
+        .chunks_exact(OFFSET_ENTRY_BYTES)
+        .filter_map(OffsetEntry::decode)
+        .collect();
     for (entry, bytes) in entries.iter().zip(index.chunks_exact(OFFSET_ENTRY_BYTES)) {
         assert_eq!(entry.encode(), bytes);
     }
@@ -88,11 +109,17 @@ fn check_offsets(index: &[u8], target: u32) {
     if entries.is_sorted_by_key(|entry| entry.relative) {
         assert_eq!(found, entries.iter().copied().rfind(below));
     }
-    assert_eq!(OffsetEntry::decode(&index[..index.len().min(OFFSET_ENTRY_BYTES - 1)]), None);
+    assert_eq!(
+        OffsetEntry::decode(&index[..index.len().min(OFFSET_ENTRY_BYTES - 1)]),
+        None
+    );
 }
 
 fn check_times(index: &[u8], target: i64) {
-    let entries: Vec<_> = index.chunks_exact(TIME_ENTRY_BYTES).filter_map(TimeEntry::decode).collect();
+    let entries: Vec<_> = index
+        .chunks_exact(TIME_ENTRY_BYTES)
+        .filter_map(TimeEntry::decode)
+        .collect();
     for (entry, bytes) in entries.iter().zip(index.chunks_exact(TIME_ENTRY_BYTES)) {
         assert_eq!(entry.encode(), bytes);
     }
