@@ -1,5 +1,5 @@
 //! A `server.properties`, `RINGTAIL_…` variables and `--set` arguments; options changed while the broker runs; a topic's options. Claims:
-//! no panic; memory within the budget and what one text per option takes; every error names a place and a reason; the same settings
+//! no panic; memory within the bytes given, their lines and one text per option; every error names a place and a reason; the same settings
 //! given as arguments make the same configuration.
 //!
 //! The input: a byte (modulo 3: where the lines go; bit 6: describe what holds), then lines. The first two bytes of a line choose an option by its number, or, when the
@@ -17,6 +17,8 @@ use super::memory::peak_bytes;
 
 /// What the rows' own texts take, each option set once: the one part that does not come from the input.
 const ROWS_BYTES: usize = 192 << 10;
+/// What a line takes besides: its key and value, their place, a message about an option that it almost names.
+const LINE_BYTES: usize = 1024;
 
 static ROWS: LazyLock<Vec<&Row>> = LazyLock::new(|| broker_rows().collect());
 static TOPIC_ROWS: LazyLock<Vec<TopicRow>> = LazyLock::new(|| topic_rows().collect());
@@ -98,9 +100,11 @@ fn loaded(file: Option<&str>, variables: &[(String, String)], arguments: &[Strin
             .map(|(name, value)| name.len() + value.len())
             .sum::<usize>()
         + arguments.iter().map(String::len).sum::<usize>();
+    let lines = file.map_or(0, |text| text.split('\n').count()) + variables.len() + arguments.len();
     let (bytes, loaded) = peak_bytes(|| load_with(file, variables, arguments));
-    // A message repeats what it is about.
-    assert!(bytes <= 8 * given + ROWS_BYTES, "{bytes} bytes to load {given}");
+    // A message quotes what it is about, with every character escaped.
+    let bytes_max = 16 * given + LINE_BYTES * lines + ROWS_BYTES;
+    assert!(bytes <= bytes_max, "{bytes} bytes to load {given} in {lines} lines");
     match loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {
