@@ -114,7 +114,7 @@ pub fn messages(folder: &mut Seeds) {
 /// A body that the decoder led to, byte by byte: where it says that one is missing, one that lengths and counts may be is put.
 fn grown(message: &Described, version: i16) -> Vec<u8> {
     const BODY_BYTES_MAX: usize = 600;
-    const TRIES: usize = 20_000;
+    const TRIES: usize = 4_000;
     let flexible = version >= message.flexible_from;
     let (mut body, mut longest, mut state) = (Vec::new(), Vec::new(), 0x9e37_79b9_7f4a_7c15_u64);
     let mut random = |end: usize| {
