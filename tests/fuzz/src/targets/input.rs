@@ -1,6 +1,6 @@
 //! Small values off the front of an input: what a target builds a whole file from, so that few bytes say much.
 
-/// What is left of an input. Beyond its end stand zeros and nothing.
+/// What is left of an input. Beyond its end stand zeros.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
