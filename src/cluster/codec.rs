@@ -9,7 +9,7 @@ use super::metadata_generated::ringtail::metadata as fb;
 use super::record::{Configs, Record};
 
 /// The bytes of a commit of `records`.
-pub(super) fn encode(records: &[Record]) -> Vec<u8> {
+pub fn encode(records: &[Record]) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::with_capacity(256);
     let entries: Vec<_> = records
         .iter()
@@ -165,7 +165,7 @@ fn encode_configs<'b>(b: &mut Builder<'b>, configs: &Configs) -> ConfigsOffset<'
 }
 
 /// The records of a commit; `None` when the verifier refuses the bytes or a record is of a kind this version has not.
-pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Record>> {
+pub fn decode(bytes: &[u8]) -> Option<Vec<Record>> {
     // A table takes at least 8 bytes; strings and vectors may share bytes, so the apparent size is bounded too.
     let options = VerifierOptions {
         max_depth: 8,

@@ -128,6 +128,7 @@ impl Image {
             } => {
                 let name: Arc<str> = name.as_str().into();
                 self.count(partitions, 1);
+                self.deleted.remove(id);
                 self.names.insert(*id, name.clone());
                 self.folded_names.insert(folded(&name), name.clone());
                 let topic = Topic {
@@ -265,6 +266,17 @@ mod tests {
             (None, None)
         );
         assert_eq!(after.producer_ids_end(), 1000);
+    }
+
+    #[test]
+    fn a_topic_that_is_there_is_not_a_deleted_one() {
+        let mut records = vec![Record::TopicDeleted {
+            topic: TopicId([7; 16]),
+        }];
+        records.push(one_of_each()[2].clone());
+        let first = image(&records);
+        assert!(first.topic("t").is_some() && !first.is_deleted(TopicId([7; 16])));
+        assert_eq!(image(&first.records().collect::<Vec<_>>()), first);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::record::Record;
 pub const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"RINGMETA";
-pub(super) const HEADER_BYTES: usize = 64;
+pub const HEADER_BYTES: usize = 64;
 const FRAME_HEADER_BYTES: usize = 16;
 const ALIGNMENT: usize = 8;
 /// A commit's payload.
@@ -19,7 +19,7 @@ pub(super) const COMMIT_BYTES_MAX: usize = 64 << 20;
 
 /// The file's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Header {
+pub struct Header {
     pub salt: u64,
     /// Of the first commit.
     pub sequence: u64,
@@ -48,7 +48,7 @@ impl fmt::Display for Corruption {
 
 /// Why a file is not read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum FormatError {
+pub enum FormatError {
     Corrupt(Corruption),
     /// Written by a newer version.
     Newer(u32),
@@ -130,7 +130,7 @@ fn frame_crc(salt: u64, sequence: u64, payload: &[u8]) -> u32 {
 }
 
 /// Adds a commit of `records` to `file`; without records it is a confirmation.
-pub(super) fn push_commit(file: &mut Vec<u8>, salt: u64, sequence: u64, records: &[Record]) {
+pub fn push_commit(file: &mut Vec<u8>, salt: u64, sequence: u64, records: &[Record]) {
     let payload = if records.is_empty() {
         Vec::new()
     } else {
@@ -144,7 +144,7 @@ pub(super) fn push_commit(file: &mut Vec<u8>, salt: u64, sequence: u64, records:
 }
 
 /// A whole file that holds `records`, sealed, with what its next commit's sequence is.
-pub(super) fn sealed_file(salt: u64, sequence: u64, records: impl Iterator<Item = Record>) -> (Vec<u8>, u64) {
+pub fn sealed_file(salt: u64, sequence: u64, records: impl Iterator<Item = Record>) -> (Vec<u8>, u64) {
     /// Of one commit, so that reading one back is bounded.
     const CHUNK_BYTES: usize = 1 << 20;
     let mut file = vec![0; HEADER_BYTES];
@@ -177,7 +177,7 @@ pub(super) fn sealed_file(salt: u64, sequence: u64, records: impl Iterator<Item 
 
 /// Where a file's valid part ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Tail {
+pub struct Tail {
     pub header: Header,
     /// Of the next commit.
     pub sequence: u64,
@@ -189,7 +189,7 @@ pub(super) struct Tail {
 
 /// Reads a whole file and gives its records in order to `apply`. Bytes behind the returned end are a commit that was torn
 /// before anyone heard of it; everything else that is bad is corruption.
-pub(super) fn scan(file: &[u8], mut apply: impl FnMut(Record)) -> Result<Tail, FormatError> {
+pub fn scan(file: &[u8], mut apply: impl FnMut(Record)) -> Result<Tail, FormatError> {
     let header = Header::decode(file)?;
     let mut tail = Tail {
         header,
@@ -237,7 +237,8 @@ fn frame_at(file: &[u8], position: usize, salt: u64, sequence: u64) -> Option<&[
     let frame = file.get(position..)?;
     let (head, rest) = frame.split_at_checked(FRAME_HEADER_BYTES)?;
     let length = u32_at(head, 0) as usize;
-    if u64_at(head, 8) != sequence || length > COMMIT_BYTES_MAX {
+    // Behind the last sequence none could follow.
+    if u64_at(head, 8) != sequence || sequence == u64::MAX || length > COMMIT_BYTES_MAX {
         return None;
     }
     let payload = rest.get(..length)?;

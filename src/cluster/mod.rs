@@ -38,6 +38,8 @@ mod decide;
 mod identity;
 mod options;
 mod driver;
+#[doc(hidden)]
+pub mod formats;
 
 pub use command::{
     Command, ConfigChange, ConfigOperation, ConfigOperationKind, Context, CreatePartitions, CreateTopic, DecideError,

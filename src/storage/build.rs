@@ -271,7 +271,7 @@ impl SegmentBuild {
     }
 
     pub fn decode(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self {
+        let build = Self {
             identity: SegmentIdentity {
                 partition: fields.partition()?,
                 base: fields.i64()?,
@@ -289,6 +289,12 @@ impl SegmentBuild {
             last_entry_offset: fields.i64()?,
             last_time_ms: fields.i64()?,
             largest: (fields.i64()?, fields.i64()?),
-        })
+        };
+        (build.sums.bytes() >= SUMS_HEAD_BYTES as u64).then_some(build)
+    }
+
+    /// Whether what it says of the segment lies below `end`, which it is said to have reached.
+    pub fn is_within(&self, end: &Cursor) -> bool {
+        self.row.start <= end.position && self.last_entry_position <= end.position
     }
 }

@@ -61,7 +61,8 @@ impl Growing {
         let stored = fields.u64()?;
         let rest = fields.sized()?.to_vec();
         let crc = fields.u32()?;
-        (stored % BLOCK_BYTES as u64 == 0).then_some(Self { stored, rest, crc })
+        let fits = stored.checked_add(rest.len() as u64).is_some();
+        (fits && stored.is_multiple_of(BLOCK_BYTES as u64)).then_some(Self { stored, rest, crc })
     }
 }
 

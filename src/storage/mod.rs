@@ -11,6 +11,8 @@ mod cold;
 mod cursor;
 mod directory;
 mod epochs;
+#[doc(hidden)]
+pub mod formats;
 mod growing;
 mod health;
 mod index;

@@ -20,7 +20,8 @@ pub fn file_name(base: i64, kind: &str) -> String {
 /// The base offset in the name of a `.log` file.
 pub fn base_of(name: &str) -> Option<i64> {
     let digits = name.strip_suffix(".log")?;
-    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+    let are_digits = digits.len() == 20 && digits.bytes().all(|c| c.is_ascii_digit());
+    are_digits.then(|| digits.parse().ok()).flatten()
 }
 
 /// A segment that takes no more appends and lies in its file whole.
@@ -111,4 +112,22 @@ pub async fn unlink_segment<E: Env>(env: &E, folder: &Path, base: i64) -> io::Re
 
 pub fn path_of(folder: &Path, base: i64, kind: &str) -> PathBuf {
     folder.join(file_name(base, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_and_is_written_in_one_way() {
+        assert_eq!(base_of(&file_name(42, "log")), Some(42));
+        for other in [
+            "+0000000000000000042.log",
+            "42.log",
+            "00000000000000000042.index",
+            "99999999999999999999.log",
+        ] {
+            assert_eq!(base_of(other), None, "{other}");
+        }
+    }
 }

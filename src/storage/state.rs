@@ -71,11 +71,13 @@ impl PartitionState {
             epochs: Epochs::decode(fields)?,
             producers: Producers::decode(fields)?,
         };
-        // Only the end of a segment that is over is stored to an uneven position, and nothing follows it.
-        let sound = (state.stored.is_multiple_of(BLOCK_BYTES as u64) || state.tail.is_empty())
+        // Only the end of a segment that is over is stored to an uneven position, and nothing follows it. Positions fit an index.
+        let sound = state.boundary.position.max(state.stored) <= u64::from(u32::MAX)
+            && (state.stored.is_multiple_of(BLOCK_BYTES as u64) || state.tail.is_empty())
             && state.boundary.segment >= 0
             && state.boundary.offset >= state.boundary.segment
             && state.build.identity.base == state.boundary.segment
+            && state.build.is_within(&state.boundary)
             && state.build.identity.partition == state.id;
         sound.then_some(state)
     }
@@ -153,12 +155,14 @@ pub enum OwnFile {
 
 impl OwnFile {
     pub fn parse(name: &str) -> Option<Self> {
-        let numbers = |text: &str| text.split('-').map(|n| n.parse().ok()).collect::<Option<Vec<u64>>>();
+        // As `Display` writes it: a file of another name would not be found again.
+        let number = |text: &str| text.parse().ok().filter(|number: &u64| number.to_string() == text);
+        let numbers = |text: &str| text.split('-').map(number).collect::<Option<Vec<u64>>>();
         if let Some(rest) = name
             .strip_prefix("ringtail-base-")
             .and_then(|n| n.strip_suffix(".ckpt"))
         {
-            return rest.parse().ok().map(|start| Self::Base { start });
+            return number(rest).map(|start| Self::Base { start });
         }
         let (rest, journal) = match name.strip_prefix("ringtail-journal-") {
             Some(rest) => (rest, true),
@@ -181,6 +185,7 @@ impl OwnFile {
 #[cfg(test)]
 mod tests {
     use super::super::build::SegmentIdentity;
+    use super::super::growing::Growing;
     use super::*;
     use crate::base::ids::TopicId;
 
@@ -229,6 +234,33 @@ mod tests {
         }
     }
 
+    /// Of right sums and wrong content: what a start would stumble over.
+    #[test]
+    fn a_state_that_cannot_be_is_refused() {
+        let read = |state: &PartitionState| {
+            let mut body = Vec::new();
+            state.encode(&mut body);
+            Checkpoint::decode(&Checkpoint::encode([1; 16], 2, 3, 1, &body))
+        };
+        assert!(read(&state()).is_some());
+        let mut headless = state();
+        headless.build.sums = Growing::default();
+        let mut behind = state();
+        behind.build.row.start = 5001;
+        let mut beyond = state();
+        beyond.boundary.position = 1 << 32;
+        let mut stored = state();
+        stored.stored = 1 << 32;
+        for (what, state) in [
+            ("sums", headless),
+            ("row", behind),
+            ("position", beyond),
+            ("stored", stored),
+        ] {
+            assert_eq!(read(&state), None, "{what}");
+        }
+    }
+
     #[test]
     fn names_read_back() {
         assert_eq!(OwnFile::parse(&base_name(4)), Some(OwnFile::Base { start: 4 }));
@@ -249,6 +281,8 @@ mod tests {
             })
         );
         assert_eq!(OwnFile::parse("ringtail-journal-4-1"), None);
+        assert_eq!(OwnFile::parse("ringtail-journal-4-1-+9"), None);
+        assert_eq!(OwnFile::parse("ringtail-base-04.ckpt"), None);
         assert_eq!(OwnFile::parse("ringtail-base-4.ckpt.tmp"), None);
     }
 }

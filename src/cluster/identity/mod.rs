@@ -33,15 +33,20 @@ pub struct MetaProperties {
 }
 
 impl MetaProperties {
-    pub(super) fn encode(&self) -> String {
+    pub fn encode(&self) -> String {
         format!(
             "#\nversion={VERSION}\ncluster.id={}\nnode.id={}\ndirectory.id={}\n",
-            self.cluster_id, self.node_id, self.directory_id
+            self.cluster_id
+                .replace('\\', "\\\\")
+                .replace('\n', "\\n")
+                .replace('\r', "\\r"),
+            self.node_id,
+            self.directory_id
         )
     }
 
     /// Errors: what is wrong, to go on after the file's name.
-    pub(super) fn decode(text: &str) -> Result<Self, String> {
+    pub fn decode(text: &str) -> Result<Self, String> {
         let lines = parse_properties(text).map_err(|error| error.to_string())?;
         let value = |key: &str| {
             let line = lines.iter().rev().find(|line| line.key == key);

@@ -36,6 +36,15 @@ fn planned(found: &[(&str, Found)], known: &[(u8, &str)]) -> Result<Vec<Fate>, I
 }
 
 #[test]
+fn a_cluster_id_of_any_characters_reads_back() {
+    for id in ["a\\u0041", "a\nnode.id=9", "=:a\r", "#é"] {
+        let meta = meta(id, 1, 7);
+        let read = MetaProperties::decode(&meta.encode());
+        assert_eq!(read.map(|read| read.cluster_id), Ok(id.trim().to_owned()));
+    }
+}
+
+#[test]
 fn meta_properties_read_back_and_kafkas_are_read() {
     let ours = meta("ours", 1, 7);
     assert_eq!(MetaProperties::decode(&ours.encode()), Ok(ours.clone()));

@@ -140,3 +140,11 @@ fn golden_bytes() {
     let golden: Vec<&str> = include_str!("golden.txt").lines().collect();
     assert_eq!(text, golden);
 }
+
+#[test]
+fn behind_the_last_sequence_none_follows() {
+    let (mut file, next) = sealed_file(SALT, u64::MAX - 1, one_of_each()[..1].iter().cloned());
+    push_commit(&mut file, SALT, next, &one_of_each()[1..2]);
+    let (records, tail) = read(&file).unwrap();
+    assert_eq!((records.len(), tail.sequence), (1, u64::MAX));
+}

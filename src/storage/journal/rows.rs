@@ -56,6 +56,8 @@ const CLEAN_STOP: u8 = 8;
 
 /// No row is longer.
 pub const ROW_BYTES_MAX: usize = 72;
+/// Rows about a partition are not shorter; of the others a commit has one each.
+pub const OWNED_ROW_BYTES_MIN: usize = 37;
 
 fn put_owner(out: &mut Vec<u8>, tag: u8, owner: &Owner) {
     out.put_u8(tag);
@@ -77,13 +79,14 @@ fn put_range(out: &mut Vec<u8>, at: &Range) {
 }
 
 fn range(fields: &mut Fields<'_>) -> Option<Range> {
-    let (segment, position) = (fields.i64()?, fields.u64()?);
-    Some(Range {
-        segment,
-        position,
+    let range = Range {
+        segment: fields.i64()?,
+        position: fields.u64()?,
         bytes: fields.u32()?,
         next_offset: fields.i64()?,
-    })
+    };
+    let end = range.position.checked_add(u64::from(range.bytes));
+    end.is_some().then_some(range)
 }
 
 fn cursor(fields: &mut Fields<'_>) -> Option<Cursor> {

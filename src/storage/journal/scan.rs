@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::format::{CommitHeader, FileHeader};
-use super::rows::Row;
+use super::rows::{OWNED_ROW_BYTES_MIN, Row};
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::coverage::{Mark, mark};
 use crate::storage::codec::Fields;
@@ -62,11 +62,11 @@ pub fn superseded(heads: &[FileHead], sequence: u64) -> Vec<bool> {
         .filter_map(|head| Some((head.header?.file, head.first_sequence)))
         .collect();
     let mut pairs = begins.keys().zip(begins.keys().skip(1));
-    let gap = pairs.rfind(|(one, next)| **one + 1 != **next);
+    let gap = pairs.rfind(|(one, next)| one.checked_add(1) != Some(**next));
     let behind_gap = gap.map_or(0, |(_, next)| *next);
     let is_over = |head: &FileHead| {
         head.header.is_some_and(|header| {
-            let next = begins.get(&(header.file + 1)).copied().flatten();
+            let next = header.file.checked_add(1).and_then(|next| *begins.get(&next)?);
             header.file < behind_gap || next.is_some_and(|next| next <= sequence)
         })
     };
@@ -116,7 +116,9 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
     }
     used.sort_by_key(|(header, _)| header.file);
     // Files below a gap were free, waiting to be used again.
-    let gap = used.windows(2).rposition(|pair| pair[0].0.file + 1 != pair[1].0.file);
+    let gap = used
+        .windows(2)
+        .rposition(|pair| pair[0].0.file.checked_add(1) != Some(pair[1].0.file));
     let free = used.drain(..gap.map_or(0, |gap| gap + 1));
     spare.extend(free.map(|(_, file)| file.name));
     let mut scanned = Scanned {
@@ -239,6 +241,9 @@ impl Chain {
                 break;
             };
             let chained = self.crc.is_none_or(|before| before == head.previous_crc);
+            let Some(next_sequence) = self.sequence.checked_add(1) else {
+                break;
+            };
             if head.sequence != self.sequence || !chained || head.bytes == 0 {
                 break;
             }
@@ -248,7 +253,7 @@ impl Chain {
             };
             commits.push(commit);
             position += head.bytes as usize;
-            self.sequence += 1;
+            self.sequence = next_sequence;
             self.crc = Some(crc);
         }
         position
@@ -258,15 +263,15 @@ impl Chain {
         let commit = content.get(position..position + head.bytes as usize)?;
         let (row_bytes, payload) = head.body(commit, salt)?;
         let mut fields = Fields(row_bytes);
-        let mut rows = Vec::new();
+        // The short rows come once, so what the rows take follows from their bytes.
+        let mut rows = Vec::with_capacity(2 + row_bytes.len() / OWNED_ROW_BYTES_MIN);
+        let (mut next, mut is_stop) = (None, false);
         while !fields.0.is_empty() {
             let row = Row::decode(&mut fields)?;
             let held = match &row {
                 Row::Append { at, payload: from, .. } => u64::from(*from) + u64::from(at.bytes) <= payload.len() as u64,
-                Row::Next { file, salt } => {
-                    self.next = Some((*file, *salt));
-                    true
-                }
+                Row::Next { file, salt } => next.replace((*file, *salt)).is_none(),
+                Row::CleanStop => !std::mem::replace(&mut is_stop, true),
                 _ => true,
             };
             if !held {
@@ -274,6 +279,7 @@ impl Chain {
             }
             rows.push(row);
         }
+        self.next = next;
         Some(Commit {
             rows,
             payload: content.slice_ref(payload),
@@ -331,11 +337,15 @@ mod tests {
         fn commit(&mut self, row: Row) -> usize {
             let mut rows = Vec::new();
             row.encode(&mut rows);
+            self.commit_bytes(&rows)
+        }
+
+        fn commit_bytes(&mut self, rows: &[u8]) -> usize {
             let mut commit = vec![0; BLOCK_BYTES];
-            commit[COMMIT_HEADER_BYTES..COMMIT_HEADER_BYTES + rows.len()].copy_from_slice(&rows);
+            commit[COMMIT_HEADER_BYTES..COMMIT_HEADER_BYTES + rows.len()].copy_from_slice(rows);
             let salt = 100 + self.files.len() as u64 - 1;
             self.crc = CommitHeader::seal(&mut commit, salt, self.sequence, self.crc, rows.len(), 0);
-            self.sequence += 1;
+            self.sequence = self.sequence.wrapping_add(1);
             let file = self.files.last_mut().expect("one at least");
             file.extend_from_slice(&commit);
             file.len() - BLOCK_BYTES
@@ -457,6 +467,51 @@ mod tests {
         journal.commit(row());
         journal.files[1][20] ^= 1;
         assert!(journal.scan().corruption.is_some());
+    }
+
+    /// The shortest rows would take many times their bytes in memory.
+    #[test]
+    fn a_commit_with_a_short_row_twice_is_none() {
+        for row in [Row::CleanStop, Row::Next { file: 1, salt: 101 }] {
+            let mut rows = Vec::new();
+            row.encode(&mut rows);
+            row.encode(&mut rows);
+            let mut journal = Builder::new();
+            journal.commit_bytes(&rows);
+            let scanned = journal.scan();
+            assert_eq!((scanned.commits.len(), scanned.corruption), (0, None), "{row:?}");
+        }
+    }
+
+    /// The file that it names is not gone on in.
+    #[test]
+    fn a_refused_commit_leads_nowhere() {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        let mut rows = Vec::new();
+        Row::Next { file: 1, salt: 101 }.encode(&mut rows);
+        journal.commit_bytes(&[&rows[..], b"\xff"].concat());
+        let scanned = journal.scan();
+        assert_eq!((scanned.commits.len(), scanned.corruption), (1, None));
+    }
+
+    #[test]
+    fn the_last_sequence_and_the_last_file_have_none_behind_them() {
+        let mut journal = Builder::new();
+        journal.sequence = u64::MAX;
+        journal.commit(row());
+        journal.commit(row());
+        assert_eq!(journal.scan().commits.len(), 0);
+        let mut journal = Builder::new();
+        journal.files = vec![header(0).encode()];
+        let last = FileHeader {
+            file: u64::MAX,
+            ..header(1)
+        };
+        journal.files.push(last.encode());
+        let heads: Vec<FileHead> = journal.files.iter().map(|file| FileHead::decode(file)).collect();
+        assert_eq!(superseded(&heads, 1), [true, false]);
+        assert_eq!(journal.scan().first_file, Some(u64::MAX));
     }
 
     #[test]

@@ -449,7 +449,7 @@ async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<
 }
 
 /// The topic id in a `partition.metadata`.
-pub(super) fn topic_id(metadata: &[u8]) -> Option<TopicId> {
+pub fn topic_id(metadata: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(metadata).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix("topic_id:"))?;
     TopicId::parse(value.trim())

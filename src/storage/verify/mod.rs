@@ -9,7 +9,7 @@
 //! (`partition::read`).
 
 mod active;
-mod partition;
+pub(super) mod partition;
 mod segment;
 mod top;
 

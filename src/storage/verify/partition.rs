@@ -88,7 +88,8 @@ async fn verify_texts<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io
     Ok(topic)
 }
 
-fn are_epochs(text: &[u8]) -> bool {
+/// Whether the text is a `leader-epoch-checkpoint` as it is written.
+pub fn are_epochs(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else {
         return false;
     };

@@ -1,0 +1,229 @@
+//! Seeds of the protocol's targets.
+
+use crate::targets::messages::{Described, TABLE};
+use ringtail::wire::batch::{BatchBuilder, BatchOptions, Codec, HEADER_BYTES, Header, TimestampType};
+use ringtail::wire::kafka::{APIS, DecodeErrorKind, Encoder, Message, RequestVisitor, visit_request};
+
+use super::{Seeds, put};
+
+struct DefaultBody {
+    version: i16,
+}
+
+impl<'a> RequestVisitor<'a> for DefaultBody {
+    type Output = Vec<u8>;
+
+    fn visit<Q: Message<'a>>(self) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        Q::default()
+            .encode_into(&mut encoder, self.version)
+            .expect("defaults can be encoded");
+        encoder.finish().concat()
+    }
+}
+
+/// The first, the last and the first flexible version of every API.
+pub fn frames(folder: &mut Seeds) {
+    for api in APIS {
+        let mut versions = vec![api.version_min, api.flexible_from, api.version_max];
+        versions.retain(|&version| api.serves(version));
+        versions.dedup();
+        for version in versions {
+            let mut frame = Vec::new();
+            frame.extend_from_slice(&(api.key as i16).to_be_bytes());
+            frame.extend_from_slice(&version.to_be_bytes());
+            frame.extend_from_slice(&7i32.to_be_bytes());
+            frame.extend_from_slice(&[0, 1, b'c']);
+            if api.is_flexible(version) {
+                frame.push(0);
+            }
+            frame.extend(visit_request(api.key, DefaultBody { version }));
+            put(folder, &format!("{}-{version}", api.name.to_lowercase()), &frame);
+        }
+    }
+}
+
+pub fn batches(folder: &mut Seeds) {
+    let plain = BatchOptions::default();
+    let idempotent = BatchOptions {
+        producer_id: 4,
+        producer_epoch: 1,
+        base_sequence: 9,
+        transactional: true,
+        ..plain
+    };
+    let appended = BatchOptions {
+        timestamp_type: TimestampType::LogAppendTime,
+        base_offset: 70,
+        ..plain
+    };
+    let cases = [
+        ("transactional", idempotent),
+        (
+            "control",
+            BatchOptions {
+                control: true,
+                ..idempotent
+            },
+        ),
+        ("appended", appended),
+    ];
+    let codecs = Codec::ALL.map(|codec| (codec.name(), BatchOptions { codec, ..plain }));
+    for (name, options) in codecs.into_iter().chain(cases) {
+        let mut builder = BatchBuilder::new(options);
+        for n in 0..4 {
+            let headers = [
+                Header { key: b"h", value: None },
+                Header {
+                    key: b"i",
+                    value: Some(b"v"),
+                },
+            ];
+            let value = [b'a'; 60];
+            let value = (n != 2).then_some(&value[..20 * n]);
+            builder
+                .push(1_000 + n as i64, Some(b"key"), value, &headers[..n % 3])
+                .expect("small");
+        }
+        let batch = builder.finish().expect("small");
+        put(folder, name, &[&[3], batch].concat());
+    }
+    let mut builder = BatchBuilder::new(plain);
+    builder.extend_to(3);
+    put(folder, "empty", &[&[1], builder.finish().expect("small")].concat());
+}
+
+/// The first, the last and the first flexible version of every message, with something in its arrays.
+pub fn messages(folder: &mut Seeds) {
+    for (index, message) in TABLE.iter().enumerate() {
+        let mut versions = vec![message.version_min, message.flexible_from, message.version_max];
+        versions.retain(|version| (message.version_min..=message.version_max).contains(version));
+        versions.dedup();
+        for version in versions {
+            let choice = [index as u8, (version - message.version_min) as u8];
+            let body = grown(message, version);
+            put(
+                folder,
+                &format!("{}-{version}", message.name.to_lowercase()),
+                &[&choice[..], &body].concat(),
+            );
+        }
+    }
+}
+
+/// A body that the decoder led to, byte by byte: where it says that one is missing, one that lengths and counts may be is put.
+fn grown(message: &Described, version: i16) -> Vec<u8> {
+    const BODY_BYTES_MAX: usize = 600;
+    const TRIES: usize = 4_000;
+    let flexible = version >= message.flexible_from;
+    let (mut body, mut longest, mut state) = (Vec::new(), Vec::new(), 0x9e37_79b9_7f4a_7c15_u64);
+    let mut random = |end: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % end
+    };
+    for _ in 0..TRIES {
+        let kind = match (message.reencode)(&body, version) {
+            Ok(_) => {
+                if body.len() > longest.len() {
+                    longest.clone_from(&body);
+                }
+                None
+            }
+            Err(error) => Some(error.kind),
+        };
+        match kind {
+            Some(DecodeErrorKind::Truncated | DecodeErrorKind::LengthBeyondEnd) if body.len() < BODY_BYTES_MAX => {
+                // Lengths of two and of four bytes end in a small one.
+                body.push(match (flexible, body.ends_with(&[0])) {
+                    (true, _) => [0, 1, 2, 2, 2, 3, b'a'][random(7)],
+                    (false, true) => [0, 0, 1, 1, 2][random(5)],
+                    (false, false) => [0, 0, 0, b'a'][random(4)],
+                });
+            }
+            _ => body.truncate(body.len().saturating_sub(1 + random(body.len().max(1)))),
+        }
+    }
+    longest
+}
+
+/// A payload of records behind every codec and framing.
+pub fn records(folder: &mut Seeds) {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for n in 0..6usize {
+        let headers = [
+            Header { key: b"h", value: None },
+            Header {
+                key: b"i",
+                value: Some(b"v"),
+            },
+        ];
+        let key = (n % 3 != 0).then_some(&b"key"[..]);
+        let value = (n % 4 != 2).then_some(&b"the value of a record, the value of a record"[..7 * n]);
+        builder
+            .push(1_000 + 40 * n as i64, key, value, &headers[..n % 3])
+            .expect("small");
+    }
+    let batch = builder.finish().expect("small");
+    let payload = &batch[HEADER_BYTES..];
+    let names = [
+        "none",
+        "gzip",
+        "gzip-members",
+        "snappy-xerial",
+        "snappy-bare",
+        "lz4",
+        "lz4-linked",
+        "zstd",
+        "raw-none",
+        "raw-gzip",
+        "raw-snappy",
+        "raw-lz4",
+        "raw-zstd",
+    ];
+    for (framing, name) in names.into_iter().enumerate() {
+        put(folder, name, &[&[framing as u8, 6, 0, 0, 0, 0, 0, 0], payload].concat());
+        // Damaged in two places; LogAppendTime; a budget of 20 bytes.
+        put(
+            folder,
+            &format!("{name}-damaged"),
+            &[&[framing as u8, 6, 0, 3, 0, 1, 6, 0, 7, 0, 1, 40, 0, 0x80], payload].concat(),
+        );
+        put(
+            folder,
+            &format!("{name}-bounded"),
+            &[&[framing as u8, 6, 0, 0, 0, 4, 20, 0, 0, 0], payload].concat(),
+        );
+        // More than a decoder gives at once, and more than a small window holds.
+        let long = vec![b'x'; 3_500];
+        put(
+            folder,
+            &format!("{name}-long"),
+            &[
+                &[framing as u8, 1, 0, 0, 0, 0, 0, 0, 0xd8, 0x36, 0, 0, 0, 1, 0xca, 0x36],
+                &long[..],
+            ]
+            .concat(),
+        );
+    }
+    // The compressed bytes themselves.
+    for codec in Codec::ALL {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            codec,
+            ..BatchOptions::default()
+        });
+        for n in 0..4 {
+            builder
+                .push(1_000 + n, Some(b"key"), Some(&[b'v'; 90]), &[])
+                .expect("small");
+        }
+        let batch = builder.finish().expect("small");
+        let framing = 8 + codec.number();
+        put(
+            folder,
+            &format!("packed-{}", codec.name()),
+            &[&[framing, 4, 0, 0, 0, 0, 0, 0], &batch[HEADER_BYTES..]].concat(),
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! The seed corpora, made here and committed beside: deterministic, so that a change of a format shows as a change of files.
+
+use std::collections::BTreeMap;
+
+mod kafka;
+mod storage;
+mod texts;
+
+/// The seeds of one target, by name.
+pub type Seeds = BTreeMap<String, Vec<u8>>;
+
+/// The folders of seeds, and what makes them.
+pub const FOLDERS: &[(&str, fn(&mut Seeds))] = &[
+    ("arena", storage::arena),
+    ("batch_validator", kafka::batches),
+    ("checkpoint", storage::checkpoint),
+    ("config", texts::config),
+    ("frame_decoder", kafka::frames),
+    ("journal", storage::journal),
+    ("listeners", texts::listeners),
+    ("message_decoder", kafka::messages),
+    ("meta_properties", texts::meta_properties),
+    ("metadata_log", storage::metadata_log),
+    ("names", texts::names),
+    ("record_reader", kafka::records),
+    ("segment_files", storage::segment_files),
+];
+
+fn put(folder: &mut Seeds, name: &str, bytes: &[u8]) {
+    folder.insert(name.to_owned(), bytes.to_vec());
+}

@@ -1,0 +1,58 @@
+//! The same against the crate `kafka-protocol`: what ours decodes and encodes, theirs decodes whole and encodes to the same bytes, or
+//! to bytes that ours decodes without a loss.
+//! (Theirs allocates what lengths declare, so it is given no bytes that ours did not accept.) The input is that of `message_decoder`.
+
+use std::fmt::Debug;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages as theirs;
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+use super::input::Input;
+use super::messages::{Described, chosen, described};
+
+fn compare<T: Decodable + Encodable + PartialEq + Debug>(ours: &Described, canonical: &[u8], version: i16) {
+    let name = ours.name;
+    let decoded = |bytes: &[u8]| {
+        let mut bytes = Bytes::copy_from_slice(bytes);
+        let message = T::decode(&mut bytes, version).unwrap_or_else(|error| panic!("{name} {version}: {error}"));
+        assert!(
+            bytes.is_empty(),
+            "{name} {version}: theirs leaves {} bytes",
+            bytes.len()
+        );
+        message
+    };
+    let message = decoded(canonical);
+    let mut theirs = BytesMut::new();
+    message
+        .encode(&mut theirs, version)
+        .expect("theirs encodes what it decoded");
+    if theirs != canonical {
+        // Ours leaves the elements of an array as they came, theirs keeps one of each unknown tag and brings them in order.
+        let again = (ours.reencode)(&theirs, version).expect("ours decodes what theirs encoded");
+        assert_eq!(decoded(&again), message, "{name} {version}");
+    }
+}
+
+macro_rules! compare_row {
+    ($($name:ident <$($lifetime:lifetime)?> $min:literal..=$max:literal;)*) => {
+        fn compare_by_name(ours: &Described, canonical: &[u8], version: i16) {
+            match ours.name {
+                $(stringify!($name) if ($min..=$max).contains(&version) => {
+                    compare::<theirs::$name>(ours, canonical, version);
+                })*
+                _ => {}
+            }
+        }
+    };
+}
+described!(compare_row);
+
+pub fn run(input: &[u8]) {
+    if let Some((message, version, body)) = chosen(&mut Input(input))
+        && let Some(canonical) = message.canonical(body, version)
+    {
+        compare_by_name(message, &canonical, version);
+    }
+}
