@@ -16,6 +16,7 @@ use super::format::{CommitHeader, FileHeader};
 use super::rows::Row;
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, planted};
 use crate::storage::codec::Fields;
 
 /// A journal file as read from the disk.
@@ -141,7 +142,10 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
         let later = used[i + 1..]
             .iter()
             .any(|(h, f)| holds_commit_after(h, &f.content, BLOCK_BYTES, walk.sequence));
-        if walk.next.is_none() && (later || holds_commit_after(header, &file.content, stop, walk.sequence)) {
+        if walk.next.is_none()
+            && !planted(Bug::CorruptionIsTornTail)
+            && (later || holds_commit_after(header, &file.content, stop, walk.sequence))
+        {
             return scanned.corrupt(
                 file,
                 stop,
@@ -239,7 +243,8 @@ impl Chain {
                 break;
             };
             let chained = self.crc.is_none_or(|before| before == head.previous_crc);
-            if head.sequence != self.sequence || !chained || head.bytes == 0 {
+            let continues = head.sequence == self.sequence && chained || planted(Bug::ReplayRecycledJournal);
+            if !continues || head.bytes == 0 {
                 break;
             }
             let Some(commit) = self.decode(&head, header.salt, content, position) else {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::line::Line;
 use super::settle::Round;
+use crate::base::planted::{Bug, planted};
 use crate::base::sync::OneshotSender;
 use crate::io::Env;
 use crate::storage::cursor::{Cursor, Ends};
@@ -153,6 +154,7 @@ impl<E: Env> Log<E> {
     /// The end of what a reader may see.
     pub fn class_end(&self) -> Cursor {
         match self.options.durability {
+            DurabilityClass::Flushed if planted(Bug::AcknowledgeBeforeFlush) => self.appended,
             DurabilityClass::Flushed => self.durable,
             DurabilityClass::Written => self.appended,
         }
@@ -173,7 +175,7 @@ impl<E: Env> Log<E> {
         let due = self
             .acks
             .iter()
-            .take_while(|ack| ack.end <= self.visible.offset)
+            .take_while(|ack| ack.end <= self.visible.offset + i64::from(planted(Bug::DurableOffByOne)))
             .count();
         self.acks.drain(..due).collect()
     }
