@@ -54,6 +54,8 @@ pub struct Log<E: Env> {
     pub wanted_class: DurabilityClass,
     pub epoch: i32,
     pub ends: Ends,
+    /// The log start that the journal is asked to have; readers are told when it has it.
+    pub asked_log_start: i64,
     /// The place of `ends.appended`.
     pub appended: Cursor,
     /// The place of `ends.durable`.
@@ -115,6 +117,7 @@ impl<E: Env> Log<E> {
             options,
             epoch,
             ends: Ends::at(state.log_start.min(end.offset), end.offset),
+            asked_log_start: state.log_start,
             appended: end,
             durable: end,
             visible: end,

@@ -106,7 +106,7 @@ impl<E: Env> Partition<E> {
         let tail = log.tail.slices(boundary.segment, stored, end.max(stored)).concat();
         PartitionState {
             id: self.owner.partition,
-            log_start: log.ends.log_start,
+            log_start: log.asked_log_start,
             boundary,
             stored,
             tail: Bytes::from(tail),
