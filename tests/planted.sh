@@ -14,7 +14,8 @@ cd "$(dirname "$0")/.."
 # What takes longer hangs, which is a way to be found: without a bug none may.
 tools='
 units     | part  | 300 | lib         | --skip io::uring
-simulator | part  | 400 | sim         | --skip explore:: --skip faults::
+simulator | part  | 400 | sim         | --skip explore:: --skip faults:: --skip verify::
+damage    | whole | 300 | sim         | verify::
 faults    | whole | 300 | sim         | faults::
 explorer  | whole | 300 | sim         | explore::nothing_acknowledged
 further   | whole | 600 | sim         | explore::nothing_acknowledged RINGTAIL_SIM_FORM=ci
