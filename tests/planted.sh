@@ -13,7 +13,8 @@ cd "$(dirname "$0")/.."
 # The tools: name | of a part or the whole | seconds at most | test binary | its arguments and, as NAME=VALUE, its environment.
 # What takes longer hangs, which is a way to be found: without a bug none may.
 tools='
-units     | part  | 300 | lib         | --skip io::uring
+units     | part  | 300 | lib         | --skip io::uring --skip shard:: --skip cluster::driver
+broker    | part  | 300 | lib         | shard:: cluster::driver
 simulator | part  | 400 | sim         | --skip explore:: --skip faults:: --skip verify::
 damage    | whole | 300 | sim         | verify::
 faults    | whole | 300 | sim         | faults::
