@@ -54,6 +54,7 @@ case "${1:-}" in
     step "crashes explored: one fixed pass, one fresh seed" tests/explore.sh ci
     # Real clients meet what is shipped: the release build of the broker, under the tests' own (faster to build) profile.
     step "release build" cargo build --release --bin ringtail
+    step "no planted bug in it" bash -c '! grep -q -e AcknowledgeBeforeFlush -e RINGTAIL_PLANTED target/release/ringtail'
     export RINGTAIL_TEST_BIN=$PWD/target/release/ringtail
     step "real clients" cargo test --test integration -- --test-threads=2
     if [ -x tests/fuzz/run.sh ]; then

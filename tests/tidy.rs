@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::process::Command;
 
+#[path = "tidy/bugs.rs"]
+mod bugs;
 #[path = "tidy/lexer.rs"]
 mod lexer;
 #[path = "tidy/planted.rs"]

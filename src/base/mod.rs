@@ -10,4 +10,5 @@ pub mod buffer;
 pub mod coverage;
 pub mod ids;
 pub mod mailbox;
+pub mod planted;
 pub mod sync;

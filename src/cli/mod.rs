@@ -28,6 +28,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::base::planted;
+
 #[derive(Parser)]
 #[command(name = "ringtail", version, about = "A Kafka-compatible log broker for Linux", after_help = failure::EXIT_CODES)]
 struct Arguments {
@@ -53,6 +55,7 @@ enum Command {
 
 /// Parses the arguments, runs the command, and gives the exit code.
 pub fn run() -> ExitCode {
+    planted::choose();
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Start(command) => command.run(),

@@ -83,7 +83,11 @@ pub struct Loaded {
 }
 
 /// Variables with our prefix that are not options.
-const NOT_OPTIONS: &[&str] = &["RINGTAIL_LOG"];
+const NOT_OPTIONS: &[&str] = &[
+    "RINGTAIL_LOG",
+    #[cfg(ringtail_planted)]
+    crate::base::planted::VARIABLE,
+];
 
 /// Reads everything and builds the configuration. Errors: all of them, each with its place, key and allowed values.
 pub fn load<V: IntoIterator<Item = (String, String)>>(input: Input<'_, V>) -> Result<Loaded, ConfigErrors> {

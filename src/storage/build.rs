@@ -11,6 +11,7 @@ use super::growing::Growing;
 use super::index::{OffsetEntry, TimeEntry};
 use super::sums::SumsTrailer;
 use crate::base::ids::PartitionId;
+use crate::base::planted::{Bug, either};
 
 /// Bytes of the head of a `.sums` file.
 pub const SUMS_HEAD_BYTES: usize = 64;
@@ -163,7 +164,7 @@ impl SegmentBuild {
             self.offsets.push(
                 &OffsetEntry {
                     relative,
-                    position: position as u32,
+                    position: (position + either(Bug::IndexOneBatchTooFar, facts.bytes, 0)) as u32,
                 }
                 .encode(),
             );

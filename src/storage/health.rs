@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, planted};
 use crate::io::is_exhausted;
 
 /// When nothing can be opened it is tried again after this.
@@ -11,10 +12,11 @@ pub const OPEN_RETRY_MS: u64 = 100;
 
 /// Whether something failed for lack of space, and nothing else: then it may be done again when there is some.
 pub fn is_full(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-    )
+    !planted(Bug::FullFences)
+        && matches!(
+            error.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        )
 }
 
 /// Whether it may be done again later: for lack of space, or because nothing could be opened.
@@ -36,6 +38,6 @@ impl Health {
     }
 
     pub fn is_fenced(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst) && !planted(Bug::ServeFencedDirectory)
     }
 }

@@ -1,9 +1,10 @@
-//! Faulty disks under the log store: slow and short operations change nothing.
+//! Faulty disks under the log store: slow and short operations change nothing, failed ones lose nothing acknowledged.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use ringtail::io::sim::{LossMode, World};
+use ringtail::base::coverage::{Mark, count};
+use ringtail::io::sim::{DiskOperation, EIO, Fault, FaultEffect, LossMode, World};
 
 use crate::history::{History, Shared, read_log};
 use crate::workload::{Life, open_store, owned, roster, shard_of_workload, world_options};
@@ -47,6 +48,52 @@ fn stalls_and_short_operations_change_nothing() {
             assert!(world.run_until(|| world.completions() >= until));
             judge_after(&world, &history, seed);
             world.kill(process);
+        }
+    }
+}
+
+/// A device that fails once and works again: its directory is out of service from then on, nothing is tried again as if it had worked,
+/// and a restart finds what was acknowledged, before the failure and behind it in the other directory.
+#[test]
+fn an_operation_that_failed_once_loses_nothing_acknowledged() {
+    let operations = [
+        (DiskOperation::Write, "/data/a/ringtail-journal"),
+        (DiskOperation::Write, "/data/a/topic"),
+        (DiskOperation::Flush, "/data/a"),
+    ];
+    for seed in 1..=6 {
+        for (operation, path) in operations {
+            let _case = Case(format!("seed {seed}, {operation:?} of {path}"));
+            let world = World::new(seed, world_options());
+            let history: Shared = Rc::new(RefCell::new(History::new(roster())));
+            let life = Rc::new(Life::default());
+            life.faulty.set(true);
+            let alive = life.clone();
+            let (shards, known) = (2, history.clone());
+            world.spawn_process(0, shards, move |env, _| {
+                shard_of_workload(env, shards, alive.clone(), known.clone())
+            });
+            assert!(world.run_until(|| life.judged.get() == shards));
+            // A directory that is out of service settles nothing more: a later power cut takes what came shortly before.
+            history.borrow_mut().power_cut(world.now());
+            let fenced = count(Mark::Fenced);
+            world.plant(0, Fault::nth(operation, path, seed * 5, FaultEffect::Error(EIO)));
+            // Until somebody notices, and longer than what a power cut may take of `written`.
+            world.run_for(5_000);
+            assert!(!life.is_in_service(), "nobody noticed");
+            assert_eq!(count(Mark::Fenced), fenced + 1, "one directory is out of service");
+            judge_after(&world, &history, seed);
+        }
+    }
+}
+
+/// Says where a panic happened.
+struct Case(String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Log {
     /// The largest end that a reader saw, ever and as durable.
     seen: i64,
     seen_sure: i64,
+    /// The largest log start that a reader saw.
+    seen_start: i64,
 }
 
 #[derive(Default)]
@@ -79,6 +81,7 @@ impl Log {
             was_written: !flushed,
             seen: 0,
             seen_sure: 0,
+            seen_start: 0,
         }
     }
 
@@ -174,6 +177,11 @@ impl Log {
         }
     }
 
+    /// A reader was told where the log starts.
+    pub fn saw_start(&mut self, log_start: i64) {
+        self.seen_start = self.seen_start.max(log_start);
+    }
+
     fn lossy_from(&self, cut_ns: Option<u64>) -> u64 {
         let before = cut_ns.map_or(u64::MAX, |cut| cut.saturating_sub(WRITTEN_LOSS_NS));
         self.lossy_from_ns.min(before)
@@ -225,6 +233,12 @@ impl Log {
             lossy_from < u64::MAX || found.end >= self.seen,
             "{id}: a reader saw {}",
             self.seen
+        );
+        assert!(
+            found.log_start >= self.seen_start,
+            "{id}: the log started at {}, and now at {}",
+            self.seen_start,
+            found.log_start
         );
         assert!(
             found.log_start == 0 || self.spec.options.retention_bytes >= 0,

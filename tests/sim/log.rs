@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
+use ringtail::base::buffer::BLOCK_BYTES;
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv, World};
-use ringtail::io::{Env, OpenOptions};
+use ringtail::io::{Env, OpenOptions, read_file};
 use ringtail::storage::{DurabilityClass, LogOptions, Partition, Store};
 
 use crate::model::{
@@ -200,6 +201,33 @@ fn moments(seed: u64, workload: Workload, stride: u64, histories: Histories, are
     (moments, count)
 }
 
+/// Recovery leaves zeros behind the whole blocks of a log's last segment: nothing old can follow new batches there.
+async fn assert_nothing_behind_the_end(env: &SimEnv, index: i32, partition: &Rc<Partition<SimEnv>>) {
+    let folder = Path::new(DATA).join(format!("topic-{index}"));
+    let names = env
+        .list(&folder)
+        .await
+        .expect("listed")
+        .into_iter()
+        .map(|entry| entry.name);
+    let last = names
+        .filter(|name| name.ends_with(".log"))
+        .max()
+        .expect("a log has a segment");
+    let base: i64 = last.trim_end_matches(".log").parse().expect("named by its base");
+    let batches = read_all(partition).await.into_iter();
+    let end: usize = batches
+        .filter(|(offset, _)| *offset >= base)
+        .map(|(_, bytes)| bytes.len())
+        .sum();
+    let content = read_file(env, &folder.join(&last), 1 << 30).await.expect("read");
+    let behind = content.get(end / BLOCK_BYTES * BLOCK_BYTES..).unwrap_or_default();
+    assert!(
+        behind.iter().all(|byte| *byte == 0),
+        "{index}: something lies behind {end} of {last}"
+    );
+}
+
 /// Recovers from `image`, checks every partition, and appends on top.
 fn recover_and_check(seed: u64, image: &DiskImage, histories: &BTreeMap<i32, History>, lossy: bool, arenas: Arenas) {
     let world = arenas.world(seed).with_disk(0, image);
@@ -215,6 +243,7 @@ fn recover_and_check(seed: u64, image: &DiskImage, histories: &BTreeMap<i32, His
                 history.acked.clear();
             }
             check(*index, &history, &partition).await;
+            assert_nothing_behind_the_end(&env, *index, &partition).await;
             if let Some((sequence, offset)) = history.acked.last_key_value() {
                 let again = partition
                     .append(history.sent[sequence].clone())

@@ -120,7 +120,7 @@ pub struct Life {
 }
 
 impl Life {
-    fn is_in_service(&self) -> bool {
+    pub fn is_in_service(&self) -> bool {
         let recovered = self.recovered.borrow();
         let mut directories = recovered.iter().flat_map(|recovered| &recovered.directories);
         directories.all(|directory| directory.is_in_service())
@@ -321,6 +321,7 @@ impl AtWork {
         while !self.life.stop.get() {
             let partition = &members[self.random(members.len() as u64) as usize];
             let start = partition.ends().log_start;
+            self.history.borrow_mut().log(partition.id()).saw_start(start);
             let span = (partition.high_watermark() - start) as u64 + 1;
             // Often near the end, where readers are.
             let from = match self.random(3) {

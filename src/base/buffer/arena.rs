@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::region::Region;
 use super::units::Units;
 use super::{BLOCK_BYTES, block_ceil};
+use crate::base::planted::{Bug, planted};
 
 const MAGIC: u64 = 0x3130_616e_6572_6172;
 const HEADER_BYTES: usize = 128;
@@ -96,7 +97,8 @@ impl Arena {
         if region.bytes() < BLOCK_BYTES || region.load(0) != MAGIC {
             return Vec::new();
         }
-        if (region.load(24), region.load(32)) != (boot as u64, (boot >> 64) as u64) {
+        let own = (region.load(24), region.load(32)) == (boot as u64, (boot >> 64) as u64);
+        if !own && !planted(Bug::BelieveOtherBoot) {
             return Vec::new();
         }
         let (unit_bytes, count) = (region.load(8) as usize, region.load(16) as usize);

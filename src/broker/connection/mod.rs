@@ -32,6 +32,7 @@ use self::vitals::Vitals;
 pub use self::vitals::{Patience, Registry};
 use super::dispatch::{self, Dispatched};
 use super::{Broker, Memory};
+use crate::base::planted::{Bug, planted};
 use crate::base::sync::{Permit, race};
 use crate::io::Env;
 
@@ -159,7 +160,10 @@ impl<E: Env> Connection<E> {
             self.vitals.set_in_flight(self.replies.len());
             self.send(pieces).await?;
             self.broker.metrics.sent_bytes.add(bytes as u64);
-            drop(held);
+            match planted(Bug::PermitLeaked) {
+                true => std::mem::forget(held),
+                false => drop(held),
+            }
             let stopped = self.broker.stopping.is_raised() && self.replies.is_empty();
             if close || stopped {
                 return Ok(());

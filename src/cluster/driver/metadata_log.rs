@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::base::planted::{Bug, planted};
 use crate::cluster::image::Image;
 use crate::cluster::log_format::{COMMIT_BYTES_MAX, Corruption, FormatError, push_commit, scan, sealed_file};
 use crate::cluster::record::Record;
@@ -274,6 +275,9 @@ impl<E: Env> MetadataLog<E> {
                 Durability::Cached,
             )
             .await?;
+            if planted(Bug::MetadataUnflushed) {
+                return Ok(());
+            }
             self.env.flush(&self.file).await
         };
         written.await.map_err(|error| LogError::Io {

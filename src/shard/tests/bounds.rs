@@ -270,3 +270,20 @@ fn described_resources_are_told_once_each_with_the_keys_of_all_mentions() {
         );
     });
 }
+
+/// Answers that in sum are far more than the memory of all answers at once.
+#[test]
+fn what_an_answer_holds_is_given_back_when_it_is_sent() {
+    let world = world(66);
+    start_with(&world, &["ringtail.memory.bytes=128m"]);
+    world.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        create(&connection).await;
+        let value = "v".repeat(900_000);
+        produced(&connection, &produce(-1, &[(0, &value)])).await;
+        for _ in 0..40 {
+            let found = fetched(&connection, fetch(&[(0, 0)], 0)).await;
+            assert!(found[0].3 > value.len(), "{found:?}");
+        }
+    });
+}

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::ShardDirectory;
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, either};
 use crate::base::sync::{join_all, race};
 use crate::io::{Env, replace_file};
 use crate::storage::health::is_passing;
@@ -143,7 +144,9 @@ impl<E: Env> ShardDirectory<E> {
         }
         mark(Mark::Checkpoint);
         // The one before stays usable: the journal is kept from where it begins.
-        self.journal.release(self.settled.journal_from.replace(journal_from));
+        let kept_from = self.settled.journal_from.replace(journal_from);
+        self.journal
+            .release(either(Bug::RecycleTooEarly, journal_from, kept_from));
         self.settled.number.set(number + 1);
         if number >= 2 {
             let old = self.place.path.join(shard_name(self.start, self.shard, number - 2));

@@ -16,6 +16,7 @@ use super::format::{CommitHeader, FileHeader};
 use super::rows::{OWNED_ROW_BYTES_MIN, Row};
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, planted};
 use crate::storage::codec::Fields;
 
 /// A journal file as read from the disk.
@@ -143,7 +144,10 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
         let later = used[i + 1..]
             .iter()
             .any(|(h, f)| holds_commit_after(h, &f.content, BLOCK_BYTES, walk.sequence));
-        if walk.next.is_none() && (later || holds_commit_after(header, &file.content, stop, walk.sequence)) {
+        if walk.next.is_none()
+            && !planted(Bug::CorruptionIsTornTail)
+            && (later || holds_commit_after(header, &file.content, stop, walk.sequence))
+        {
             return scanned.corrupt(
                 file,
                 stop,
@@ -244,7 +248,8 @@ impl Chain {
             let Some(next_sequence) = self.sequence.checked_add(1) else {
                 break;
             };
-            if head.sequence != self.sequence || !chained || head.bytes == 0 {
+            let continues = head.sequence == self.sequence && chained || planted(Bug::ReplayRecycledJournal);
+            if !continues || head.bytes == 0 {
                 break;
             }
             let Some(commit) = self.decode(&head, header.salt, content, position) else {

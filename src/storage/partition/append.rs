@@ -10,13 +10,14 @@ use super::line::Waiting;
 use super::log::{Ack, Log, State};
 use crate::base::buffer::{BLOCK_BYTES, block_floor};
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, planted};
 use crate::base::sync::{OneshotSender, oneshot};
 use crate::io::{Env, Queue};
 use crate::storage::cursor::Cursor;
 use crate::storage::journal::rows::Row;
 use crate::storage::memory::{RUN_MAX, UNIT_BYTES};
 use crate::storage::options::{DurabilityClass, TimestampType};
-use crate::storage::producers::{Sequenced, Verdict};
+use crate::storage::producers::{Producers, Sequenced, Verdict};
 use crate::storage::tail::{ChunkPlace, TailChunk};
 use crate::storage::{AppendError, Appended};
 use crate::wire::batch::{BatchHeader, HEADER_BYTES, patch, patch_append_time};
@@ -132,7 +133,7 @@ impl<E: Env> Partition<E> {
                     TimestampType::CreateTime => -1,
                 };
                 let appended = Appended {
-                    base_offset: first.base_offset,
+                    base_offset: first.base_offset + i64::from(planted(Bug::DuplicateAtWrongOffset)),
                     append_time_ms,
                     log_start: log.ends.log_start,
                 };
@@ -220,6 +221,9 @@ impl<E: Env> Partition<E> {
             return false;
         };
         mark(Mark::Roll);
+        if planted(Bug::ForgetProducersAtRoll) {
+            log.producers = Producers::default();
+        }
         log.active_mut().end = Some(end);
         log.notes.push(Row::Rolled {
             owner: self.owner,
@@ -294,6 +298,9 @@ impl<E: Env> Partition<E> {
             };
             self.after_append();
             let Some(lack) = lack else { continue };
+            if planted(Bug::LostWakeUp) && lack == Lack::Memory {
+                return;
+            }
             if let Err(error) = self.provide(lack).await {
                 let first = self.log.borrow_mut().waiting.remove(ticket);
                 if let Some(first) = first {

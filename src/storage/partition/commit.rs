@@ -7,6 +7,7 @@ use super::Partition;
 use super::log::{Log, State};
 use crate::base::buffer::block_floor;
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, either};
 use crate::io::{Durability, Env};
 use crate::storage::cursor::Cursor;
 use crate::storage::journal::rows::{Range, Row};
@@ -111,7 +112,8 @@ impl<E: Env> Partition<E> {
                 position: end,
                 offset: 0,
             };
-            let stored = partition.store_blocks(target, Durability::Device).await;
+            let durability = either(Bug::FlushWrongFile, Durability::Cached, Durability::Device);
+            let stored = partition.store_blocks(target, durability).await;
             if stored.is_err() {
                 return partition.excuse();
             }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::line::Line;
 use super::settle::Round;
+use crate::base::planted::{Bug, planted};
 use crate::base::sync::OneshotSender;
 use crate::io::Env;
 use crate::storage::cursor::{Cursor, Ends};
@@ -53,6 +54,8 @@ pub struct Log<E: Env> {
     pub wanted_class: DurabilityClass,
     pub epoch: i32,
     pub ends: Ends,
+    /// The log start that the journal is asked to have; readers are told when it has it.
+    pub asked_log_start: i64,
     /// The place of `ends.appended`.
     pub appended: Cursor,
     /// The place of `ends.durable`.
@@ -114,6 +117,7 @@ impl<E: Env> Log<E> {
             options,
             epoch,
             ends: Ends::at(state.log_start.min(end.offset), end.offset),
+            asked_log_start: state.log_start,
             appended: end,
             durable: end,
             visible: end,
@@ -153,6 +157,7 @@ impl<E: Env> Log<E> {
     /// The end of what a reader may see.
     pub fn class_end(&self) -> Cursor {
         match self.options.durability {
+            DurabilityClass::Flushed if planted(Bug::AcknowledgeBeforeFlush) => self.appended,
             DurabilityClass::Flushed => self.durable,
             DurabilityClass::Written => self.appended,
         }
@@ -173,7 +178,7 @@ impl<E: Env> Log<E> {
         let due = self
             .acks
             .iter()
-            .take_while(|ack| ack.end <= self.visible.offset)
+            .take_while(|ack| ack.end <= self.visible.offset + i64::from(planted(Bug::DurableOffByOne)))
             .count();
         self.acks.drain(..due).collect()
     }

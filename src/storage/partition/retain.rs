@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Partition;
 use super::log::{Log, State};
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, either, planted};
 use crate::io::Env;
 use crate::storage::journal::rows::Row;
 use crate::storage::segment::{ClosedSegment, unlink_segment};
@@ -33,7 +34,7 @@ pub(super) fn expired(
         bytes -= segment.bytes;
         count += 1;
     }
-    count
+    count + usize::from(planted(Bug::RetentionOneTooMany) && (1..closed.len()).contains(&count))
 }
 
 impl<E: Env> Partition<E> {
@@ -124,24 +125,31 @@ impl<E: Env> Partition<E> {
         closed[..count].to_vec()
     }
 
-    /// Moves the log start up to `offset`, durably.
+    /// Moves the log start up to `offset`: readers are told when it is durable, so that it never goes back for them.
     async fn advance_log_start(self: &Rc<Self>, offset: i64) {
         {
             let mut log = self.log.borrow_mut();
-            if offset > log.ends.log_start {
-                log.ends.advance(|e| e.log_start = offset);
-                log.epochs.trim(offset);
-            }
+            log.asked_log_start = log.asked_log_start.max(offset);
             log.notes.push(Row::LogStart {
                 owner: self.owner,
                 offset,
             });
         }
         self.ask_journal();
-        self.advanced.notify();
         // Asked while a commit with the partition was in flight, the row goes into the one after the first barrier's.
-        self.directory.journal_barrier().await;
-        self.directory.journal_barrier().await;
+        for _ in 0..either(Bug::DeleteBeforeLogStart, 0, 2) {
+            self.directory.journal_barrier().await;
+        }
+        if self.directory.health().is_fenced() {
+            return;
+        }
+        let mut log = self.log.borrow_mut();
+        if offset > log.ends.log_start {
+            log.ends.advance(|e| e.log_start = offset);
+            log.epochs.trim(offset);
+        }
+        drop(log);
+        self.advanced.notify();
     }
 }
 

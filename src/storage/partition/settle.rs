@@ -8,11 +8,13 @@ use bytes::Bytes;
 use super::Partition;
 use super::log::{Log, State};
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, either};
 use crate::io::{Durability, Env};
 use crate::storage::cursor::Cursor;
 use crate::storage::directory::FULL_CHECK_MS;
 use crate::storage::journal::rows::Row;
 use crate::storage::options::DurabilityClass;
+use crate::storage::producers::Producers;
 use crate::storage::state::PartitionState;
 
 /// A round in progress, as far as one partition goes.
@@ -104,7 +106,7 @@ impl<E: Env> Partition<E> {
         let tail = log.tail.slices(boundary.segment, stored, end.max(stored)).concat();
         PartitionState {
             id: self.owner.partition,
-            log_start: log.ends.log_start,
+            log_start: log.asked_log_start,
             boundary,
             stored,
             tail: Bytes::from(tail),
@@ -116,7 +118,11 @@ impl<E: Env> Partition<E> {
             damaged: log.state == State::Damaged,
             build: log.oldest_open().build.clone(),
             epochs: log.epochs.clone(),
-            producers: log.producers.clone(),
+            producers: either(
+                Bug::ForgetProducersAtCheckpoint,
+                Producers::default(),
+                log.producers.clone(),
+            ),
         }
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::base::buffer::{AlignedBuf, Arena, BLOCK_BYTES};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
+use crate::base::planted::{Bug, planted};
 use crate::base::sync::join_all;
 use crate::io::{Env, OpenOptions, read_file, read_up_to};
 use crate::storage::directory::leader_epoch;
@@ -361,7 +362,7 @@ impl Evidence {
                 } if current(&owner) => {
                     self.entry(owner.partition).rolled.insert(segment, next_offset);
                 }
-                Row::LogStart { owner, offset } if current(&owner) => {
+                Row::LogStart { owner, offset } if current(&owner) && !planted(Bug::LogStartGoesBack) => {
                     let entry = self.entry(owner.partition);
                     entry.log_start = entry.log_start.max(offset);
                 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Recovered;
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::{PartitionId, TopicId};
+use crate::base::planted::{Bug, planted};
 use crate::io::Env;
 use crate::storage::{DELETED_SUFFIX, STRAY_SUFFIX, StorageError};
 
@@ -70,6 +71,9 @@ pub async fn clear_leftovers<E: Env>(
 
 /// Removes a partition's folder so that its name is free at once, whenever a crash comes.
 pub async fn remove_partition<E: Env>(env: &E, directory: &Path, folder: &Path, id: PartitionId) -> io::Result<()> {
+    if planted(Bug::DeletedFilesStay) {
+        return Ok(());
+    }
     let doomed = directory.join(name_with(folder, id, DELETED_SUFFIX));
     env.rename(folder, &doomed).await?;
     env.flush_directory(directory).await?;

@@ -42,6 +42,7 @@ use super::state::{Checkpoint, OwnFile, PartitionState, base_name};
 use super::{LogDirectory, StorageError};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::{PartitionId, TopicId};
+use crate::base::planted::{Bug, planted};
 use crate::base::sync::join_all;
 use crate::io::{Env, Monotonic, read_file, replace_file};
 
@@ -267,6 +268,9 @@ async fn recover_in_space<E: Env>(
     let mut walked = find_ends(env, path, found, &mut evidence).await?;
     phases.end(env, "ends");
     env.flush_file_system(path).await?;
+    for (name, _) in own.iter().filter(|_| planted(Bug::RemoveBeforeBase)) {
+        env.unlink(&path.join(name)).await?;
+    }
     write_base(env, place, start, &walked).await?;
     phases.end(env, "flush");
     // From here on the base tells all.

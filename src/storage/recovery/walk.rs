@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::evidence::{PartitionEvidence, Piece, Source};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
+use crate::base::planted::{Bug, planted};
 use crate::io::{Durability, Env, OpenOptions, read_up_to, write_all_at};
 use crate::storage::EXTEND_BYTES_MIN;
 use crate::storage::build::{BatchFacts, SegmentBuild, SegmentIdentity};
@@ -120,7 +121,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
         walk.run().await?;
     }
     let end = walk.at;
-    if end.offset < evidence.reach {
+    if end.offset < evidence.reach && !planted(Bug::CorruptionIsTornTail) {
         let (folder, segment, position) = (walk.folder.display().to_string(), end.segment, end.position);
         tracing::error!(
             folder,
@@ -310,7 +311,7 @@ impl<E: Env> Walk<'_, E> {
             bytes: bytes.len() as u64,
         };
         self.build.add(self.at.position, &facts, &[bytes], 0);
-        if header.has_producer_id() {
+        if header.has_producer_id() && !planted(Bug::ForgetProducersInReplay) {
             let sequenced = Sequenced {
                 producer_id: header.producer_id(),
                 epoch: header.producer_epoch(),
@@ -488,7 +489,10 @@ pub async fn erase_behind<E: Env>(env: &E, folder: &Path, walked: &mut Walked<E>
         segments.remove(&base);
     }
     let size = segments.get(&last).copied().unwrap_or(0);
-    if let Some(file) = active.take().filter(|_| size > state.stored) {
+    if let Some(file) = active
+        .take()
+        .filter(|_| size > state.stored && !planted(Bug::StaleBytesStay))
+    {
         env.zero(&file, state.stored, block_ceil(size) - state.stored).await?;
     }
     Ok(())
