@@ -83,7 +83,7 @@ impl Device {
     }
 
     fn check(&self, position: u64, length: usize) -> Result<(), OutOfRange> {
-        let sectors = position % SECTOR_BYTES as u64 == 0 && length % SECTOR_BYTES == 0;
+        let sectors = position.is_multiple_of(SECTOR_BYTES as u64) && length.is_multiple_of(SECTOR_BYTES);
         let end = position.checked_add(length as u64).ok_or(OutOfRange)?;
         (sectors && end <= self.bytes).then_some(()).ok_or(OutOfRange)
     }

@@ -3,15 +3,18 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
-use std::thread;
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ringtail_faulty_disk::fuse::{self, Answer, Request};
 use ringtail_faulty_disk::{Command, Device, Faults, Kind, Verdict};
 
 /// The device and how it misbehaves: a request takes effect at one moment, under one lock.
-pub struct Disk(Mutex<State>);
+pub struct Disk {
+    state: Mutex<State>,
+    /// A command has taken effect: who waits on a slow device may wait no longer.
+    changed: Condvar,
+}
 
 struct State {
     device: Device,
@@ -36,43 +39,25 @@ struct Errno(i32);
 
 impl Disk {
     pub fn new(bytes: u64) -> Disk {
-        Disk(Mutex::new(State {
-            device: Device::new(bytes),
-            faults: Faults::default(),
-            counters: Counters::default(),
-        }))
+        Disk {
+            state: Mutex::new(State {
+                device: Device::new(bytes),
+                faults: Faults::default(),
+                counters: Counters::default(),
+            }),
+            changed: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no thread panics with the lock")
+        self.state.lock().expect("no thread panics with the lock")
     }
 
     /// Obeys, and gives the answer.
     pub fn command(&self, command: Command) -> String {
-        let mut state = self.lock();
-        let State {
-            device,
-            faults,
-            counters,
-        } = &mut *state;
-        match command {
-            Command::Cut(loss, seed) => {
-                let cut = device.cut(loss, seed);
-                faults.switch(true);
-                counters.cuts += 1;
-                return format!(
-                    "ok writes={} sectors={} kept={}",
-                    cut.writes, cut.sectors, cut.kept_sectors
-                );
-            }
-            Command::Off => faults.switch(true),
-            Command::On => faults.switch(false),
-            Command::Fail(rule) => faults.add(rule),
-            Command::Slow(delay) => faults.set_delay(delay),
-            Command::Heal => faults.heal(),
-            Command::Stats => return counters.answer(device.unflushed_count()),
-        }
-        "ok".to_string()
+        let answer = self.lock().command(command);
+        self.changed.notify_all();
+        answer
     }
 
     /// Answers the kernel until the file system is unmounted.
@@ -122,7 +107,7 @@ impl Disk {
         }
     }
 
-    /// Waits as long as the device is slow. What a request does, it does at the end of that.
+    /// Waits as long as the device is slow, or until it is healed. What a request does, it does at the end of that.
     fn wait(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let delay = state.faults.delay();
@@ -130,9 +115,9 @@ impl Disk {
             return state;
         }
         state.counters.delayed += 1;
-        drop(state);
-        thread::sleep(delay);
-        self.lock()
+        let is_slow = |state: &mut State| state.faults.delay() != Duration::ZERO && !state.faults.is_off();
+        let waited = self.changed.wait_timeout_while(state, delay, is_slow);
+        waited.expect("no thread panics with the lock").0
     }
 
     fn read(&self, mut answer: Answer, range: Range<u64>) -> Result<Vec<u8>, Errno> {
@@ -173,6 +158,32 @@ impl Disk {
 }
 
 impl State {
+    fn command(&mut self, command: Command) -> String {
+        let State {
+            device,
+            faults,
+            counters,
+        } = self;
+        match command {
+            Command::Cut(loss, seed) => {
+                let cut = device.cut(loss, seed);
+                faults.switch(true);
+                counters.cuts += 1;
+                return format!(
+                    "ok writes={} sectors={} kept={}",
+                    cut.writes, cut.sectors, cut.kept_sectors
+                );
+            }
+            Command::Off => faults.switch(true),
+            Command::On => faults.switch(false),
+            Command::Fail(rule) => faults.add(rule),
+            Command::Slow(delay) => faults.set_delay(delay),
+            Command::Heal => faults.heal(),
+            Command::Stats => return counters.answer(device.unflushed_count()),
+        }
+        "ok".to_string()
+    }
+
     fn judge(&mut self, kind: Kind, touched: Range<u64>) -> Result<(), Errno> {
         match self.faults.judge(kind, touched) {
             Verdict::Pass => Ok(()),
