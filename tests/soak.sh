@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # What takes too long for tests/run.sh, against the release build of the broker.
 #
-#   tests/soak.sh kills [COUNT]   kill -9 under load so often in each durability class (100), and the checker's word on the whole history
-#   tests/soak.sh input [LINES]   a text file of so many lines of about 1 KB (1,000,000) through kcat into 16 partitions and back, every codec
+#   tests/soak.sh kills [COUNT [ACKS]]   kill -9 under load so often in each durability class (150), after so many acknowledgements on
+#                                        average (35000), and the checker's word on the history of each ten kills
+#   tests/soak.sh input [LINES]          a text file of so many lines of about 1 KB (1,000,000) through kcat into 16 partitions and back, every codec
 #
 # Progress on the way; the last line is cargo's result, and the exit status says the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 usage() {
-    sed -n '2,7s/^# \{0,1\}//p' "$0"
+    sed -n '2,8s/^# \{0,1\}//p' "$0"
     exit 2
 }
 [[ "${2:-1}" =~ ^[0-9]+$ ]] || usage
 case "${1:-}" in
 kills)
-    export RINGTAIL_TEST_KILLS=${2:-100}
+    [[ "${3:-1}" =~ ^[0-9]+$ ]] || usage
+    export RINGTAIL_TEST_KILLS=${2:-150} RINGTAIL_TEST_ACKS_PER_KILL=${3:-35000}
     filter=killed::
     ;;
 input)

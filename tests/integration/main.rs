@@ -11,6 +11,7 @@
 //! | `RINGTAIL_TEST_BIN` | the `ringtail` binary to test, instead of the one cargo built with these tests |
 //! | `RINGTAIL_TEST_SEED` | the seed of what is random (printed by each test that uses it) |
 //! | `RINGTAIL_TEST_KILLS` | how often the broker is killed in each test of `killed` (10) |
+//! | `RINGTAIL_TEST_ACKS_PER_KILL` | acknowledgements between two kills there, on average (2000) |
 //! | `RINGTAIL_TEST_LINES` | lines of about 1 KB in the test `real_input` (200000) |
 //! | `RINGTAIL_TEST_KEEP=1` | keep the data and the logs of brokers |
 //!

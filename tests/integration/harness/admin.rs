@@ -87,6 +87,14 @@ pub fn create_topic(broker: &Broker, topic: &str, partition_count: i32, configs:
     });
 }
 
+/// # Panics
+/// If the broker does not delete it.
+pub fn delete_topic(broker: &Broker, topic: &str) {
+    let results =
+        block_on(admin(broker).delete_topics(&[topic], &AdminOptions::new())).expect("DeleteTopics is answered");
+    assert_eq!(results, [Ok(topic.to_string())]);
+}
+
 /// True if every partition tells its end. (Kafka answers CreateTopics some time before that.)
 fn serves(broker: &Broker, topic: &str, partition_count: i32) -> bool {
     let partition = |index| {

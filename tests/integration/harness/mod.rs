@@ -3,6 +3,7 @@
 //! - `broker`: a Ringtail or Apache Kafka process with its own folder and port, stopped, killed and started again at will.
 //! - `clients`: the command lines of kcat, the Python clients and Apache Kafka's tools, run with a bound on their time.
 //! - `admin`: topics, made through librdkafka.
+//! - `load`: producers and readers on librdkafka whose history is judged, whatever is done to the broker meanwhile.
 //! - `connection`: single requests over a socket, through the crate `kafka-protocol` or as raw bytes.
 //! - `namespace`: a network of its own, where the default ports are free.
 //! - `random`: seeds that are printed, so that a failure can be run again.
@@ -11,6 +12,7 @@ pub mod admin;
 pub mod broker;
 pub mod clients;
 pub mod connection;
+pub mod load;
 pub mod namespace;
 pub mod random;
 

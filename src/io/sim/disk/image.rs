@@ -14,6 +14,8 @@ pub enum LossMode {
     KeepAll,
     /// Each change survives or not, independently: data, extent conversion, size, and each directory entry.
     Random,
+    /// Changes survive and are lost in runs: many later ones stand without those before them.
+    Reordered,
     /// As `Random`, and the data of a write may survive in part: a prefix, or any of its sectors.
     Torn {
         /// 512 or 4096.
@@ -21,10 +23,15 @@ pub enum LossMode {
     },
 }
 
+/// How many changes a run of `Reordered` has on average.
+const RUN_CHANGES: u64 = 6;
+
 /// A loss mode with its randomness.
 pub(super) struct Loss {
     mode: LossMode,
     random: Rng,
+    /// Of `Reordered`: whether the run keeps.
+    run_keeps: bool,
 }
 
 impl Loss {
@@ -35,6 +42,7 @@ impl Loss {
         Self {
             mode,
             random: Rng::new(seed, 5),
+            run_keeps: false,
         }
     }
 
@@ -48,6 +56,10 @@ impl Loss {
             LossMode::LoseAll => false,
             LossMode::KeepAll => true,
             LossMode::Random | LossMode::Torn { .. } => self.random.coin(),
+            LossMode::Reordered => {
+                self.run_keeps ^= self.random.below(RUN_CHANGES) == 0;
+                self.run_keeps
+            }
         }
     }
 

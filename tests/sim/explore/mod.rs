@@ -3,27 +3,32 @@
 //! `RINGTAIL_SIM_SEED` and `RINGTAIL_SIM_INDEX` replay one case with every way to crash there. `tests/explore.sh` has the
 //! longer forms, which `RINGTAIL_SIM_FORM` chooses.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+mod tally;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use ringtail::base::coverage::{MARKS, Mark, count};
+use ringtail::base::coverage::Mark;
 use ringtail::base::ids::PartitionId;
 use ringtail::io::Env;
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv, World};
 use ringtail::storage::Store;
 
+use self::tally::{Tally, bump, counts, on_each_core, report};
 use crate::history::{ANONYMOUS, Found, History, Shared, batch, read_log};
 use crate::workload::{
     CHURN, CHURN_SLOTS, Life, Member, churn_spec, open_store, owned, pause, place_of, roster, rot_newest_checkpoint,
     shard_of_workload, world_options,
 };
 
-const CUTS: [LossMode; 5] = [
+const CUTS: [LossMode; 6] = [
     LossMode::LoseAll,
     LossMode::Random,
+    LossMode::Reordered,
     LossMode::Torn { sector_bytes: 512 },
     LossMode::Torn { sector_bytes: 4096 },
     LossMode::KeepAll,
@@ -45,23 +50,6 @@ struct Plan {
     /// Of so many cases one has its recovery crashed, at every so manyth completion.
     recovery_every: u64,
     recovery_stride: u64,
-}
-
-/// Marks that the test itself sets.
-#[derive(Default)]
-struct Tally {
-    cases: Cell<u64>,
-    recovery_crashes: Cell<u64>,
-    duplicates_after_restart: Cell<u64>,
-    unknown_resent: Cell<u64>,
-    zombie_writes: Cell<u64>,
-    states: RefCell<BTreeSet<u64>>,
-    /// (state, what was acknowledged) that was tried.
-    tried: RefCell<BTreeSet<u64>>,
-}
-
-fn bump(cell: &Cell<u64>) {
-    cell.set(cell.get() + 1);
 }
 
 /// The generator of the decisions outside the worlds.
@@ -206,7 +194,7 @@ impl Explorer {
     fn case(&self, mut image: DiskImage, (cut, now_ns): (bool, u64), seed: u64, name: &str, index: u64) {
         let tally = &self.tally;
         let hash = image.hash();
-        tally.states.borrow_mut().insert(hash);
+        tally.note_state(hash);
         let known = mix(
             mix(hash, self.history.borrow().acks),
             if cut { now_ns / 50_000_000 } else { 0 },
@@ -303,7 +291,7 @@ impl Explorer {
                 true => image.after_kill(seed),
                 false => image.after_power_cut(CUTS[seed as usize / 3 % CUTS.len()], seed),
             };
-            explorer.tally.states.borrow_mut().insert(left.hash());
+            explorer.tally.note_state(left.hash());
             explorer.survive(Crash {
                 image: left,
                 at_ns: crash.at_ns,
@@ -461,39 +449,9 @@ fn explore(plan: Plan, tally: &Rc<Tally>) -> u64 {
     });
     let completions = explorer.run();
     let cases = tally.cases.get();
-    let (seed, states, acks) = (plan.seed, tally.states.borrow().len(), explorer.history.borrow().acks);
+    let (seed, states, acks) = (plan.seed, tally.state_count(), explorer.history.borrow().acks);
     eprintln!("seed {seed}: {completions} completions, {acks} acks; in all {cases} cases, {states} states");
     completions
-}
-
-/// Prints all counts; the names of those that are zero.
-fn report(tally: &Tally) -> Vec<String> {
-    // These need faults, or more logs than memory: `faults` and `pressure` have them.
-    let elsewhere = [
-        Mark::Fenced,
-        Mark::Full,
-        Mark::SpaceBack,
-        Mark::TailShrunk,
-        Mark::IdleRolled,
-        Mark::StoringAwaited,
-    ];
-    let mut counts: Vec<(String, u64)> = MARKS
-        .iter()
-        .filter(|mark| !elsewhere.contains(mark))
-        .map(|mark| (format!("{mark:?}"), count(*mark)))
-        .collect();
-    counts.push(("crash in recovery".into(), tally.recovery_crashes.get()));
-    counts.push(("duplicate after restart".into(), tally.duplicates_after_restart.get()));
-    counts.push(("batch of unknown fate sent again".into(), tally.unknown_resent.get()));
-    counts.push(("zombie writes after kill".into(), tally.zombie_writes.get()));
-    for (name, count) in &counts {
-        eprintln!("{count:>9}  {name}");
-    }
-    counts
-        .into_iter()
-        .filter(|(_, count)| *count == 0)
-        .map(|(name, _)| name)
-        .collect()
 }
 
 fn variable(name: &str) -> Option<u64> {
@@ -513,6 +471,16 @@ fn quick(seed: u64) -> Plan {
     }
 }
 
+fn thorough(seed: u64, stride: u64) -> Plan {
+    Plan {
+        stride,
+        cuts: 2,
+        recovery_every: 8,
+        recovery_stride: 11,
+        ..quick(seed)
+    }
+}
+
 /// Lives without a crash explored, of seeds that once stood still: a deletion kept the turn to store from the task that it
 /// waited for (43519693); a partition could not be opened while memory was short for a moment (3).
 #[test]
@@ -527,64 +495,73 @@ fn the_workload_never_stands_still() {
     }
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_whatever_crashes_when() {
-    let tally = Rc::new(Tally::default());
-    let seed = variable("RINGTAIL_SIM_SEED");
-    let form = std::env::var("RINGTAIL_SIM_FORM").unwrap_or_default();
-    if let Some(only) = variable("RINGTAIL_SIM_INDEX") {
-        // A replay tells what the store has to say.
-        let writer = tracing_subscriber::fmt().with_writer(std::io::stderr);
-        writer.with_max_level(tracing::Level::INFO).init();
-        let plan = Plan {
-            only: Some(only),
-            recovery_stride: 1,
-            completions: only + 1,
-            ..quick(seed.unwrap_or(1))
-        };
-        explore(plan, &tally);
-        return;
-    }
-    let thorough = |seed, stride| Plan {
-        stride,
-        cuts: 2,
-        recovery_every: 8,
-        recovery_stride: 11,
+/// One crash, in every way, with what the store has to say.
+fn replay(seed: u64, index: u64) {
+    let writer = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    writer.with_max_level(tracing::Level::INFO).init();
+    let plan = Plan {
+        only: Some(index),
+        recovery_stride: 1,
+        completions: index + 1,
         ..quick(seed)
     };
-    let fresh = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
-    match form.as_str() {
-        "" => drop(explore(quick(seed.unwrap_or(1)), &tally)),
+    explore(plan, &Rc::default());
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_crashes_when() {
+    let seed = variable("RINGTAIL_SIM_SEED");
+    if let Some(index) = variable("RINGTAIL_SIM_INDEX") {
+        return replay(seed.unwrap_or(1), index);
+    }
+    let form = std::env::var("RINGTAIL_SIM_FORM").unwrap_or_default();
+    let fresh = mix(
+        std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64),
+        1,
+    ) % 1_000_000_000;
+    let counts = match form.as_str() {
+        "" => {
+            let tally = Rc::default();
+            explore(quick(seed.unwrap_or(1)), &tally);
+            counts(&tally)
+        }
         "ci" => {
+            let tally = Rc::default();
             explore(thorough(seed.unwrap_or(1), 17), &tally);
-            explore(thorough(mix(fresh, 1) % 1_000_000_000, 31), &tally);
+            explore(thorough(fresh, 31), &tally);
+            counts(&tally)
         }
         // Every completion, every way to crash there; of some cases, every completion of the recovery.
         "every" => {
-            let plan = Plan {
-                completions: variable("RINGTAIL_SIM_COMPLETIONS").unwrap_or(6_000),
-                stride: variable("RINGTAIL_SIM_STRIDE").unwrap_or(1),
-                phase: variable("RINGTAIL_SIM_PHASE").unwrap_or(0),
-                cuts: CUTS.len(),
-                recovery_every: 200,
-                recovery_stride: 1,
-                ..quick(seed.unwrap_or(1))
-            };
-            explore(plan, &tally);
+            let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+            on_each_core(|number, tally| {
+                let plan = Plan {
+                    completions: variable("RINGTAIL_SIM_COMPLETIONS").unwrap_or(6_000),
+                    stride: cores,
+                    phase: number,
+                    cuts: CUTS.len(),
+                    recovery_every: 200,
+                    recovery_stride: 1,
+                    ..quick(seed.unwrap_or(1))
+                };
+                explore(plan, tally);
+            })
         }
         "long" => {
-            let (begin, seconds) = (Instant::now(), variable("RINGTAIL_SIM_SECONDS").unwrap_or(600));
-            let mut next = seed.unwrap_or(mix(fresh, 2) % 1_000_000_000);
-            while begin.elapsed().as_secs() < seconds {
-                let stride = variable("RINGTAIL_SIM_STRIDE").unwrap_or(7);
-                explore(thorough(next, stride), &tally);
-                tally.tried.borrow_mut().clear();
-                next += 1;
-            }
+            let (begin, seconds) = (Instant::now(), variable("RINGTAIL_SIM_SECONDS").unwrap_or(u64::MAX));
+            let wanted = variable("RINGTAIL_SIM_STATES").map_or(usize::MAX, |states| states as usize);
+            let next = AtomicU64::new(seed.unwrap_or(fresh));
+            on_each_core(|_, tally| {
+                while begin.elapsed().as_secs() < seconds && tally.state_count() < wanted {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    explore(thorough(seed, variable("RINGTAIL_SIM_STRIDE").unwrap_or(7)), tally);
+                    tally.tried.borrow_mut().clear();
+                }
+            })
         }
         other => panic!("RINGTAIL_SIM_FORM={other} is none of ci, every, long"),
-    }
-    let mut missing = report(&tally);
+    };
+    let mut missing = report(&counts);
     if form.is_empty() {
         // What the short pass need not meet.
         let rare = [

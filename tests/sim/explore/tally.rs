@@ -1,0 +1,98 @@
+//! What the explorer counts, on one thread or on all cores.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use ringtail::base::coverage::{MARKS, Mark, count};
+
+/// Marks that the test itself sets.
+#[derive(Default)]
+pub struct Tally {
+    pub cases: Cell<u64>,
+    pub recovery_crashes: Cell<u64>,
+    pub duplicates_after_restart: Cell<u64>,
+    pub unknown_resent: Cell<u64>,
+    pub zombie_writes: Cell<u64>,
+    /// Surviving images that were tried, of all threads.
+    states: Arc<Mutex<HashSet<u64>>>,
+    /// (state, what was acknowledged) that was tried.
+    pub tried: RefCell<BTreeSet<u64>>,
+}
+
+impl Tally {
+    pub fn note_state(&self, hash: u64) {
+        self.states.lock().expect("no thread panics with the lock").insert(hash);
+    }
+
+    pub fn state_count(&self) -> usize {
+        self.states.lock().expect("no thread panics with the lock").len()
+    }
+}
+
+pub fn bump(cell: &Cell<u64>) {
+    cell.set(cell.get() + 1);
+}
+
+/// How often this thread was at each named place.
+pub fn counts(tally: &Tally) -> Vec<(String, u64)> {
+    // These need faults, or more logs than memory: `faults` and `pressure` have them.
+    let elsewhere = [
+        Mark::Fenced,
+        Mark::Full,
+        Mark::SpaceBack,
+        Mark::TailShrunk,
+        Mark::IdleRolled,
+        Mark::StoringAwaited,
+    ];
+    let mut counts: Vec<(String, u64)> = MARKS
+        .iter()
+        .filter(|mark| !elsewhere.contains(mark))
+        .map(|mark| (format!("{mark:?}"), count(*mark)))
+        .collect();
+    counts.push(("crash in recovery".into(), tally.recovery_crashes.get()));
+    counts.push(("duplicate after restart".into(), tally.duplicates_after_restart.get()));
+    counts.push(("batch of unknown fate sent again".into(), tally.unknown_resent.get()));
+    counts.push(("zombie writes after kill".into(), tally.zombie_writes.get()));
+    counts.push(("cases".into(), tally.cases.get()));
+    counts
+}
+
+/// Prints all counts; the names of those that are zero.
+pub fn report(counts: &[(String, u64)]) -> Vec<String> {
+    for (name, count) in counts {
+        eprintln!("{count:>9}  {name}");
+    }
+    let zero = counts.iter().filter(|(_, count)| *count == 0);
+    zero.map(|(name, _)| name.clone()).collect()
+}
+
+/// Runs `explore` on a thread per core, each with a number of its own; the summed counts.
+pub fn on_each_core(explore: impl Fn(u64, &Rc<Tally>) + Sync) -> Vec<(String, u64)> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let states = Arc::default();
+    let one = |number: u64| {
+        let tally = Rc::new(Tally {
+            states: Arc::clone(&states),
+            ..Tally::default()
+        });
+        explore(number, &tally);
+        counts(&tally)
+    };
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|number| scope.spawn(move || one(number))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("nothing was found"))
+            .collect()
+    });
+    let mut parts = parts.into_iter();
+    let mut sum = parts.next().expect("a core at least");
+    for part in parts {
+        for ((_, sum), (_, count)) in sum.iter_mut().zip(part) {
+            *sum += count;
+        }
+    }
+    sum
+}
