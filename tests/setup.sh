@@ -45,6 +45,9 @@ if [ "${1:-}" = "" ]; then
     debian 'type -P kill' procps
     debian 'type -P unshare && type -P nsenter' util-linux
     debian 'type -P ip' iproute2
+    # File systems on disks that fail.
+    debian 'type -P mkfs.ext4 && type -P e2fsck && type -P filefrag' e2fsprogs
+    debian 'type -P mount && type -P losetup' mount
 fi
 if [ "${1:-}" != --quick ]; then
     # Java 17 or newer, which Apache Kafka 4 needs.

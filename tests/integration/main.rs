@@ -13,6 +13,8 @@
 //! | `RINGTAIL_TEST_KILLS` | how often the broker is killed in each test of `killed` (10) |
 //! | `RINGTAIL_TEST_ACKS_PER_KILL` | acknowledgements between two kills there, on average (2000) |
 //! | `RINGTAIL_TEST_LINES` | lines of about 1 KB in the test `real_input` (200000) |
+//! | `RINGTAIL_TEST_DISK` | the program of `tests/disk`, instead of the one beside these tests |
+//! | `RINGTAIL_TEST_CUTS`, `RINGTAIL_TEST_ACKS_PER_CUT` | power cuts in `disks` (16), acknowledgements between two of them on average (2000) |
 //! | `RINGTAIL_TEST_KEEP=1` | keep the data and the logs of brokers |
 //!
 //! A client that is not installed is a failure that names `tests/setup.sh`, never a test passed over.
@@ -21,6 +23,7 @@ mod harness;
 
 mod bad_input;
 mod commands;
+mod disks;
 mod first_steps;
 mod java;
 mod kcat;

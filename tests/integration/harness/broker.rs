@@ -190,20 +190,27 @@ impl Broker {
 
     /// Sends SIGTERM and waits for the end. Gives the time that took.
     pub fn stop(&mut self) -> (Duration, ExitStatus) {
-        let mut process = self.process.take().expect("the broker runs");
         let begin = Instant::now();
         run({
             let mut kill = Command::new("kill");
-            kill.arg("-TERM").arg(process.id().to_string());
+            kill.arg("-TERM").arg(self.pid().to_string());
             kill
         });
+        let status = self.ended();
+        (begin.elapsed(), status)
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the broker runs");
+        let begin = Instant::now();
         loop {
             if let Some(status) = process.try_wait().expect("an own child can be waited for") {
-                return (begin.elapsed(), status);
+                return status;
             }
             if begin.elapsed() > HANGS {
                 self.process = Some(process);
-                panic!("the broker does not stop on SIGTERM:\n{}", self.log_tail());
+                panic!("the broker does not end:\n{}", self.log_tail());
             }
             std::thread::sleep(Duration::from_millis(2));
         }

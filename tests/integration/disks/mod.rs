@@ -1,0 +1,31 @@
+//! The release binary on disks that fail. They need root: who is not gets a failure that says so, never a test passed over.
+
+mod errors;
+mod fuse_disk;
+mod power;
+mod written;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// # Panics
+/// If the tests do not run as root, or without /dev/fuse.
+fn needs_root() {
+    let own = std::fs::metadata("/proc/self").expect("Linux shows a process to itself");
+    assert_eq!(
+        own.uid(),
+        0,
+        "tests of faulty disks mount file systems: run them as root (tests/disks.sh)"
+    );
+    assert!(
+        Path::new("/dev/fuse").exists() && Path::new("/dev/loop-control").exists(),
+        "tests of faulty disks need /dev/fuse and /dev/loop-control"
+    );
+}
+
+/// What the environment says, as a number.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| {
+        value.parse().unwrap_or_else(|_| panic!("{name} is a number"))
+    })
+}
