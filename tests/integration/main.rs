@@ -20,6 +20,7 @@ mod harness;
 
 mod bad_input;
 mod commands;
+mod disks;
 mod first_steps;
 mod java;
 mod kcat;

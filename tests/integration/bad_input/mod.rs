@@ -12,6 +12,6 @@
 mod batches;
 mod connections;
 mod frames;
-mod honest;
+pub mod honest;
 mod lengths;
 pub mod samples;

@@ -190,23 +190,39 @@ impl Broker {
 
     /// Sends SIGTERM and waits for the end. Gives the time that took.
     pub fn stop(&mut self) -> (Duration, ExitStatus) {
-        let mut process = self.process.take().expect("the broker runs");
         let begin = Instant::now();
         run({
             let mut kill = Command::new("kill");
-            kill.arg("-TERM").arg(process.id().to_string());
+            kill.arg("-TERM").arg(self.pid().to_string());
             kill
         });
+        let status = self.ended();
+        (begin.elapsed(), status)
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the broker runs");
+        let begin = Instant::now();
         loop {
             if let Some(status) = process.try_wait().expect("an own child can be waited for") {
-                return (begin.elapsed(), status);
+                return status;
             }
             if begin.elapsed() > HANGS {
                 self.process = Some(process);
-                panic!("the broker does not stop on SIGTERM:\n{}", self.log_tail());
+                panic!("the broker does not end:\n{}", self.log_tail());
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        run({
+            let mut kill = Command::new("kill");
+            kill.arg(format!("-{name}")).arg(self.pid().to_string());
+            kill
+        });
     }
 
     /// # Panics
@@ -232,6 +248,11 @@ impl Broker {
             .and_then(|kib| kib.parse().ok())
             .expect("VmRSS is a number");
         kib * 1024
+    }
+
+    /// All that it has said.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     pub fn log_tail(&self) -> String {
