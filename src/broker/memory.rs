@@ -59,6 +59,11 @@ impl Memory {
         }
     }
 
+    /// What requests may take.
+    pub fn request_bytes(&self) -> u64 {
+        self.requests.limit()
+    }
+
     pub fn used_bytes(&self) -> u64 {
         self.requests.used() + self.responses.used()
     }

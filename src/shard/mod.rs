@@ -201,6 +201,7 @@ fn sweep<E: Env>(shard: &Rc<Shard<E>>) {
                 broker.memory.pressure(),
             );
             broker.router.local().beat();
+            broker.lateness.beat();
             topics::open_lacking(&shard);
             health::look(&shard);
         }
