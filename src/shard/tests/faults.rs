@@ -436,12 +436,12 @@ async fn timed(connection: &Connection<SimEnv>, env: &SimEnv, partition: i32, va
     (told.error_code, env.now().ms_since(began))
 }
 
-/// The worst produce to the partitions of `fast` in so many rounds.
-async fn worst_of(env: &SimEnv, fast: &[i32], rounds: usize) -> u64 {
+/// The worst produce of `value` to the partitions of `fast` in so many rounds.
+async fn worst_of(env: &SimEnv, fast: &[i32], value: &str, rounds: usize) -> u64 {
     let connection = connect(env).await;
     let mut worst = 0;
     for round in 0..rounds {
-        let (error, took_ms) = timed(&connection, env, fast[round % fast.len()], "fast").await;
+        let (error, took_ms) = timed(&connection, env, fast[round % fast.len()], value).await;
         assert_eq!(error, 0);
         worst = worst.max(took_ms);
         env.sleep_until(env.now().plus_ms(50)).await;
@@ -449,11 +449,42 @@ async fn worst_of(env: &SimEnv, fast: &[i32], rounds: usize) -> u64 {
     worst
 }
 
-/// A well-behaved client of each partition of the slow directory; and so many at once that all of them would take all of the
-/// memory for requests.
+/// Produces the same again and again, whatever the answer is.
+async fn insist(env: SimEnv, connection: Connection<SimEnv>, partition: i32, value: Rc<str>) {
+    let request = ProduceRequest {
+        timeout_ms: 30_000,
+        ..produce(-1, &[(partition, &*value)])
+    };
+    while connection.ask(&request, PRODUCE).await.is_ok() {
+        env.sleep_until(env.now().plus_ms(1_000)).await;
+    }
+}
+
+/// How many clients insist on the partitions of a slow directory, each on how many values of how many bytes at once; the bytes
+/// of an honest client's, and how long it may wait at first.
+struct Crowd {
+    clients: usize,
+    values: &'static [(usize, usize)],
+    honest_bytes: usize,
+    at_first_ms: u64,
+}
+
+/// A few well-behaved clients; and a crowd whose requests take all of the memory for requests, down to the last bytes.
 #[test]
 fn a_slow_directory_delays_only_its_own_partitions() {
-    for (seed, clients, value_bytes, at_first_ms) in [(86, 2, 10, 200), (87, 90, 900_000, 1_500)] {
+    let few = Crowd {
+        clients: 2,
+        values: &[(1, 10)],
+        honest_bytes: 10,
+        at_first_ms: 200,
+    };
+    let many = Crowd {
+        clients: 120,
+        values: &[(1, 900_000), (16, 30_000)],
+        honest_bytes: 60_000,
+        at_first_ms: 2_000,
+    };
+    for (seed, crowd) in [(86, few), (87, many)] {
         let world = world(seed);
         start_on_two(&world);
         create_on(&world);
@@ -461,23 +492,28 @@ fn a_slow_directory_delays_only_its_own_partitions() {
         assert_eq!((fast.len(), slow.len()), (2, 2));
         let stall = FaultEffect::Stall { ns: 3_000_000_000 };
         world.plant(BROKER, Fault::always(DiskOperation::Any, "/data2", stall));
+        let Crowd { clients, values, .. } = crowd;
         let worst = world.block_on(CLIENT, move |env| async move {
-            let value = "s".repeat(value_bytes);
             for client in 0..clients {
                 let connection = connect(&env).await;
-                let (task, value, partition) = (env.clone(), value.clone(), slow[client % slow.len()]);
-                env.spawn(Queue::Foreground, async move {
-                    let request = ProduceRequest {
-                        timeout_ms: 30_000,
-                        ..produce(-1, &[(partition, value.as_str())])
-                    };
-                    while connection.ask(&request, PRODUCE).await.is_ok() {
-                        task.sleep_until(task.now().plus_ms(1_000)).await;
-                    }
-                });
+                let (count, bytes) = values[client % values.len()];
+                let value: Rc<str> = "s".repeat(bytes).into();
+                for _ in 0..count {
+                    let partition = slow[client / 2 % slow.len()];
+                    let insisting = insist(env.clone(), connection.clone(), partition, value.clone());
+                    env.spawn(Queue::Foreground, insisting);
+                }
             }
-            [worst_of(&env, &fast, 20).await, worst_of(&env, &fast, 200).await]
+            let value = "f".repeat(crowd.honest_bytes);
+            [
+                worst_of(&env, &fast, &value, 40).await,
+                worst_of(&env, &fast, &value, 100).await,
+            ]
         });
-        assert!(worst[0] < at_first_ms && worst[1] < 200, "{clients} clients: {worst:?}");
+        println!("{clients} clients: {worst:?}");
+        assert!(
+            worst[0] < crowd.at_first_ms && worst[1] < 200,
+            "{clients} clients: {worst:?}"
+        );
     }
 }
