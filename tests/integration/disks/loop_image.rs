@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::needs_root;
 use crate::harness::clients::{program, run, run_any};
+use crate::harness::wait_for;
 
 /// One at a time: a free loop device may be found by two at once.
 static ATTACHING: Mutex<()> = Mutex::new(());
@@ -129,7 +130,12 @@ impl LoopImage {
 
     /// The disk is back, with what was flushed. Nobody may have files open on it.
     pub fn come_back(&self) {
-        run(command(&["umount", &self.mount.display().to_string()]));
+        let mount = self.mount.display().to_string();
+        // A ring that ends keeps its files a little longer than its process.
+        wait_for("the file system to be free", || {
+            let unmounted = run_any(command(&["umount", &mount]), b"");
+            unmounted.status.success().then_some(())
+        });
         self.mount();
     }
 
