@@ -1,14 +1,15 @@
 //! Appends that a slow directory holds up, and the request memory that they hold meanwhile.
 //!
-//! Where there are several directories, one that is late keeps no more than half of a shard's request memory: what it holds
-//! beyond that is answered before its time is over, and what comes then is refused. So a slow disk does not keep the shard from
-//! reading requests to the others.
+//! Where there are several directories, one that is late keeps no more than half of a shard's request memory, and none that
+//! other requests wait for: its appends are answered before their time is over, and what comes then is refused. So a slow disk
+//! does not keep the shard from reading requests to the others.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::rc::Rc;
 
+use super::Memory;
 use crate::base::sync::Notify;
 use crate::cluster::DirectoryId;
 use crate::io::{Env, Monotonic};
@@ -60,13 +61,14 @@ impl Lateness {
         })
     }
 
-    /// Whether the directory is late and holds so much that nothing more of `bytes` is to wait for it.
-    pub fn refuses(&self, directory: DirectoryId, bytes: u64, now: Monotonic) -> bool {
+    /// Whether the directory is late, and holds so much (or requests wait for memory: `is_awaited`) that nothing more of `bytes` is
+    /// to wait for it.
+    pub fn refuses(&self, directory: DirectoryId, bytes: u64, is_awaited: bool, now: Monotonic) -> bool {
         let waiting = self.waiting.borrow();
         let Some((bytes_max, waiting)) = self.bytes_max.zip(waiting.get(&directory)) else {
             return false;
         };
-        waiting.bytes + bytes > bytes_max && waiting.is_late(now)
+        (is_awaited || waiting.bytes + bytes > bytes_max) && waiting.is_late(now)
     }
 
     /// Counts a request's appends, of so many bytes each.
@@ -97,21 +99,19 @@ impl Lateness {
 
 impl Held {
     /// Completes when the request is to be answered although it is not acknowledged.
-    pub async fn given_up<E: Env>(&self, env: &E) {
+    pub async fn given_up<E: Env>(&self, env: &E, memory: &Memory) {
         if self.parts.is_empty() {
             return pending().await;
         }
-        loop {
+        while !self.is_too_much(memory.is_awaited(), env.now()) {
             self.of.beat.notified().await;
-            if self.is_too_much(env.now()) {
-                return;
-            }
         }
     }
 
-    fn is_too_much(&self, now: Monotonic) -> bool {
+    fn is_too_much(&self, is_awaited: bool, now: Monotonic) -> bool {
         let mut directories = self.parts.iter().map(|(directory, _)| *directory);
-        now.ms_since(self.began) >= LATE_MS && directories.any(|directory| self.of.refuses(directory, 0, now))
+        now.ms_since(self.began) >= LATE_MS
+            && directories.any(|directory| self.of.refuses(directory, 0, is_awaited, now))
     }
 }
 
@@ -143,25 +143,30 @@ mod tests {
         let lateness = Lateness::new(2, 100);
         let first = lateness.hold(vec![(ONE, 40), (OTHER, 1)], at(0));
         let second = lateness.hold(vec![(ONE, 20)], at(400));
-        assert!(!lateness.refuses(ONE, 1, at(499)), "it is not late");
-        assert!(!first.is_too_much(at(499)));
-        assert!(lateness.refuses(ONE, 1, at(500)));
-        assert!(!lateness.refuses(OTHER, 49, at(500)), "it holds little");
-        assert!(first.is_too_much(at(500)));
-        assert!(!second.is_too_much(at(500)), "it has not waited for long");
+        assert!(!lateness.refuses(ONE, 1, false, at(499)), "it is not late");
+        assert!(!first.is_too_much(false, at(499)));
+        assert!(lateness.refuses(ONE, 1, false, at(500)));
+        assert!(!lateness.refuses(OTHER, 49, false, at(500)), "it holds little");
+        assert!(first.is_too_much(false, at(500)));
+        assert!(!second.is_too_much(false, at(500)), "it has not waited for long");
         drop(first);
-        assert!(!lateness.refuses(ONE, 30, at(800)));
-        assert!(lateness.refuses(ONE, 31, at(900)));
-        assert!(!second.is_too_much(at(900)), "half it may hold");
+        assert!(!lateness.refuses(ONE, 30, false, at(800)));
+        assert!(lateness.refuses(ONE, 31, false, at(900)));
+        assert!(!second.is_too_much(false, at(900)), "half it may hold");
+        assert!(
+            second.is_too_much(true, at(900)) && lateness.refuses(ONE, 1, true, at(900)),
+            "others wait for it"
+        );
+        assert!(!second.is_too_much(true, at(899)));
         drop(second);
-        assert!(!lateness.refuses(ONE, 1000, at(900)));
+        assert!(!lateness.refuses(ONE, 1000, false, at(900)));
     }
 
     #[test]
     fn an_only_directory_may_hold_everything() {
         let lateness = Lateness::new(1, 100);
         let held = lateness.hold(vec![(ONE, 100)], at(0));
-        assert!(!lateness.refuses(ONE, 1, at(10_000)));
-        assert!(!held.is_too_much(at(10_000)));
+        assert!(!lateness.refuses(ONE, 1, false, at(10_000)));
+        assert!(!held.is_too_much(false, at(10_000)));
     }
 }

@@ -64,6 +64,11 @@ impl Memory {
         self.requests.limit()
     }
 
+    /// Whether requests wait for memory.
+    pub fn is_awaited(&self) -> bool {
+        self.requests.is_awaited()
+    }
+
     pub fn used_bytes(&self) -> u64 {
         self.requests.used() + self.responses.used()
     }

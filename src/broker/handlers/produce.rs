@@ -122,7 +122,7 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
     let acknowledged = call.broker.router.append(appends, call.began.plus_ms(timeout_ms)).await;
     Dispatched::overlapping(Box::pin(async move {
         let appended = race(acknowledged, async {
-            held.given_up(&call.broker.env).await;
+            held.given_up(&call.broker.env, &call.broker.memory).await;
             (0..count).map(|_| Err(PartitionError::TimedOut)).collect()
         });
         let appended = appended.await;
@@ -216,11 +216,8 @@ fn admit<E: Env>(
         .as_ref()
         .and_then(Records::as_wire)
         .unwrap_or_default();
-    if call
-        .broker
-        .lateness
-        .refuses(directory, records.len() as u64, call.began)
-    {
+    let (lateness, is_awaited) = (&call.broker.lateness, call.broker.memory.is_awaited());
+    if lateness.refuses(directory, records.len() as u64, is_awaited, call.began) {
         return Err(ErrorCode::RequestTimedOut.into());
     }
     let rules = &topic.produce;
