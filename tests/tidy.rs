@@ -8,6 +8,8 @@ use std::process::Command;
 
 #[path = "tidy/bugs.rs"]
 mod bugs;
+#[path = "tidy/faults.rs"]
+mod faults;
 #[path = "tidy/lexer.rs"]
 mod lexer;
 #[path = "tidy/planted.rs"]
@@ -307,4 +309,12 @@ fn no_file_names_a_place_of_one_machine() {
 #[test]
 fn every_module_says_what_it_is_for() {
     holds(check_module_docs, true);
+}
+
+#[test]
+fn every_row_of_the_table_of_faults_names_tests_that_are_there() {
+    let tree = tree();
+    let page = tree.iter().find(|source| source.path == faults::PAGE);
+    let problems = faults::check_rows(page.expect("the page is there"), &faults::tests_in(&tree));
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }

@@ -229,6 +229,11 @@ impl Budget {
         self.refused.take() || self.waiting.get() > 0
     }
 
+    /// Whether somebody waits for units.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
     pub async fn acquire(self: &Rc<Self>, units: u64) -> Permit {
         if let Some(permit) = self.try_acquire(units) {
             return permit;

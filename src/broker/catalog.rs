@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::ids::{PartitionId, TopicId};
-use crate::cluster::{self, Image, Record};
+use crate::cluster::{self, DirectoryId, Image, Record};
 use crate::config::{BrokerConfig, CompressionType, TimestampType, TopicOptions};
 use crate::wire::batch::TimestampRule;
 
@@ -74,6 +74,11 @@ impl Topic {
             produce: ProduceRules::new(&TopicOptions::new(own, config)),
             image: image.clone(),
         }
+    }
+
+    /// The directory that partition `index` lies in.
+    pub fn directory(&self, index: i32) -> Option<DirectoryId> {
+        self.image.partitions.get(usize::try_from(index).ok()?).copied()
     }
 
     /// The id of partition `index`, if there is one.

@@ -26,11 +26,9 @@ impl Directories {
 
     /// Who leads partition `index` of `topic`.
     pub fn leadership(&self, topic: &Topic, index: i32) -> Leadership {
-        let directory = usize::try_from(index)
-            .ok()
-            .and_then(|index| topic.image.partitions.get(index));
+        let directory = topic.directory(index);
         // A broker has a handful of directories.
-        let found = self.0.iter().find(|(id, _)| Some(id) == directory);
+        let found = self.0.iter().find(|(id, _)| Some(*id) == directory);
         found.map_or(
             Leadership {
                 epoch: -1,

@@ -59,6 +59,16 @@ impl Memory {
         }
     }
 
+    /// What requests may take.
+    pub fn request_bytes(&self) -> u64 {
+        self.requests.limit()
+    }
+
+    /// Whether requests wait for memory.
+    pub fn is_awaited(&self) -> bool {
+        self.requests.is_awaited()
+    }
+
     pub fn used_bytes(&self) -> u64 {
         self.requests.used() + self.responses.used()
     }

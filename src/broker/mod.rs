@@ -21,6 +21,7 @@ pub mod directories;
 mod dispatch;
 mod fetch;
 mod handlers;
+mod lateness;
 pub mod limits;
 mod memory;
 mod producer_ids;
@@ -34,6 +35,7 @@ use self::connection::{Bounds, Registry};
 use self::directories::Directories;
 use self::fetch::session::{CacheBounds, Sessions};
 use self::handlers::items::ITEMS_MAX;
+use self::lateness::Lateness;
 use self::limits::Limits;
 use self::producer_ids::ProducerIds;
 use self::route::Router;
@@ -52,6 +54,7 @@ pub struct Broker<E: Env> {
     pub router: Rc<Router<E>>,
     pub connections: Rc<Registry<E>>,
     pub memory: Memory,
+    pub lateness: Rc<Lateness>,
     pub metrics: Metrics,
     /// Raised when the shard stops: no further request is begun.
     pub stopping: Rc<Signal>,
@@ -99,6 +102,7 @@ impl<E: Env> Broker<E> {
             bounds: limits.connection_bounds(),
             limits,
             catalog: RefCell::new(catalog),
+            lateness: Lateness::new(directories.iter().count(), memory.request_bytes()),
             directories,
             connections: Rc::default(),
             memory,

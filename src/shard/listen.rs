@@ -135,6 +135,7 @@ fn accept_from<E: Env>(shard: &Rc<Shard<E>>, socket: E::Listener, listener: usiz
 
 async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usize) {
     let (env, stopping) = (shard.env.clone(), shard.broker.stopping.clone());
+    let mut fails = false;
     loop {
         let accepted = race(async { Some(env.accept(&socket).await) }, async {
             stopping.raised().await;
@@ -142,9 +143,16 @@ async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usiz
         });
         match accepted.await {
             None => return,
-            Some(Ok((stream, address))) => admit(&shard, stream, Peer { address, listener }),
+            Some(Ok((stream, address))) => {
+                if std::mem::take(&mut fails) {
+                    tracing::info!("connections are accepted again");
+                }
+                admit(&shard, stream, Peer { address, listener });
+            }
             Some(Err(error)) => {
-                tracing::warn!(%error, "accept failed");
+                if !std::mem::replace(&mut fails, true) {
+                    tracing::warn!(%error, "accept failed: no connection is accepted until that is over");
+                }
                 env.sleep_until(env.now().plus_ms(ACCEPT_RETRY_MS)).await;
             }
         }

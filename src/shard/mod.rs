@@ -158,6 +158,7 @@ struct Shard<E: Env> {
     failure: Cell<Option<ServeError>>,
     failed: Signal,
     awaited: inbox::Awaited,
+    lacking: topics::Lacking,
 }
 
 /// Runs shard `index` of `process` until `stop` completes and everything is closed.
@@ -200,6 +201,8 @@ fn sweep<E: Env>(shard: &Rc<Shard<E>>) {
                 broker.memory.pressure(),
             );
             broker.router.local().beat();
+            broker.lateness.beat();
+            topics::open_lacking(&shard);
             health::look(&shard);
         }
     });

@@ -199,6 +199,7 @@ async fn open<E: Env>(
         failure: Default::default(),
         failed: Default::default(),
         awaited: Default::default(),
+        lacking: Default::default(),
     }))
 }
 

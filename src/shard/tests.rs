@@ -3,6 +3,7 @@
 mod bounds;
 mod directories;
 mod epochs;
+mod faults;
 mod hostile;
 
 use std::cell::{Cell, RefCell};

@@ -1,5 +1,7 @@
 //! The partitions of this shard: opened at start, kept equal to the controller's records after.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Shard;
@@ -7,11 +9,18 @@ use crate::base::ids::PartitionId;
 use crate::base::sync::join_all;
 use crate::broker::catalog::Topic;
 use crate::cluster::{DirectoryId, Record, log_options, shard_of};
-use crate::io::Env;
+use crate::io::{Env, Queue};
 use crate::storage::PartitionSpec;
 
 /// Partitions opened side by side.
 const OPEN_SIDE_BY_SIDE: usize = 32;
+
+/// Partitions that could not be opened for lack of space or descriptors. They are offline until they can.
+#[derive(Default)]
+pub struct Lacking {
+    specs: RefCell<VecDeque<PartitionSpec>>,
+    is_tried: Cell<bool>,
+}
 
 /// Opens every partition that this shard owns.
 pub async fn open_all<E: Env>(shard: &Rc<Shard<E>>) {
@@ -99,10 +108,60 @@ fn position<E: Env>(shard: &Shard<E>, id: DirectoryId) -> Option<usize> {
 }
 
 async fn open<E: Env>(shard: &Rc<Shard<E>>, spec: PartitionSpec) {
-    let (topic, partition, id) = (spec.topic_name.clone(), spec.id.index, spec.id);
-    if let Err(error) = shard.broker.router.local().store().open_partition(spec).await {
+    let local = shard.broker.router.local();
+    if let Err(error) = local.store().open_partition(spec.clone()).await {
+        let (topic, partition) = (&spec.topic_name, spec.id.index);
         tracing::error!(%topic, partition, %error, "partition cannot be opened");
-        shard.broker.router.local().set_offline(id);
+        local.set_offline(spec.id);
+        if error.is_passing() {
+            shard.lacking.specs.borrow_mut().push_back(spec);
+        }
+    }
+}
+
+/// Opens what could not be opened before, as far as there is space and there are descriptors now; in the background.
+pub fn open_lacking<E: Env>(shard: &Rc<Shard<E>>) {
+    let lacking = &shard.lacking;
+    if lacking.specs.borrow().is_empty() || lacking.is_tried.replace(true) {
+        return;
+    }
+    let shard = shard.clone();
+    shard.env.clone().spawn(Queue::Background, async move {
+        let count = shard.lacking.specs.borrow().len();
+        for _ in 0..count {
+            let next = shard.lacking.specs.borrow_mut().pop_front();
+            let Some(spec) = next.filter(|_| !shard.broker.stopping.is_raised()) else {
+                break;
+            };
+            open_again(&shard, spec).await;
+        }
+        shard.lacking.is_tried.set(false);
+    });
+}
+
+async fn open_again<E: Env>(shard: &Rc<Shard<E>>, spec: PartitionSpec) {
+    let local = shard.broker.router.local();
+    let (topic, partition, id) = (&spec.topic_name, spec.id.index, spec.id);
+    if !local.is_offline(id) {
+        // Its topic was deleted.
+        return;
+    }
+    match local.store().open_partition(spec.clone()).await {
+        Ok(_) if !local.is_offline(id) => {
+            if let Err(error) = local.store().delete_partition(id).await {
+                tracing::error!(%topic, partition, %error, "partition cannot be deleted");
+            }
+        }
+        Ok(opened) => {
+            let known = shard.broker.catalog.borrow().by_id(id.topic);
+            if let Some(known) = known {
+                opened.set_options(log_options(&known.image, shard.broker.catalog.borrow().config()));
+            }
+            local.forget(id);
+            tracing::info!(%topic, partition, "partition is open now");
+        }
+        Err(error) if error.is_passing() => shard.lacking.specs.borrow_mut().push_back(spec),
+        Err(error) => tracing::error!(%topic, partition, %error, "partition cannot be opened"),
     }
 }
 

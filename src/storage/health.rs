@@ -41,3 +41,18 @@ impl Health {
         self.0.load(Ordering::SeqCst) && !planted(Bug::ServeFencedDirectory)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_space_is_known_by_the_numbers_of_the_kernel() {
+        const EIO: i32 = 5;
+        const ENOSPC: i32 = 28;
+        const EROFS: i32 = 30;
+        const EDQUOT: i32 = 122;
+        let of = |number| is_full(&std::io::Error::from_raw_os_error(number));
+        assert_eq!([ENOSPC, EDQUOT, EIO, EROFS].map(of), [true, true, false, false]);
+    }
+}

@@ -168,5 +168,34 @@ impl std::fmt::Display for StorageError {
 
 impl std::error::Error for StorageError {}
 
+/// Why a partition could not be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OpenError {
+    /// There was no space or no descriptor for it: it may be opened later.
+    Passing(StorageError),
+    Failed(StorageError),
+}
+
+impl OpenError {
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Passing(error) | Self::Failed(error)) = self;
+        error.fmt(f)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! All logs of one shard.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -14,13 +14,14 @@ use super::cold::read_range;
 use super::cursor::Cursor;
 use super::directory::ShardDirectory;
 use super::epochs::Epochs;
+use super::health::is_passing;
 use super::partition::{Opened, Partition};
 use super::producers::Producers;
 use super::recovery::leftovers::remove_partition;
 use super::recovery::{Found, Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
-use super::{EXTEND_BYTES_MIN, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
+use super::{EXTEND_BYTES_MIN, OpenError, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_file, replace_file};
@@ -33,6 +34,8 @@ pub struct Store<E: Env> {
     env: E,
     directories: Vec<(Arc<RecoveredDirectory>, Rc<ShardDirectory<E>>)>,
     partitions: RefCell<BTreeMap<PartitionId, Placed<E>>>,
+    /// New ones that something was lacking for: what lies in their folders is ours.
+    half_made: RefCell<BTreeSet<PartitionId>>,
 }
 
 impl<E: Env> Store<E> {
@@ -48,25 +51,33 @@ impl<E: Env> Store<E> {
             env,
             directories,
             partitions: RefCell::default(),
+            half_made: RefCell::default(),
         }))
     }
 
     /// Makes the partition if it is new, attaches to what recovery found if it is not. Durable before it returns.
-    pub async fn open_partition(&self, spec: PartitionSpec) -> Result<Rc<Partition<E>>, StorageError> {
+    pub async fn open_partition(&self, spec: PartitionSpec) -> Result<Rc<Partition<E>>, OpenError> {
         let Some((recovered, directory)) = self.directories.get(spec.directory) else {
-            return Err(StorageError(format!("log.dirs has no entry number {}", spec.directory)));
+            return Err(StorageError(format!("log.dirs has no entry number {}", spec.directory)).into());
         };
         let folder = directory.path().join(format!("{}-{}", spec.topic_name, spec.id.index));
-        let named = |e: io::Error| StorageError(format!("{}: {e}", folder.display()));
+        let named = |e: io::Error| {
+            let error = StorageError(format!("{}: {e}", folder.display()));
+            match is_passing(&e) {
+                true => OpenError::Passing(error),
+                false => OpenError::Failed(error),
+            }
+        };
         let found = match recovered.take(spec.id) {
             Some(found) => found,
             None if recovered.is_missing(spec.id) => {
-                return Err(StorageError(format!(
+                let message = format!(
                     "{}: the partition has data, and no folder whose partition.metadata names it: restore it",
                     folder.display()
-                )));
+                );
+                return Err(StorageError(message).into());
             }
-            None => self.create(&folder, spec.id).await.map_err(named)?,
+            None => self.create(directory, &folder, spec.id).await.map_err(named)?,
         };
         let kept = found.clone();
         // Nothing is awaited between the chunk and its use.
@@ -88,11 +99,29 @@ impl<E: Env> Store<E> {
     }
 
     /// A new partition's folder and files, durable.
-    async fn create(&self, folder: &Path, id: PartitionId) -> io::Result<Found> {
+    async fn create(&self, directory: &ShardDirectory<E>, folder: &Path, id: PartitionId) -> io::Result<Found> {
         match self.env.create_directory(folder).await {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.set_stranger_aside(folder, id).await?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !self.half_made.borrow().contains(&id) {
+                    self.set_stranger_aside(folder, id).await?;
+                }
+            }
             made => made?,
         }
+        self.half_made.borrow_mut().insert(id);
+        let filled = self.fill_folder(folder, id).await;
+        match &filled {
+            Ok(_) => {
+                self.half_made.borrow_mut().remove(&id);
+            }
+            Err(error) if is_passing(error) => {}
+            Err(error) => directory.fence("making a partition", error),
+        }
+        filled
+    }
+
+    /// The files of a new partition, which begins at offset 0.
+    async fn fill_folder(&self, folder: &Path, id: PartitionId) -> io::Result<Found> {
         let options = OpenOptions {
             exclusive: false,
             ..OpenOptions::CREATE_DIRECT

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ringtail::base::coverage::{Mark, count};
 use ringtail::base::sync::race;
-use ringtail::io::sim::{DiskOperation, ENOSPC, Fault, FaultEffect, Options, SimEnv, World};
+use ringtail::io::sim::{DiskOperation, EDQUOT, ENOSPC, Fault, FaultEffect, Options, SimEnv, World};
 use ringtail::io::{EMFILE, Env};
 use ringtail::storage::{AppendError, DurabilityClass, Partition};
 
@@ -70,6 +70,25 @@ fn a_lack_of_space_for_any_file_takes_no_directory_out_of_service() {
         }
     }
     assert!(count(Mark::Full) > 0 && count(Mark::SpaceBack) > 0, "the faults hit");
+}
+
+/// A quota is told when something is allocated, while the file system itself has space.
+#[test]
+fn a_quota_that_is_used_up_takes_no_directory_out_of_service() {
+    for class in [DurabilityClass::Flushed, DurabilityClass::Written] {
+        for file in [
+            ".index",
+            ".sums",
+            ".ckpt",
+            "leader-epoch",
+            ".log",
+            "ringtail-journal",
+            "/",
+        ] {
+            let quota = Fault::always(DiskOperation::Shape, file, FaultEffect::Error(EDQUOT));
+            outlive(class, SMALL, quota);
+        }
+    }
 }
 
 /// Batches that go to their segments beside the commit need nothing that has no space yet.

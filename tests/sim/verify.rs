@@ -21,7 +21,10 @@ type Golden = Vec<Vec<(i64, Bytes)>>;
 
 async fn open_partition(store: &Store<SimEnv>, index: i32) -> Result<Rc<Partition<SimEnv>>, String> {
     let options = log_options(DurabilityClass::Flushed, SEGMENT_BYTES);
-    store.open_partition(spec(index, options)).await.map_err(|e| e.0)
+    store
+        .open_partition(spec(index, options))
+        .await
+        .map_err(|e| e.to_string())
 }
 
 /// A disk with some closed and an active segment in each partition, after a clean stop or (its memory gone) a power cut.

@@ -189,3 +189,39 @@ fn a_planted_silent_module_is_found() {
     );
     finds(check_module_docs, "src/a/b.rs", "mod c;\n", 0);
 }
+
+#[test]
+fn a_planted_row_without_its_test_is_found() {
+    let tree = [
+        Source::new("src/a/b/tests.rs", "#[test]\nfn one() {}\nfn helper() {}"),
+        Source::new(
+            "tests/c/d.rs",
+            "#[test]\n#[should_panic]\nfn two() {}\n// #[test] fn three() {}",
+        ),
+        Source::new("tests/c/mod.rs", "#[test]\nfn four() {}"),
+    ];
+    let known = faults::tests_in(&tree);
+    let found = |text: &str| faults::check_rows(&Source::new(faults::PAGE, text), &known).len();
+    let row = |tests: &str| format!("| fault | seen | told | kept | {tests} |");
+    for tests in ["`tests::one`", "`b::tests::one`", "`d::two`, `c::d::two`", "`c::four`"] {
+        assert_eq!(found(&row(tests)), 0, "{tests}");
+    }
+    for tests in [
+        "`tests::helper`",
+        "`d::one`",
+        "`d::three`",
+        "`one`",
+        "`sts::one`",
+        "d::two",
+        "`d::two` and more",
+    ] {
+        assert_eq!(found(&row(tests)), 1, "{tests}");
+    }
+    assert_eq!(found(&row("`d::gone`, `d::two`, `d::lost`")), 2);
+    assert_eq!(found("| fault | seen | told | kept |"), 1);
+    assert_eq!(found("| fault | seen |  | kept | `d::two` |"), 1);
+    assert_eq!(
+        found("| fault | a | b | c | test |\n|---|---|---|---|---|\ntext | with a bar"),
+        0
+    );
+}

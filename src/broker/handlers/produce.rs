@@ -2,17 +2,20 @@
 //!
 //! Both acks=1 and acks=all answer when the durability class's end has passed the batch, or with REQUEST_TIMED_OUT when that
 //! takes longer than the request's `timeout_ms`; an append that has its place stands, one that still waits for room is
-//! given up. acks=0 has no answer; any error closes the connection, which is the only way to tell the client.
+//! given up. It is answered sooner where the directory is late and holds too much memory (`broker::lateness`). acks=0 has no
+//! answer; any error closes the connection, which is the only way to tell the client.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::base::ids::TopicId;
+use crate::base::sync::race;
 use crate::broker::catalog::Topic;
 use crate::broker::connection::Reply;
 use crate::broker::dispatch::{Call, Dispatched};
 use crate::broker::handlers::items::{ITEMS_MAX, Named};
 use crate::broker::route::{Append, PartitionError};
+use crate::cluster::DirectoryId;
 use crate::io::Env;
 use crate::storage::Appended;
 use crate::wire::batch::{BatchError, DecodeLimits, Limits, RecordChecks, validate_produce_counted};
@@ -84,6 +87,8 @@ struct Plan {
     timeout_ms: u64,
     topics: Vec<TopicAnswer>,
     appends: Vec<Append>,
+    /// The directory of each append, and its bytes.
+    parts: Vec<(DirectoryId, u64)>,
 }
 
 /// What the partitions of a request have in common while they are checked.
@@ -108,12 +113,20 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
         timeout_ms,
         topics,
         appends,
+        parts,
     } = plan;
-    let bytes: usize = appends.iter().map(|append| append.batch.len()).sum();
-    call.broker.metrics.produced_bytes.add(bytes as u64);
+    let bytes: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    call.broker.metrics.produced_bytes.add(bytes);
+    let held = call.broker.lateness.hold(parts, call.began);
+    let count = appends.len();
     let acknowledged = call.broker.router.append(appends, call.began.plus_ms(timeout_ms)).await;
     Dispatched::overlapping(Box::pin(async move {
-        let appended = acknowledged.await;
+        let appended = race(acknowledged, async {
+            held.given_up(&call.broker.env, &call.broker.memory).await;
+            (0..count).map(|_| Err(PartitionError::TimedOut)).collect()
+        });
+        let appended = appended.await;
+        drop(held);
         call.broker.metrics.produce.record_us(call.elapsed_us());
         if acks == 0 {
             let failed = appended.iter().any(Result::is_err)
@@ -134,6 +147,7 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         timeout_ms: u64::try_from(request.timeout_ms).unwrap_or(0),
         topics: Vec::new(),
         appends: Vec::new(),
+        parts: Vec::new(),
     };
     let whole = match request.acks {
         -1..=1 => Ok(()),
@@ -164,7 +178,10 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
                 .and(topic.as_ref().map_err(|code| *code))
                 .map_err(Refusal::from)
                 .and_then(|topic| admit(call, topic, partition, &mut checked));
-            let admitted = admitted.map(|append| plan.appends.push(append));
+            let admitted = admitted.map(|(directory, append)| {
+                plan.parts.push((directory, append.batch.len() as u64));
+                plan.appends.push(append);
+            });
             answer.partitions.push(PartitionAnswer { index, admitted });
         }
         plan.topics.push(answer);
@@ -186,9 +203,10 @@ fn admit<E: Env>(
     topic: &Topic,
     partition: PartitionProduceData<'_>,
     checked: &mut Checked,
-) -> Result<Append, Refusal> {
-    let id = topic
+) -> Result<(DirectoryId, Append), Refusal> {
+    let (id, directory) = topic
         .partition(partition.index)
+        .zip(topic.directory(partition.index))
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if !checked.named.insert(id) {
         return Err(Refusal::NAMED_AGAIN);
@@ -198,6 +216,10 @@ fn admit<E: Env>(
         .as_ref()
         .and_then(Records::as_wire)
         .unwrap_or_default();
+    let (lateness, is_awaited) = (&call.broker.lateness, call.broker.memory.is_awaited());
+    if lateness.refuses(directory, records.len() as u64, is_awaited, call.began) {
+        return Err(ErrorCode::RequestTimedOut.into());
+    }
     let rules = &topic.produce;
     let mut limits = Limits {
         batch_bytes_max: rules.batch_bytes_max,
@@ -223,10 +245,8 @@ fn admit<E: Env>(
         // There are no transactions yet: no producer can have begun one.
         return Err(ErrorCode::InvalidTxnState.into());
     }
-    Ok(Append {
-        id,
-        batch: call.body.slice_ref(valid.bytes()),
-    })
+    let batch = call.body.slice_ref(valid.bytes());
+    Ok((directory, Append { id, batch }))
 }
 
 fn response(topics: &[TopicAnswer], appended: Vec<Result<Appended, PartitionError>>) -> ProduceResponse<'_> {

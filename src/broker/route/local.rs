@@ -128,7 +128,12 @@ impl<E: Env> Local<E> {
         self.offline.borrow_mut().insert(id);
     }
 
-    /// The partition is no more.
+    /// Whether the partition is this shard's and could not be opened.
+    pub fn is_offline(&self, id: PartitionId) -> bool {
+        self.offline.borrow().contains(&id)
+    }
+
+    /// The partition is no more, or is open now.
     pub fn forget(&self, id: PartitionId) {
         self.offline.borrow_mut().remove(&id);
     }

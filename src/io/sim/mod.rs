@@ -31,7 +31,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{DiskCounters, DiskImage, DiskOperation, EIO, ENOSPC, Fault, FaultEffect, LossMode};
+pub use disk::{DiskCounters, DiskImage, DiskOperation, EDQUOT, EIO, ENOSPC, Fault, FaultEffect, LossMode};
 pub use env::{SimDetached, SimEnv, SimFile, SimListener, SimLock, SimStream};
 pub use network::host_address;
 pub use options::{DiskOptions, NetworkOptions, Options, Schedule};

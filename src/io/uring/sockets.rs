@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use io_uring::{opcode, types};
 
 use super::driver::Core;
+use super::limits;
 use super::ops::{Keep, Operation};
 
 /// Connections that the kernel keeps for us to accept (it takes the smaller of this and net.core.somaxconn).
@@ -250,10 +251,20 @@ pub(super) async fn accept(core: &Rc<Core>, listener: &Listener) -> io::Result<(
     let fd = outcome.count()? as libc::c_int;
     // SAFETY: the kernel just gave us this descriptor.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if is_one_of_the_last(fd.as_raw_fd(), listener.0.fd.as_raw_fd(), limits::open_files()?.now) {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     let Keep::Accept { peer, .. } = outcome.keep else {
         unreachable!("an accept keeps the address")
     };
     Ok((Stream(Socket::new(fd)), peer.get()?))
+}
+
+/// Whether an accepted connection is to be given up because files may want its descriptor: a quarter of those that were free
+/// when listening began. A new descriptor has the lowest free number, so all below it are taken.
+fn is_one_of_the_last(accepted: libc::c_int, listener: libc::c_int, limit: u64) -> bool {
+    let (accepted, listener) = (accepted as u64, listener as u64);
+    accepted >= limit - limit.saturating_sub(listener) / 4
 }
 
 pub(super) async fn connect(core: &Rc<Core>, address: SocketAddr) -> io::Result<Stream> {
@@ -364,4 +375,19 @@ fn submit_send(core: &Rc<Core>, stream: &Stream, pieces: Vec<Bytes>) -> Operatio
 pub(super) fn shutdown(stream: &Stream) {
     // SAFETY: the descriptor is open. An error means that the connection is already gone.
     unsafe { libc::shutdown(stream.0.fd.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_descriptors_are_left_to_files() {
+        assert!(!is_one_of_the_last(41, 40, 1024));
+        assert!(!is_one_of_the_last(777, 40, 1024));
+        assert!(is_one_of_the_last(778, 40, 1024));
+        assert!(!is_one_of_the_last(1 << 20, 40, limits::UNLIMITED));
+        // The limit was lowered since: whatever can be opened is left to files.
+        assert!(is_one_of_the_last(20, 40, 20));
+    }
 }

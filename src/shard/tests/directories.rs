@@ -12,12 +12,12 @@ use crate::io::{read_file, replace_file};
 const CORRUPT_MESSAGE: i16 = 2;
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const REQUEST_TIMED_OUT: i16 = 7;
-const KAFKA_STORAGE_ERROR: i16 = 56;
+pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
 /// A fault of everything in a directory.
-const BROKEN: FaultEffect = FaultEffect::Error(EIO);
+pub(super) const BROKEN: FaultEffect = FaultEffect::Error(EIO);
 
 /// Produces one record to each partition in a request of its own: their errors.
-async fn produced(connection: &Connection<SimEnv>, value: &str, timeout_ms: i32) -> Vec<i16> {
+pub(super) async fn produced(connection: &Connection<SimEnv>, value: &str, timeout_ms: i32) -> Vec<i16> {
     let mut errors = Vec::new();
     for partition in 0..4 {
         let request = ProduceRequest {
@@ -32,13 +32,13 @@ async fn produced(connection: &Connection<SimEnv>, value: &str, timeout_ms: i32)
     errors
 }
 
-async fn fetch_errors(connection: &Connection<SimEnv>) -> Vec<i16> {
+pub(super) async fn fetch_errors(connection: &Connection<SimEnv>) -> Vec<i16> {
     let found = fetched(connection, fetch(&[(0, 0), (1, 0), (2, 0), (3, 0)], 0)).await;
     found.iter().map(|(_, error, ..)| *error).collect()
 }
 
 /// The partitions of `t` whose directory is out of service, as produce, fetch, list-offsets and metadata tell.
-async fn offline(env: SimEnv) -> Vec<i32> {
+pub(super) async fn offline(env: SimEnv) -> Vec<i32> {
     let connection = connect(&env).await;
     let errors = produced(&connection, "x", 1000).await;
     let offline: Vec<i32> = (0..4).filter(|p| errors[*p as usize] != 0).collect();

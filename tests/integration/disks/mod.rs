@@ -1,7 +1,15 @@
-//! The release binary on disks that fail. They need root: who is not gets a failure that says so, never a test passed over.
+//! The release binary on disks that fail. All of it needs root, to make and mount file systems of its own: who is not gets a failure that
+//! says so, never a test passed over.
+//!
+//! - `fuse_disk`: a disk that loses what was not flushed, fails, stalls or vanishes when it is told to.
+//! - `power`, `written`: power cuts under load, judged; `errors`: what clients and operators see of a disk that fails.
+//! - `loop_image`: a small ext4 on a loop device, to be filled, turned read-only and taken away.
+//! - `faults`: what clients and operators see then, row by row of docs/faults.md.
 
 mod errors;
+mod faults;
 mod fuse_disk;
+mod loop_image;
 mod power;
 mod written;
 

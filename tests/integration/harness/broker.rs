@@ -216,6 +216,15 @@ impl Broker {
         }
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        run({
+            let mut kill = Command::new("kill");
+            kill.arg(format!("-{name}")).arg(self.pid().to_string());
+            kill
+        });
+    }
+
     /// # Panics
     /// If the process has ended by itself.
     pub fn assert_alive(&mut self) {
@@ -239,6 +248,11 @@ impl Broker {
             .and_then(|kib| kib.parse().ok())
             .expect("VmRSS is a number");
         kib * 1024
+    }
+
+    /// All that it has said.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     pub fn log_tail(&self) -> String {

@@ -50,6 +50,8 @@ pub enum FaultEffect {
 pub const EIO: i32 = 5;
 /// ENOSPC, for a fault; a disk that is really full answers it by itself.
 pub const ENOSPC: i32 = 28;
+/// A quota that is used up.
+pub const EDQUOT: i32 = 122;
 
 /// Hits operations of one kind whose path contains `path`.
 #[derive(Clone, Debug)]

@@ -29,7 +29,7 @@ mod image;
 mod names;
 mod state;
 
-pub use fault::{DiskOperation, EIO, ENOSPC, Fault, FaultEffect};
+pub use fault::{DiskOperation, EDQUOT, EIO, ENOSPC, Fault, FaultEffect};
 pub use image::{DiskImage, LossMode};
 pub(super) use state::{Action, Outcome};
 
