@@ -25,9 +25,10 @@ pub mod limits;
 mod memory;
 mod producer_ids;
 pub mod route;
+mod turns;
 
 pub use self::dispatch::{Authorization, authorization};
-pub use self::memory::{Memory, Pressure};
+pub use self::memory::{Memory, Pressure, Reader};
 
 use self::catalog::Catalog;
 use self::connection::{Bounds, Registry};
@@ -37,6 +38,7 @@ use self::handlers::items::ITEMS_MAX;
 use self::limits::Limits;
 use self::producer_ids::ProducerIds;
 use self::route::Router;
+use self::turns::Turns;
 use crate::base::sync::Signal;
 use crate::io::Env;
 use crate::metrics::Metrics;
@@ -52,6 +54,7 @@ pub struct Broker<E: Env> {
     pub router: Rc<Router<E>>,
     pub connections: Rc<Registry<E>>,
     pub memory: Memory,
+    turns: Rc<Turns>,
     pub metrics: Metrics,
     /// Raised when the shard stops: no further request is begun.
     pub stopping: Rc<Signal>,
@@ -102,6 +105,7 @@ impl<E: Env> Broker<E> {
             directories,
             connections: Rc::default(),
             memory,
+            turns: Rc::default(),
             metrics: Metrics::default(),
             stopping: router.local().stopping().clone(),
             router,

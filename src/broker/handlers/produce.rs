@@ -122,7 +122,7 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
                     .any(|topic| topic.partitions.iter().any(|p| p.admitted.is_err()));
             return if failed { Reply::Close } else { Reply::Nothing };
         }
-        call.answer(&response(&topics, appended), Vec::new())
+        call.answer(&response(&topics, appended), Vec::new()).await
     }))
 }
 
