@@ -102,6 +102,12 @@ impl Budget {
         self.take(Some(holder), units, of_whole)
     }
 
+    /// Whether `holder` could have `units` now.
+    pub fn has_room(&self, holder: Holder, units: u64) -> bool {
+        let whole = self.part_of.as_ref();
+        self.fits(Some(holder), units) && whole.is_none_or(|whole| whole.has_room(holder, units))
+    }
+
     fn try_take(self: &Rc<Self>, holder: Option<Holder>, units: u64) -> Option<Permit> {
         let taken = self.fits(holder, units).then(|| match &self.part_of {
             Some(whole) => whole.try_take(holder, units).map(|permit| Some(Box::new(permit))),

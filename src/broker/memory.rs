@@ -83,6 +83,12 @@ impl Memory {
         self.arriving.used() < self.arriving.limit() / 2
     }
 
+    /// `try_grow` for what need not be: it is no sign of a shortage that there is no room.
+    pub fn try_widen(&self, holder: Holder, room: &mut Room, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(room.counted_bytes());
+        self.is_plentiful() && self.arriving.has_room(holder, more) && self.try_grow(holder, room, bytes)
+    }
+
     /// Makes `room` that of a buffer of `bytes`, if that is free now.
     pub fn try_grow(&self, holder: Holder, room: &mut Room, bytes: u64) -> bool {
         let Some(more) = bytes.checked_sub(room.counted_bytes()).filter(|more| *more > 0) else {
@@ -253,6 +259,8 @@ mod tests {
         room.settle(5);
         assert_eq!(memory.used_bytes(), 5);
         assert!(memory.is_plentiful());
+        assert!(!memory.try_widen(ONE, &mut room, 40) && !memory.pressure().requests);
+        assert!(memory.try_widen(ONE, &mut room, 10));
         room.settle(0);
         assert_eq!(memory.used_bytes(), 0);
     }

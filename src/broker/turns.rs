@@ -76,6 +76,34 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::sim::{Options, Schedule, World};
+
+    /// A small request waits for one piece of long work at each step, however many do long work.
+    #[test]
+    fn everybody_else_runs_between_two_turns() {
+        let options = Options {
+            schedule: Schedule::Fifo,
+            ..Options::default()
+        };
+        World::new(1, options).block_on(0, |env| async move {
+            let (turns, pieces) = (Rc::new(Turns::default()), Rc::new(Cell::new(0)));
+            for holder in 0..50 {
+                let (task, turns, pieces) = (env.clone(), turns.clone(), pieces.clone());
+                env.spawn(Queue::Foreground, async move {
+                    for _ in 0..4 {
+                        turns.turn(&task, Holder(holder % 3)).await;
+                        pieces.set(pieces.get() + 1);
+                    }
+                });
+            }
+            let mut seen = 0;
+            while pieces.get() < 200 {
+                env.yield_now().await;
+                assert!(pieces.get() <= seen + 1, "{} after {seen}", pieces.get());
+                seen = pieces.get();
+            }
+        });
+    }
 
     #[test]
     fn addresses_take_turns_whoever_waits_more_often() {

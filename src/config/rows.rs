@@ -85,7 +85,7 @@ rows! { RINGTAIL: Row = Effect::Live;
     "ringtail.send.timeout.ms", Int, "60000", at_least(100), fixed,
         "A connection is closed when its peer takes no byte of an answer for this long.";
     "ringtail.pressed.timeout.ms", Int, "5000", at_least(100), fixed,
-        "Either, for a peer whose address holds much of the memory that others wait for.";
+        "ringtail.receive.timeout.ms and ringtail.send.timeout.ms of a peer whose address holds much of the memory that others wait for.";
     "ringtail.reserve.bytes", String, "512m", Bounds::Size(0), fixed, "Free space below which a directory refuses produce.";
 }
 

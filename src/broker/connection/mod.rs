@@ -149,7 +149,7 @@ impl<E: Env> Connection<E> {
         let held = self.broker.memory.request(self.client.holder, room, bytes as u64).await;
         self.replies.room(bytes).await;
         let Dispatched { reply, alone, last } = dispatch::begin(&self.broker, &self.client, frame).await;
-        self.replies.push(reply, held, bytes, alone);
+        self.replies.push(reply, Some(held), bytes, alone);
         self.vitals.set_in_flight(self.replies.len());
         !last
     }
@@ -174,8 +174,7 @@ impl<E: Env> Connection<E> {
     /// otherwise as large as it has to be, once there is room for that. 0: it stays as it is.
     async fn make_room(&self, inbound: &mut Inbound, needs: usize, room: &mut Room) -> usize {
         let (memory, holder) = (&self.broker.memory, self.client.holder);
-        let is_plentiful = memory.is_plentiful();
-        if !is_plentiful {
+        if !memory.is_plentiful() {
             // A buffer that may wait for long.
             inbound.give_back();
         }
@@ -186,7 +185,7 @@ impl<E: Env> Connection<E> {
         else {
             return 0;
         };
-        if is_plentiful && memory.try_grow(holder, room, counted_bytes(wished_bytes)) {
+        if memory.try_widen(holder, room, counted_bytes(wished_bytes)) {
             return wished_bytes;
         }
         let counted = counted_bytes(least_bytes);

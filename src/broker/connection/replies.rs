@@ -93,12 +93,12 @@ impl Replies {
     }
 
     /// Adds the answer of the latest request. With `alone` no later request is dispatched before this answer is known.
-    pub fn push(&self, reply: ReplyFuture, request: impl Into<Option<Permit>>, bytes: usize, alone: bool) {
+    pub fn push(&self, reply: ReplyFuture, request: Option<Permit>, bytes: usize, alone: bool) {
         self.bytes.set(self.bytes.get() + bytes);
         self.alone.set(self.alone.get() + usize::from(alone));
         self.queue.borrow_mut().push_back(Owed {
             reply,
-            _request: request.into(),
+            _request: request,
             bytes,
             alone,
         });
