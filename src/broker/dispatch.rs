@@ -10,7 +10,6 @@ use super::handlers::items::{ITEMS_MAX, Items};
 use super::handlers::*;
 use crate::base::sync::Permit;
 use crate::io::{Env, Monotonic};
-use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{
     Api, ApiKey, DecodeError, Decoder, EncodeError, Measured, Message, RequestError, RequestHeader, encode_response,
     unsupported_api_versions,
@@ -238,7 +237,7 @@ macro_rules! routes {
     (@alone $call:ident, $request:ident, $handler:path) => {
         Dispatched::alone(Box::pin(async move {
             $call.turn_if_large().await;
-            let request = match $call.decode::<$request<'_>>() {
+            let request = match $call.decode() {
                 Ok(request) => request,
                 Err(refused) => return refused,
             };
@@ -249,7 +248,7 @@ macro_rules! routes {
     (@holding $call:ident, $request:ident, $handler:path) => {
         Dispatched::alone(Box::pin(async move {
             $call.turn_if_large().await;
-            let request = match $call.decode::<$request<'_>>() {
+            let request = match $call.decode() {
                 Ok(request) => request,
                 Err(refused) => return refused,
             };
@@ -262,7 +261,7 @@ macro_rules! routes {
             let mut room = None;
             loop {
                 $call.turn().await;
-                let request = match $call.decode::<$request<'_>>() {
+                let request = match $call.decode() {
                     Ok(request) => request,
                     Err(refused) => return refused,
                 };

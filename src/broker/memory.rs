@@ -259,7 +259,7 @@ mod tests {
         room.settle(5);
         assert_eq!(memory.used_bytes(), 5);
         assert!(memory.is_plentiful());
-        assert!(!memory.try_widen(ONE, &mut room, 40) && !memory.pressure().requests);
+        assert!(!memory.try_widen(ONE, &mut room, 50) && !memory.pressure().requests);
         assert!(memory.try_widen(ONE, &mut room, 10));
         room.settle(0);
         assert_eq!(memory.used_bytes(), 0);
