@@ -67,12 +67,6 @@ impl Budget {
         self.limit
     }
 
-    /// What is not taken, here and in the budget that this one is a part of.
-    pub fn free(&self) -> u64 {
-        let whole = self.part_of.as_ref().map_or(u64::MAX, |whole| whole.free());
-        self.limit.saturating_sub(self.used.get()).min(whole)
-    }
-
     fn held_by(&self, holder: Holder) -> u64 {
         self.by_holder.borrow().get(&holder).copied().unwrap_or(0)
     }
@@ -100,6 +94,16 @@ impl Budget {
             .as_ref()
             .map(|whole| Box::new(whole.overdraw(holder, units)));
         self.take(Some(holder), units, of_whole)
+    }
+
+    /// The most that `holder` could have now: beyond all bounds when nothing is out.
+    pub fn offer(&self, holder: Holder) -> u64 {
+        let whole = self.part_of.as_ref().map_or(u64::MAX, |whole| whole.offer(holder));
+        let own = match self.used.get() {
+            0 => u64::MAX,
+            used => self.limit.saturating_sub(used).saturating_sub(self.held_by(holder)),
+        };
+        own.min(whole)
     }
 
     /// Whether `holder` could have `units` now.
@@ -259,7 +263,7 @@ mod tests {
         let one = greedy(&budget, ONE);
         assert_eq!(one.len(), 60);
         let other = greedy(&budget, OTHER);
-        assert_eq!((other.len(), budget.free()), (30, 30));
+        assert_eq!((other.len(), budget.offer(OTHER), budget.offer(Holder(3))), (30, 0, 30));
         assert!(budget.is_greedy(ONE) && !budget.is_greedy(Holder(3)));
         drop(one);
         assert_eq!(greedy(&budget, OTHER).len(), 30, "what is given back counts again");
@@ -273,10 +277,10 @@ mod tests {
         let whole = Budget::new(100);
         let part = Budget::part_of(&whole, 30);
         let mut held = part.try_acquire(30).expect("both are free");
-        assert_eq!((part.free(), whole.free()), (0, 70));
+        assert_eq!((part.offer(ONE), whole.offer(ONE)), (0, 70));
         assert!(part.try_acquire(1).is_none(), "the part is used up");
         held.resize(10);
-        assert_eq!((part.free(), whole.free()), (20, 90));
+        assert_eq!((part.offer(ONE), whole.offer(ONE)), (20, 90));
         let rest = whole.try_acquire(85).expect("free");
         let mut cx = Context::from_waker(Waker::noop());
         let mut waits = pin!(part.acquire(15));
@@ -295,8 +299,8 @@ mod tests {
         let whole = Budget::new(10);
         let part = Budget::part_of(&whole, 5);
         let over = part.overdraw(ONE, 20);
-        assert_eq!((part.free(), whole.free(), whole.used()), (0, 0, 20));
+        assert_eq!((part.offer(OTHER), whole.offer(OTHER), whole.used()), (0, 0, 20));
         drop(over);
-        assert_eq!((part.free(), whole.used()), (5, 0));
+        assert_eq!((part.used(), whole.used()), (0, 0));
     }
 }

@@ -99,12 +99,12 @@ impl<E: Env> Call<E> {
             Ok(measured) => measured,
             Err(error) => return self.fail(error),
         };
-        let memory = &self.broker.memory;
-        held.push(
-            memory
-                .answer(self.client.reader(), measured.copied_bytes() as u64)
-                .await,
-        );
+        let (memory, reader) = (&self.broker.memory, self.client.reader());
+        let bytes = measured.copied_bytes() as u64;
+        held.push(match held.is_empty() {
+            true => memory.answer(reader, bytes).await,
+            false => memory.add_answer(reader, bytes),
+        });
         self.framed(measured.encode(), held)
     }
 

@@ -133,7 +133,12 @@ impl Memory {
         permit.or_else(|| (bytes <= SMALL_ANSWER_BYTES).then(|| budget.overdraw(reader.holder, bytes)))
     }
 
-    /// The same, for as long as it takes.
+    /// Room for `bytes` of an answer that holds some already: who waits must hold nothing that others wait for.
+    pub fn add_answer(&self, reader: Reader, bytes: u64) -> Permit {
+        self.answers_for(reader).overdraw(reader.holder, bytes)
+    }
+
+    /// Room for an answer of `bytes`, for as long as it takes.
     pub async fn answer(&self, reader: Reader, bytes: u64) -> Permit {
         match self.try_answer(reader, bytes) {
             Some(permit) => permit,

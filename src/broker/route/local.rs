@@ -112,7 +112,7 @@ impl<E: Env> Local<E> {
 
     /// What another shard may read for this one: what there is room for, and a little always.
     pub fn room_bytes(&self, reader: Reader) -> usize {
-        usize::try_from(self.reads_of(reader).free())
+        usize::try_from(self.reads_of(reader).offer(reader.holder))
             .unwrap_or(usize::MAX)
             .max(SHORT_READ_BYTES)
     }
@@ -210,7 +210,10 @@ impl<E: Env> Local<E> {
                 wait_for_bytes(&env, &places, &request, ended).await;
             }
             let reads_max = request.reads_max();
-            let (planned_bytes, reads) = plan_reads(&places, request.bytes_max);
+            // As much as there is room for, unless that is next to nothing.
+            let offered = usize::try_from(budget.offer(holder)).unwrap_or(usize::MAX);
+            let bytes_max = request.bytes_max.min(offered.max(SHORT_READ_BYTES));
+            let (planned_bytes, reads) = plan_reads(&places, bytes_max);
             if let Some(held) = budget.try_acquire_for(holder, planned_bytes) {
                 return read_places(reads, reads_max, held).await;
             }
