@@ -6,6 +6,7 @@
 
 mod device;
 mod fetch;
+mod hostile;
 mod load;
 mod pipe;
 mod probe;
@@ -35,6 +36,8 @@ enum Workload {
     Produce(produce::Produce),
     /// Fetches a topic, over and over.
     Fetch(fetch::Fetch),
+    /// Attacks a broker: what it does to others is measured by a load beside it.
+    Hostile(hostile::Hostile),
     /// Starts a broker, leaves it running and tells when it answered, acknowledged, and had acknowledged in every partition.
     Probe(probe::Probe),
     /// Ceiling: bytes per second that a receive-only server on one shard takes from the same sender.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().workload {
         Workload::Produce(workload) => workload.run(),
         Workload::Fetch(workload) => workload.run(),
+        Workload::Hostile(workload) => workload.run(),
         Workload::Probe(workload) => workload.run(),
         Workload::Sink(workload) => workload.run(),
         Workload::Device(workload) => workload.run(),

@@ -6,6 +6,7 @@
 //!
 //! Not for: I/O, clocks, randomness or threads. `unsafe` stands in `buffer` alone.
 
+pub mod budget;
 pub mod buffer;
 pub mod coverage;
 pub mod ids;

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
+pub use super::budget::{Budget, Holder, Permit};
+
 /// "Something changed, look again": wakes every waiter that registered before the call. A waiter that is dropped leaves
 /// nothing behind.
 #[derive(Default)]
@@ -170,122 +172,6 @@ impl<T> Future for OneshotReceiver<T> {
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
-    }
-}
-
-/// A budget of units (bytes, slots) of one shard: `acquire` waits until enough is free; the permit gives back on drop.
-pub struct Budget {
-    limit: u64,
-    used: Cell<u64>,
-    /// Callers of `acquire` that are not served yet.
-    waiting: Cell<usize>,
-    /// A `try_acquire` failed since `was_short` was called last.
-    refused: Cell<bool>,
-    freed: Notify,
-}
-
-/// Units taken from a `Budget`.
-pub struct Permit {
-    budget: Rc<Budget>,
-    units: u64,
-}
-
-impl Budget {
-    pub fn new(limit: u64) -> Rc<Self> {
-        Rc::new(Self {
-            limit,
-            used: Cell::new(0),
-            waiting: Cell::new(0),
-            refused: Cell::new(false),
-            freed: Notify::default(),
-        })
-    }
-
-    pub fn used(&self) -> u64 {
-        self.used.get()
-    }
-
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// Takes `units` if they are free now. A request above the whole limit is served when nothing else is out, so that
-    /// one oversized but allowed item cannot wait for ever.
-    pub fn try_acquire(self: &Rc<Self>, units: u64) -> Option<Permit> {
-        let used = self.used.get();
-        if used != 0 && used.saturating_add(units) > self.limit {
-            self.refused.set(true);
-            return None;
-        }
-        self.used.set(used.saturating_add(units));
-        Some(Permit {
-            budget: self.clone(),
-            units,
-        })
-    }
-
-    /// Whether somebody waits for units, or found too few free since the last call.
-    pub fn was_short(&self) -> bool {
-        self.refused.take() || self.waiting.get() > 0
-    }
-
-    /// Whether somebody waits for units.
-    pub fn is_awaited(&self) -> bool {
-        self.waiting.get() > 0
-    }
-
-    pub async fn acquire(self: &Rc<Self>, units: u64) -> Permit {
-        if let Some(permit) = self.try_acquire(units) {
-            return permit;
-        }
-        let _waiting = Waiting::in_line(&self.waiting);
-        loop {
-            let freed = self.freed.notified();
-            if let Some(permit) = self.try_acquire(units) {
-                return permit;
-            }
-            freed.await;
-        }
-    }
-}
-
-/// Counts a waiter until it is served or gives up.
-struct Waiting<'a>(&'a Cell<usize>);
-
-impl<'a> Waiting<'a> {
-    fn in_line(waiting: &'a Cell<usize>) -> Self {
-        waiting.set(waiting.get() + 1);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-impl Permit {
-    pub fn units(&self) -> u64 {
-        self.units
-    }
-
-    /// Makes it `units`, now that they are known. More than before is taken whether or not it is free.
-    pub fn resize(&mut self, units: u64) {
-        let others = self.budget.used.get() - self.units;
-        self.budget.used.set(others.saturating_add(units));
-        let shrinks = units < self.units;
-        self.units = units;
-        if shrinks {
-            self.budget.freed.notify();
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.units);
-        self.budget.freed.notify();
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// `max.connections.per.ip`
     pub connections_per_ip_max: usize,
+    /// `max.connections.per.ip.overrides`
+    pub connections_by_ip_max: BTreeMap<IpAddr, usize>,
     /// `fetch.max.bytes`
     pub fetch_bytes_max: usize,
     /// The longest wait of a fetch for its `min_bytes`.
@@ -45,11 +47,6 @@ impl Limits {
     }
 }
 
-/// A frame's time from first byte to last, and a send's without progress.
-const FRAME_MS_MAX: u64 = 60_000;
-const SEND_MS_MAX: u64 = 60_000;
-/// Either, while others wait for the memory that it holds.
-const PRESSED_MS_MAX: u64 = 5_000;
 /// A fetch that waits keeps its connection from being idle: `connections.max.idle.ms` bounds it too.
 const FETCH_WAIT_MS_MAX: u64 = 600_000;
 /// Kafka's fixed `min.incremental.fetch.session.eviction.ms`.
@@ -62,12 +59,13 @@ impl Limits {
             frame_bytes_max: config.network.request_bytes_max,
             patience: Patience {
                 idle_ms,
-                frame_ms: FRAME_MS_MAX,
-                send_ms: SEND_MS_MAX,
-                pressed_ms: PRESSED_MS_MAX,
+                frame_ms: config.network.receive_ms_max,
+                send_ms: config.network.send_ms_max,
+                pressed_ms: config.network.pressed_ms_max,
             },
             connections_max: config.network.connections_max,
             connections_per_ip_max: config.network.connections_per_ip_max,
+            connections_by_ip_max: config.network.connections_by_ip_max.clone(),
             fetch_bytes_max: config.fetch.bytes_max,
             fetch_wait_ms_max: idle_ms.min(FETCH_WAIT_MS_MAX),
             fetch_sessions_max: config.fetch.session_count_max,
@@ -122,12 +120,14 @@ impl ConnectionCounts {
     pub fn admit(self: &Arc<Self>, address: IpAddr, accepting: usize, limits: &Limits) -> Result<Counted, Refused> {
         // An IPv4 client of a dual-stack listener is the same client.
         let address = address.to_canonical();
+        let by_ip_max = limits.connections_by_ip_max.get(&address);
+        let of_address_max = by_ip_max.copied().unwrap_or(limits.connections_per_ip_max);
         self.with(|counts| {
             if counts.all >= limits.connections_max {
                 return Err(Refused::TooMany);
             }
             let of_address = counts.by_address.entry(address).or_insert(0);
-            if *of_address >= limits.connections_per_ip_max {
+            if *of_address >= of_address_max {
                 if *of_address == 0 {
                     counts.by_address.remove(&address);
                 }
@@ -189,6 +189,7 @@ mod tests {
             },
             connections_max: 100,
             connections_per_ip_max: 100,
+            connections_by_ip_max: BTreeMap::new(),
             fetch_bytes_max: 1 << 20,
             fetch_wait_ms_max: 1,
             fetch_sessions_max: 1,
@@ -214,6 +215,21 @@ mod tests {
         drop(third);
         assert_eq!(admit(0).shard, 1);
         assert_eq!(counts.open_count(), 1);
+    }
+
+    #[test]
+    fn an_address_with_a_limit_of_its_own_has_that() {
+        let counts = ConnectionCounts::new(1);
+        let limits = Limits {
+            connections_per_ip_max: 1,
+            connections_by_ip_max: [(HERE, 2)].into(),
+            ..limits()
+        };
+        let admit = |address| counts.admit(address, 0, &limits);
+        let held = [admit(HERE), admit(HERE), admit(THERE)];
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(admit(HERE).err(), Some(Refused::TooManyOfAddress));
+        assert_eq!(admit(THERE).err(), Some(Refused::TooManyOfAddress));
     }
 
     #[test]

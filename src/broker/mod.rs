@@ -26,9 +26,10 @@ pub mod limits;
 mod memory;
 mod producer_ids;
 pub mod route;
+mod turns;
 
 pub use self::dispatch::{Authorization, authorization};
-pub use self::memory::{Memory, Pressure};
+pub use self::memory::{Memory, Pressure, Reader};
 
 use self::catalog::Catalog;
 use self::connection::{Bounds, Registry};
@@ -39,6 +40,7 @@ use self::lateness::Lateness;
 use self::limits::Limits;
 use self::producer_ids::ProducerIds;
 use self::route::Router;
+use self::turns::Turns;
 use crate::base::sync::Signal;
 use crate::io::Env;
 use crate::metrics::Metrics;
@@ -55,6 +57,7 @@ pub struct Broker<E: Env> {
     pub connections: Rc<Registry<E>>,
     pub memory: Memory,
     pub lateness: Rc<Lateness>,
+    turns: Rc<Turns>,
     pub metrics: Metrics,
     /// Raised when the shard stops: no further request is begun.
     pub stopping: Rc<Signal>,
@@ -106,6 +109,7 @@ impl<E: Env> Broker<E> {
             directories,
             connections: Rc::default(),
             memory,
+            turns: Rc::default(),
             metrics: Metrics::default(),
             stopping: router.local().stopping().clone(),
             router,

@@ -1,5 +1,7 @@
 //! The broker's configuration, parsed: what the rest of the program works with.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::listeners::{AdvertisedListener, Listener, listeners};
@@ -56,8 +58,16 @@ pub struct Network {
     pub request_bytes_max: usize,
     pub connections_max: usize,
     pub connections_per_ip_max: usize,
+    /// `max.connections.per.ip.overrides`
+    pub connections_by_ip_max: BTreeMap<IpAddr, usize>,
     /// `None` = never closed for being idle.
     pub connection_idle_ms_max: Option<u64>,
+    /// `ringtail.receive.timeout.ms`
+    pub receive_ms_max: u64,
+    /// `ringtail.send.timeout.ms`
+    pub send_ms_max: u64,
+    /// `ringtail.pressed.timeout.ms`
+    pub pressed_ms_max: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -252,9 +262,33 @@ fn network(settings: &Settings, machine: &Machine) -> Result<(Network, Vec<Strin
         request_bytes_max: settings.number("socket.request.max.bytes") as usize,
         connections_max: settings.number("max.connections") as usize,
         connections_per_ip_max: settings.number("max.connections.per.ip") as usize,
+        connections_by_ip_max: overrides(settings)?,
         connection_idle_ms_max: u64::try_from(settings.number("connections.max.idle.ms")).ok(),
+        receive_ms_max: settings.number("ringtail.receive.timeout.ms") as u64,
+        send_ms_max: settings.number("ringtail.send.timeout.ms") as u64,
+        pressed_ms_max: settings.number("ringtail.pressed.timeout.ms") as u64,
     };
     Ok((network, left_out))
+}
+
+/// `max.connections.per.ip.overrides`. Names are not looked up: whose they are may change.
+fn overrides(settings: &Settings) -> Result<BTreeMap<IpAddr, usize>, ConfigError> {
+    let key = "max.connections.per.ip.overrides";
+    let pair = |text: &str| {
+        let (address, count) = text.rsplit_once(':')?;
+        let address: IpAddr = address.trim().trim_matches(['[', ']']).parse().ok()?;
+        Some((address.to_canonical(), count.trim().parse().ok()?))
+    };
+    let texts = settings.list(key);
+    texts
+        .into_iter()
+        .map(|text| {
+            pair(text).ok_or_else(|| {
+                let problem = format!("has {text:?}; expected address:count, as in 10.0.0.7:100 or [::1]:100");
+                ConfigError::new(settings, key, problem)
+            })
+        })
+        .collect()
 }
 
 fn storage(settings: &Settings) -> StorageLimits {

@@ -285,7 +285,6 @@ rows! { pub(super) QUOTAS: Row = Effect::None(Reason::Quotas);
     "controller.quota.window.num", Int, "11", at_least(1), fixed, "";
     "controller.quota.window.size.seconds", Int, "1", at_least(1), fixed, "";
     "max.connection.creation.rate", Int, "2147483647", at_least(0), running, "";
-    "max.connections.per.ip.overrides", String, "", ANY, running, "";
     "quota.window.num", Int, "11", at_least(1), fixed, "";
     "quota.window.size.seconds", Int, "1", at_least(1), fixed, "";
     "replication.quota.window.num", Int, "11", at_least(1), fixed, "";

@@ -61,6 +61,8 @@ rows! { NETWORK: Row = Effect::Live;
     "socket.request.max.bytes", Int, "104857600", at_least(1024), fixed, "A longer request closes its connection.";
     "max.connections", Int, "2147483647", at_least(0), running, "Connections at once; half of the descriptors that may be open at most.";
     "max.connections.per.ip", Int, "2147483647", at_least(0), running, "Connections at once from one address.";
+    "max.connections.per.ip.overrides", String, "", ANY, running,
+        "address:count pairs, separated by commas: other limits than max.connections.per.ip for these addresses.";
     "connections.max.idle.ms", Long, "600000", ANY, fixed, "A connection without a request for this long is closed; < 0 = never.";
     "fetch.max.bytes", Int, "57671680", at_least(1024), fixed, "The most that one Fetch answer carries.";
     "max.incremental.fetch.session.cache.slots", Int, "1000", at_least(0), fixed, "Fetch sessions kept at once.";
@@ -78,6 +80,12 @@ rows! { RINGTAIL: Row = Effect::Live;
     "ringtail.spin.us", Int, null, between(0, 10_000), fixed, "How long an idle shard polls before it sleeps.";
     "ringtail.shard.producers.max", Int, "100000", at_least(1), fixed,
         "Idempotent producers that a shard remembers, counted per partition; above it the longest idle are forgotten.";
+    "ringtail.receive.timeout.ms", Int, "60000", at_least(100), fixed,
+        "A request that takes longer from its first byte to its last closes its connection.";
+    "ringtail.send.timeout.ms", Int, "60000", at_least(100), fixed,
+        "A connection is closed when its peer takes no byte of an answer for this long.";
+    "ringtail.pressed.timeout.ms", Int, "5000", at_least(100), fixed,
+        "ringtail.receive.timeout.ms and ringtail.send.timeout.ms of a peer whose address holds much of the memory that others wait for.";
     "ringtail.reserve.bytes", String, "512m", Bounds::Size(0), fixed, "Free space below which a directory refuses produce.";
 }
 

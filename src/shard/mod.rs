@@ -31,7 +31,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::mailbox::{Receiver, Sender, mailbox};
 use crate::base::sync::{Notify, Signal, race};
 use crate::broker::Broker;
-use crate::broker::connection::Registry;
 use crate::broker::limits::{ConnectionCounts, Limits};
 use crate::broker::route::Envelope;
 use crate::cluster::{Controller, Directory, StartError};
@@ -194,12 +193,7 @@ fn sweep<E: Env>(shard: &Rc<Shard<E>>) {
     env.clone().spawn(Queue::Foreground, async move {
         while !broker.stopping.is_raised() {
             race(env.sleep_until(env.now().plus_ms(SWEEP_MS)), broker.stopping.raised()).await;
-            Registry::sweep(
-                &broker.connections,
-                &env,
-                &broker.limits.patience,
-                broker.memory.pressure(),
-            );
+            broker.connections.sweep(&env, &broker.limits.patience, &broker.memory);
             broker.router.local().beat();
             broker.lateness.beat();
             topics::open_lacking(&shard);

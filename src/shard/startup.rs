@@ -176,7 +176,7 @@ async fn open<E: Env>(
     let directories = Directories::new(&beginning.recovered);
     let store = Store::open(env.clone(), options, beginning.recovered).await?;
     let memory = Memory::new(memory_bytes / 4);
-    let local = Local::new(env.clone(), store, memory.responses().clone());
+    let local = Local::new(env.clone(), store, memory.reads());
     let router = Router::new(index, process.inboxes.clone(), local);
     let catalog = Catalog::new(beginning.image, config);
     Ok(Rc::new(Shard {

@@ -26,8 +26,12 @@ const BROKER: usize = 0;
 const CLIENT: usize = 1;
 
 fn world(seed: u64) -> World {
+    world_of(seed, 2)
+}
+
+fn world_of(seed: u64, hosts: usize) -> World {
     let options = Options {
-        hosts: 2,
+        hosts,
         disk: DiskOptions {
             directories: vec!["/data".into(), "/data2".into(), "/dev/shm".into()],
             memory_directory: "/dev/shm".into(),

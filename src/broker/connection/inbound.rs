@@ -33,6 +33,15 @@ pub enum Next {
     Needs(usize),
 }
 
+/// How large the buffer is to be for a receive.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wants {
+    /// What it takes to go on; 0: it can as it is.
+    pub least_bytes: usize,
+    /// What saves receives.
+    pub wished_bytes: usize,
+}
+
 impl Inbound {
     /// `payload_bytes_max` is `socket.request.max.bytes`.
     pub fn new(payload_bytes_max: usize) -> Self {
@@ -64,20 +73,26 @@ impl Inbound {
         self.buffer.len()
     }
 
-    /// The bytes that `lend` would have to make room for, beyond what is allocated.
-    pub fn growth_bytes(&self, needs: usize) -> usize {
-        let wanted = self.wanted_bytes(needs);
-        let spare = self.buffer.capacity() - self.buffer.len();
-        if spare >= needs.min(wanted) { 0 } else { wanted }
+    /// The buffer that a receive of `needs` bytes asks for; `None` when the one there is will do.
+    pub fn wants(&self, needs: usize) -> Option<Wants> {
+        let buffered = self.buffer.len();
+        // At most one step or as much again as has arrived.
+        let growth = |step_bytes: usize| needs.clamp(step_bytes, step_bytes.max(buffered));
+        let spare = self.buffer.capacity() - buffered;
+        let (least, wished) = (growth(STEP_BYTES_MIN), growth(self.step_bytes));
+        (spare < needs.min(wished)).then_some(Wants {
+            least_bytes: if spare >= needs.min(least) { 0 } else { buffered + least },
+            wished_bytes: buffered + wished,
+        })
     }
 
-    /// Lends the buffer to a receive: with room for `needs` bytes, but at most one step or as much again as has arrived.
-    pub fn lend(&mut self, needs: usize) -> BytesMut {
-        let growth = self.growth_bytes(needs);
+    /// Lends the buffer to a receive, with room for `bytes` in all; 0: as it is.
+    pub fn lend(&mut self, bytes: usize) -> BytesMut {
         let mut buffer = std::mem::take(&mut self.buffer);
-        if growth > 0 && !buffer.try_reclaim(growth) {
+        let growth = bytes.saturating_sub(buffer.len());
+        if bytes > buffer.capacity() && !buffer.try_reclaim(growth) {
             // `reserve` would double the capacity on its own account.
-            let mut larger = BytesMut::with_capacity(buffer.len() + growth);
+            let mut larger = BytesMut::with_capacity(bytes);
             larger.extend_from_slice(&buffer);
             buffer = larger;
             self.allocated_bytes = 0;
@@ -85,6 +100,19 @@ impl Inbound {
         // The front of it may be given off: there is no more to be seen of it than its end.
         self.allocated_bytes = self.allocated_bytes.max(buffer.capacity());
         buffer
+    }
+
+    /// What is allocated for it, as far as it can be seen.
+    pub fn allocated_bytes(&self) -> usize {
+        self.allocated_bytes
+    }
+
+    /// Gives an empty buffer back.
+    pub fn give_back(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.allocated_bytes = 0;
+        }
     }
 
     /// Takes the buffer back from a receive of `received_bytes`.
@@ -95,10 +123,6 @@ impl Inbound {
             self.step_bytes = (self.step_bytes / 2).max(STEP_BYTES_MIN);
         }
         self.buffer = buffer;
-    }
-
-    fn wanted_bytes(&self, needs: usize) -> usize {
-        needs.clamp(self.step_bytes, self.step_bytes.max(self.buffer.len()))
     }
 }
 
@@ -112,7 +136,8 @@ mod tests {
         let Next::Needs(needs) = inbound.next().expect("the length is allowed") else {
             panic!("a frame is waiting");
         };
-        let mut buffer = inbound.lend(needs);
+        let wished = inbound.wants(needs).map_or(0, |wants| wants.wished_bytes);
+        let mut buffer = inbound.lend(wished);
         let taken = bytes.len().min(buffer.capacity() - buffer.len());
         buffer.put_slice(&bytes[..taken]);
         inbound.restore(buffer, taken);
@@ -174,7 +199,10 @@ mod tests {
             let Ok(Next::Needs(needs)) = inbound.next() else {
                 panic!("not whole yet")
             };
-            let buffer = inbound.lend(needs);
+            let wants = inbound.wants(needs);
+            let (least, wished) = wants.map_or((0, 0), |wants| (wants.least_bytes, wants.wished_bytes));
+            assert!(least <= 2 * arrived + STEP_BYTES_MIN, "{least} for {arrived}");
+            let buffer = inbound.lend(wished);
             assert!(
                 buffer.capacity() <= 2 * arrived + STEP_BYTES_MAX,
                 "{} for {arrived}",

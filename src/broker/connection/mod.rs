@@ -8,7 +8,8 @@
 //! 1. Answers leave in the order of the requests (`replies::Replies` is the only queue; tested there).
 //! 2. What is in flight is bounded per connection (`Replies::room`) and per shard (`Memory::request`): past a bound the
 //!    reader stops receiving, so TCP stops the client.
-//! 3. Bytes of an incomplete frame are at most twice what arrived plus one step (`Inbound::lend`; tested there).
+//! 3. Bytes of an incomplete frame are at most twice what arrived plus one step (`Inbound::wants`; tested there), and all but the
+//!    first 4 KiB are counted before they are there (`make_room`).
 //! 4. A stop begins no further request and ends a connection when its last answer is sent (`write`).
 //! 5. Nothing waits for a peer for ever: `vitals` ends what is overdue, sooner when it holds memory that others wait for.
 //!
@@ -18,6 +19,7 @@ mod inbound;
 mod replies;
 mod vitals;
 
+use std::cell::Cell;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -25,15 +27,16 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
-use self::inbound::{Inbound, Next};
+use self::inbound::{Inbound, Next, STEP_BYTES_MIN, Wants};
 use self::replies::{Batch, Replies};
 pub use self::replies::{Bounds, Reply, ReplyFuture};
 use self::vitals::Vitals;
 pub use self::vitals::{Patience, Registry};
+use super::Broker;
 use super::dispatch::{self, Dispatched};
-use super::{Broker, Memory};
+use super::memory::{Reader, Room, holder_of};
 use crate::base::planted::{Bug, planted};
-use crate::base::sync::{Permit, race};
+use crate::base::sync::{Holder, race};
 use crate::io::Env;
 
 /// Pieces handed to one send: below the kernel's limit for a gathering write.
@@ -47,24 +50,55 @@ pub struct Peer {
     pub listener: usize,
 }
 
+/// What requests know of the connection that they came on.
+#[derive(Clone)]
+pub struct Client {
+    pub peer: Peer,
+    pub holder: Holder,
+    /// Bytes of answers that it took off our hands, its kernel's and ours included.
+    sent_bytes: Rc<Cell<u64>>,
+}
+
+/// A peer that was sent so much has read some of it: two sockets do not hold as much on their own.
+const PROVEN_BYTES: u64 = 16 << 20;
+
+impl Client {
+    fn new(peer: Peer) -> Self {
+        Self {
+            holder: holder_of(&peer.address),
+            peer,
+            sent_bytes: Rc::default(),
+        }
+    }
+
+    /// How its answers are counted.
+    pub fn reader(&self) -> Reader {
+        Reader {
+            holder: self.holder,
+            is_proven: self.sent_bytes.get() >= PROVEN_BYTES,
+        }
+    }
+}
+
 struct Connection<E: Env> {
     broker: Rc<Broker<E>>,
     stream: E::Stream,
-    peer: Peer,
+    client: Client,
     replies: Replies,
     vitals: Rc<Vitals>,
 }
 
 /// Serves a connection until either side ends it.
 pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer) {
-    let vitals = Rc::new(Vitals::default());
+    let client = Client::new(peer);
+    let vitals = Rc::new(Vitals::new(client.holder));
     vitals.request(broker.env.now());
     let _registration = broker.connections.register(stream.clone(), vitals.clone());
     let connection = Connection {
         replies: Replies::new(broker.bounds),
         broker,
         stream,
-        peer,
+        client,
         vitals,
     };
     connection.broker.metrics.connections_opened.add(1);
@@ -74,7 +108,7 @@ pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer)
     };
     let outcome = race(race(connection.read(), connection.write()), given_up).await;
     if let Err(error) = outcome {
-        tracing::debug!(peer = %connection.peer.address, %error, "connection failed");
+        tracing::debug!(peer = %connection.client.peer.address, %error, "connection failed");
     }
     connection.broker.env.shutdown(&connection.stream);
     connection.broker.metrics.connections_closed.add(1);
@@ -85,22 +119,22 @@ impl<E: Env> Connection<E> {
     /// the writer.
     async fn read(&self) -> io::Result<()> {
         let mut inbound = Inbound::new(self.broker.limits.frame_bytes_max);
-        let mut held = Vec::new();
+        let mut room = Room::default();
         while !self.broker.stopping.is_raised() {
             match inbound.next() {
                 Err(error) => {
-                    tracing::debug!(peer = %self.peer.address, %error, "bad frame");
+                    tracing::debug!(peer = %self.client.peer.address, %error, "bad frame");
                     self.owe_close();
                     return pending().await;
                 }
                 Ok(Next::Frame(frame)) => {
                     self.vitals.request(self.broker.env.now());
-                    if !self.take(frame, std::mem::take(&mut held)).await {
+                    if !self.take(frame, &mut room).await {
                         return pending().await;
                     }
                 }
                 Ok(Next::Needs(needs)) => {
-                    if self.receive(&mut inbound, needs, &mut held).await? == 0 {
+                    if self.receive(&mut inbound, needs, &mut room).await? == 0 {
                         return Ok(());
                     }
                 }
@@ -111,42 +145,61 @@ impl<E: Env> Connection<E> {
     }
 
     /// Dispatches one request when there is room for it; `false` when no further one is to be read.
-    async fn take(&self, frame: Bytes, mut held: Vec<Permit>) -> bool {
+    async fn take(&self, frame: Bytes, room: &mut Room) -> bool {
         let bytes = frame.len();
-        let covered: u64 = held.iter().map(Permit::units).sum();
-        if let Some(missing) = (bytes as u64).checked_sub(covered).filter(|missing| *missing > 0) {
-            held.push(self.broker.memory.request(missing).await);
-        }
+        let held = self.broker.memory.request(self.client.holder, room, bytes as u64).await;
         self.replies.room(bytes).await;
-        let Dispatched { reply, alone, last } = dispatch::begin(&self.broker, &self.peer, frame).await;
-        self.replies.push(reply, held, bytes, alone);
+        let Dispatched { reply, alone, last } = dispatch::begin(&self.broker, &self.client, frame).await;
+        self.replies.push(reply, Some(held), bytes, alone);
         self.vitals.set_in_flight(self.replies.len());
         !last
     }
 
-    /// Receives once: how many bytes, 0 when the peer ended its side. `held` pays for what a large frame makes the buffer grow by.
-    async fn receive(&self, inbound: &mut Inbound, needs: usize, held: &mut Vec<Permit>) -> io::Result<usize> {
+    /// Receives once: how many bytes, 0 when the peer ended its side. `room` pays for the buffer.
+    async fn receive(&self, inbound: &mut Inbound, needs: usize, room: &mut Room) -> io::Result<usize> {
         let broker = &self.broker;
-        if inbound.buffered_bytes() > Memory::UNCOUNTED_BYTES {
-            let growth = inbound.growth_bytes(needs) as u64;
-            if growth > 0 {
-                self.vitals.reading_paused();
-                held.push(broker.memory.request(growth).await);
-            }
-        }
         if inbound.buffered_bytes() > 0 {
             self.vitals.partial_frame(broker.env.now());
         }
-        let (received, buffer) = broker.env.receive(&self.stream, inbound.lend(needs)).await;
+        let bytes = self.make_room(inbound, needs, room).await;
+        let buffer = inbound.lend(bytes);
+        room.settle(counted_bytes(inbound.allocated_bytes()));
+        let (received, buffer) = broker.env.receive(&self.stream, buffer).await;
         let received = received?;
         inbound.restore(buffer, received);
         broker.metrics.received_bytes.add(received as u64);
         Ok(received)
     }
 
+    /// How large a buffer may be made for `needs` bytes more: as large as it would like to be while memory is plentiful,
+    /// otherwise as large as it has to be, once there is room for that. 0: it stays as it is.
+    async fn make_room(&self, inbound: &mut Inbound, needs: usize, room: &mut Room) -> usize {
+        let (memory, holder) = (&self.broker.memory, self.client.holder);
+        if !memory.is_plentiful() {
+            // A buffer that may wait for long.
+            inbound.give_back();
+        }
+        let Some(Wants {
+            least_bytes,
+            wished_bytes,
+        }) = inbound.wants(needs)
+        else {
+            return 0;
+        };
+        if memory.try_widen(holder, room, counted_bytes(wished_bytes)) {
+            return wished_bytes;
+        }
+        let counted = counted_bytes(least_bytes);
+        if !memory.try_grow(holder, room, counted) {
+            let paused = self.vitals.pause_reading(self.broker.env.now());
+            memory.grow(holder, room, counted).await;
+            self.vitals.resume_reading(paused, self.broker.env.now());
+        }
+        least_bytes
+    }
+
     fn owe_close(&self) {
-        self.replies
-            .push(Box::pin(async { Reply::Close }), Vec::new(), 0, false);
+        self.replies.push(Box::pin(async { Reply::Close }), None, 0, false);
     }
 
     async fn write(&self) -> io::Result<()> {
@@ -160,6 +213,8 @@ impl<E: Env> Connection<E> {
             self.vitals.set_in_flight(self.replies.len());
             self.send(pieces).await?;
             self.broker.metrics.sent_bytes.add(bytes as u64);
+            let sent = &self.client.sent_bytes;
+            sent.set(sent.get().saturating_add(bytes as u64));
             match planted(Bug::PermitLeaked) {
                 true => std::mem::forget(held),
                 false => drop(held),
@@ -189,6 +244,15 @@ impl<E: Env> Connection<E> {
         }
         self.vitals.send_ends(self.broker.env.now());
         Ok(())
+    }
+}
+
+/// What a receive buffer counts for: a small one comes with the connection.
+fn counted_bytes(buffer_bytes: usize) -> u64 {
+    if buffer_bytes > STEP_BYTES_MIN {
+        buffer_bytes as u64
+    } else {
+        0
     }
 }
 

@@ -27,7 +27,7 @@ pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply>>>;
 struct Owed {
     reply: ReplyFuture,
     /// The request's bytes count as in flight until the answer is known.
-    _request: Vec<Permit>,
+    _request: Option<Permit>,
     bytes: usize,
     alone: bool,
 }
@@ -94,7 +94,7 @@ impl Replies {
     }
 
     /// Adds the answer of the latest request. With `alone` no later request is dispatched before this answer is known.
-    pub fn push(&self, reply: ReplyFuture, request: Vec<Permit>, bytes: usize, alone: bool) {
+    pub fn push(&self, reply: ReplyFuture, request: Option<Permit>, bytes: usize, alone: bool) {
         self.bytes.set(self.bytes.get() + bytes);
         self.alone.set(self.alone.get() + usize::from(alone));
         self.queue.borrow_mut().push_back(Owed {
@@ -183,7 +183,7 @@ mod tests {
         let (sender, receiver) = oneshot();
         replies.push(
             Box::pin(async move { receiver.await.unwrap_or(Reply::Close) }),
-            Vec::new(),
+            None,
             bytes,
             alone,
         );

@@ -5,8 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::base::sync::{Notify, Signal};
-use crate::broker::Pressure;
+use crate::base::sync::{Holder, Notify, Signal};
+use crate::broker::{Memory, Pressure};
 use crate::io::{Env, Monotonic};
 
 /// How long a connection may take, in milliseconds.
@@ -23,8 +23,8 @@ pub struct Patience {
 }
 
 /// What one connection is waiting for.
-#[derive(Default)]
 pub struct Vitals {
+    holder: Holder,
     last_request: Cell<Monotonic>,
     frame_began: Cell<Option<Monotonic>>,
     /// The same, whether or not the reader has paused since.
@@ -46,7 +46,24 @@ pub enum Overdue {
     SendPressed,
 }
 
+/// The time of a frame at which its reader stopped receiving.
+pub struct Paused {
+    elapsed_ns: u64,
+}
+
 impl Vitals {
+    pub fn new(holder: Holder) -> Self {
+        Self {
+            holder,
+            last_request: Cell::default(),
+            frame_began: Cell::default(),
+            frame_first: Cell::default(),
+            send_began: Cell::default(),
+            in_flight: Cell::default(),
+            given_up: Signal::default(),
+        }
+    }
+
     /// A whole request arrived.
     pub fn request(&self, now: Monotonic) {
         self.last_request.set(now);
@@ -64,9 +81,18 @@ impl Vitals {
         }
     }
 
-    /// The reader has stopped receiving on its own account: a frame's time does not run meanwhile.
-    pub fn reading_paused(&self) {
-        self.frame_began.set(None);
+    /// The reader stops receiving on its own account: a frame's time does not run meanwhile.
+    pub fn pause_reading(&self, now: Monotonic) -> Paused {
+        let began = self.frame_began.take().unwrap_or(now);
+        Paused {
+            elapsed_ns: now.0.saturating_sub(began.0),
+        }
+    }
+
+    /// It receives again: the frame has taken as long as when it stopped.
+    pub fn resume_reading(&self, paused: Paused, now: Monotonic) {
+        self.frame_began
+            .set(Some(Monotonic(now.0.saturating_sub(paused.elapsed_ns))));
     }
 
     pub fn send_begins(&self, now: Monotonic) {
@@ -106,7 +132,8 @@ impl Vitals {
         if waited(self.frame_began.get(), patience.frame_ms) {
             return Some(Overdue::Frame);
         }
-        if pressure.responses && waited(self.send_began.get(), patience.pressed_ms) {
+        // Behind a send that stands still, requests are held, too.
+        if (pressure.responses || pressure.requests) && waited(self.send_began.get(), patience.pressed_ms) {
             return Some(Overdue::SendPressed);
         }
         if pressure.requests && waited(self.frame_first.get(), patience.pressed_ms) {
@@ -163,9 +190,17 @@ impl<E: Env> Registry<E> {
     }
 
     /// Ends the connections that are overdue; their tasks see the end and leave.
-    pub fn sweep(&self, env: &E, patience: &Patience, pressure: Pressure) {
+    pub fn sweep(&self, env: &E, patience: &Patience, memory: &Memory) {
         let now = env.now();
+        let pressure = memory.pressure();
         for (key, (stream, vitals)) in self.open.borrow().iter() {
+            let pressure = match pressure {
+                Pressure {
+                    requests: false,
+                    responses: false,
+                } => pressure,
+                _ => memory.pressure_on(vitals.holder, pressure),
+            };
             if let Some(why) = vitals.overdue(now, patience, pressure) {
                 tracing::debug!(connection = key, ?why, "connection given up");
                 end(env, stream, vitals);
@@ -226,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_slow_frame_is_overdue_even_while_bytes_trickle_in() {
-        let vitals = Vitals::default();
+        let vitals = Vitals::new(Holder(0));
         vitals.partial_frame(at(10));
         vitals.partial_frame(at(90));
         assert_eq!(vitals.overdue(at(109), &PATIENCE, RELAXED), None);
@@ -236,8 +271,20 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_keeps_the_time_it_took_over_the_pauses_of_its_reader() {
+        let vitals = Vitals::new(Holder(0));
+        vitals.partial_frame(at(10));
+        let paused = vitals.pause_reading(at(60));
+        assert_eq!(vitals.overdue(at(500), &PATIENCE, RELAXED), None);
+        vitals.resume_reading(paused, at(500));
+        vitals.partial_frame(at(501));
+        assert_eq!(vitals.overdue(at(549), &PATIENCE, RELAXED), None);
+        assert_eq!(vitals.overdue(at(550), &PATIENCE, RELAXED), Some(Overdue::Frame));
+    }
+
+    #[test]
     fn a_peer_that_does_not_read_is_overdue_after_the_last_progress() {
-        let vitals = Vitals::default();
+        let vitals = Vitals::new(Holder(0));
         vitals.send_begins(at(0));
         vitals.send_begins(at(40));
         assert_eq!(vitals.overdue(at(89), &PATIENCE, RELAXED), None);
@@ -246,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_owed_an_answer_is_not_idle() {
-        let vitals = Vitals::default();
+        let vitals = Vitals::new(Holder(0));
         vitals.request(at(0));
         vitals.set_in_flight(1);
         assert_eq!(vitals.overdue(at(5000), &PATIENCE, RELAXED), None);
@@ -256,10 +303,10 @@ mod tests {
 
     #[test]
     fn who_holds_memory_that_others_wait_for_has_less_time() {
-        let vitals = Vitals::default();
+        let vitals = Vitals::new(Holder(0));
         let short_of = |requests, responses| Pressure { requests, responses };
         vitals.partial_frame(at(10));
-        vitals.reading_paused();
+        let _paused = vitals.pause_reading(at(11));
         assert_eq!(vitals.overdue(at(29), &PATIENCE, short_of(true, true)), None);
         assert_eq!(vitals.overdue(at(30), &PATIENCE, short_of(false, true)), None);
         let why = vitals.overdue(at(30), &PATIENCE, short_of(true, false));

@@ -20,7 +20,7 @@ pub async fn handle<E: Env>(call: &Call<E>, request: DescribeClusterRequest) -> 
     }
     let broker = identity
         .endpoints
-        .get(call.peer.listener)
+        .get(call.client.peer.listener)
         .map(|endpoint| DescribeClusterBroker {
             broker_id: identity.node_id,
             host: endpoint.host.clone().into(),

@@ -193,6 +193,7 @@ async fn read<E: Env>(
         bytes_max,
         bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max.max(1)),
         wait_ms,
+        reader: call.client.reader(),
         parts: None,
     };
     let (outcomes, held) = call.broker.router.read(read).await;

@@ -62,7 +62,7 @@ pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> Met
 /// This broker, as a client of the call's listener reaches it.
 fn brokers<E: Env>(call: &Call<E>) -> Option<MetadataResponseBroker<'static>> {
     let identity = call.broker.identity();
-    let endpoint = identity.endpoints.get(call.peer.listener)?;
+    let endpoint = identity.endpoints.get(call.client.peer.listener)?;
     Some(MetadataResponseBroker {
         node_id: identity.node_id,
         host: endpoint.host.clone().into(),

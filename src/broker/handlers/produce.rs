@@ -18,7 +18,9 @@ use crate::broker::route::{Append, PartitionError};
 use crate::cluster::DirectoryId;
 use crate::io::Env;
 use crate::storage::Appended;
-use crate::wire::batch::{BatchError, DecodeLimits, Limits, RecordChecks, validate_produce_counted};
+use crate::wire::batch::{
+    BatchError, BatchHeader, Codec, DecodeLimits, Limits, RecordChecks, validate_produce_counted,
+};
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{Decoder, ErrorCode, Records};
 
@@ -93,13 +95,15 @@ struct Plan {
 
 /// What the partitions of a request have in common while they are checked.
 struct Checked {
+    /// Partitions so far.
+    count: usize,
     now_ms: i64,
     named: Named,
     decoded_bytes: u64,
 }
 
 pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
-    let plan = match plan(&call) {
+    let plan = match plan(&call).await {
         Ok(plan) => plan,
         Err(reply) => {
             return Dispatched {
@@ -135,11 +139,11 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
                     .any(|topic| topic.partitions.iter().any(|p| p.admitted.is_err()));
             return if failed { Reply::Close } else { Reply::Nothing };
         }
-        call.answer(&response(&topics, appended), Vec::new())
+        call.answer(&response(&topics, appended), Vec::new()).await
     }))
 }
 
-fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
+async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
     let mut decoder = Decoder::new(&call.body);
     let request = ProduceRequest::decode(&mut decoder, call.version).map_err(|error| call.refuse(error))?;
     let mut plan = Plan {
@@ -154,6 +158,7 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         _ => Err(ErrorCode::InvalidRequiredAcks),
     };
     let mut checked = Checked {
+        count: 0,
         now_ms: call.broker.env.wall_ms(),
         named: Named::default(),
         decoded_bytes: 0,
@@ -174,6 +179,10 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         }
         for partition in &data.partition_data {
             let index = partition.index;
+            checked.count += 1;
+            if takes_long(topic.as_deref().ok(), &partition, checked.count) {
+                call.turn().await;
+            }
             let admitted = whole
                 .and(topic.as_ref().map_err(|code| *code))
                 .map_err(Refusal::from)
@@ -187,6 +196,22 @@ fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         plan.topics.push(answer);
     }
     Ok(plan)
+}
+
+/// Partitions of one request that are checked in one go.
+const CHECKED_AT_ONCE: usize = 1000;
+
+/// Whether to wait for a turn before the check of the `count`th partition: after many, and where a batch has to be decompressed.
+fn takes_long(topic: Option<&Topic>, partition: &PartitionProduceData<'_>, count: usize) -> bool {
+    let is_packed = || {
+        let records = partition
+            .records
+            .as_ref()
+            .and_then(Records::as_wire)
+            .unwrap_or_default();
+        BatchHeader::parse(records).is_ok_and(|header| header.codec() != Ok(Codec::None))
+    };
+    count.is_multiple_of(CHECKED_AT_ONCE) || (topic.is_some_and(|topic| topic.produce.keys_required) && is_packed())
 }
 
 fn find_topic<E: Env>(call: &Call<E>, data: &TopicProduceData<'_>) -> Result<std::rc::Rc<Topic>, ErrorCode> {

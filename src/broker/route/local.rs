@@ -19,6 +19,8 @@ pub struct Local<E: Env> {
     offline: RefCell<BTreeSet<PartitionId>>,
     /// What reads hold of the shard's memory.
     reads: Rc<Budget>,
+    /// The part of it that is for readers who have not shown yet that they read.
+    unproven: Rc<Budget>,
     /// For small reads while that is used up.
     reserve: Rc<Budget>,
     /// Those are done one at a time: how much the first batch holds shows when it is read.
@@ -33,6 +35,7 @@ pub struct Local<E: Env> {
 
 /// What the reserve is of the memory for reads.
 const RESERVE_PART: u64 = 8;
+const RESERVE_BYTES_MAX: u64 = 16 << 20;
 /// A read from the reserve, but for a first batch that is larger: a socket's buffer takes it, whether or not the peer reads.
 pub(super) const SHORT_READ_BYTES: usize = 64 << 10;
 
@@ -42,27 +45,28 @@ const LOOKUPS_MAX: usize = 8;
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl<E: Env> Local<E> {
-    pub fn new(env: E, store: Rc<Store<E>>, reads: Rc<Budget>) -> Self {
+    pub fn new(env: E, store: Rc<Store<E>>, (reads, unproven): (Rc<Budget>, Rc<Budget>)) -> Self {
         Self {
             env,
             store,
             offline: RefCell::default(),
-            reserve: Budget::new(reads.limit() / RESERVE_PART),
+            reserve: Budget::new((reads.limit() / RESERVE_PART).min(RESERVE_BYTES_MAX)),
             reserve_turn: Budget::new(1),
             foreign_turn: Budget::new(1),
             reads,
+            unproven,
             beat: Rc::default(),
             stopping: Rc::default(),
         }
     }
 
     /// Counts what another shard has read, and gives up what there is no room for; the place of the first such outcome.
-    pub fn keep(&self, outcomes: &mut [ReadOutcome], held: &mut Vec<Permit>) -> Option<usize> {
+    pub fn keep(&self, reader: Reader, outcomes: &mut [ReadOutcome], held: &mut Vec<Permit>) -> Option<usize> {
         let bytes: usize = outcomes.iter().map(ReadOutcome::bytes).sum();
         if bytes == 0 {
             return None;
         }
-        if let Some(all) = self.reads.try_acquire(bytes as u64) {
+        if let Some(all) = self.reads_of(reader).try_acquire_for(reader.holder, bytes as u64) {
             held.push(all);
             return None;
         }
@@ -70,7 +74,7 @@ impl<E: Env> Local<E> {
         for (place, outcome) in outcomes.iter_mut().enumerate() {
             match outcome.bytes() {
                 0 => {}
-                bytes => match self.reads.try_acquire(bytes as u64) {
+                bytes => match self.reads_of(reader).try_acquire_for(reader.holder, bytes as u64) {
                     Some(permit) => held.push(permit),
                     None => {
                         outcome.give_up_bytes();
@@ -83,17 +87,23 @@ impl<E: Env> Local<E> {
     }
 
     /// While memory is short: the turn of one read by another shard, which holds what it reads before it is counted.
-    pub async fn foreign_turn(&self) -> Permit {
-        self.foreign_turn.acquire(1).await
+    pub async fn foreign_turn(&self, reader: Reader) -> Permit {
+        self.foreign_turn.acquire_for(reader.holder, 1).await
+    }
+
+    /// The budget that what `reader` is to have counts in.
+    fn reads_of(&self, reader: Reader) -> &Rc<Budget> {
+        if reader.is_proven { &self.reads } else { &self.unproven }
     }
 
     /// Waits for room for `bytes` that another shard has read. A first batch may be larger than what is asked of the reserve:
     /// whoever comes next waits for it, nobody waits for room that others take first.
-    pub async fn hold(&self, bytes: u64) -> Permit {
-        match self.reads.try_acquire(bytes) {
+    pub async fn hold(&self, reader: Reader, bytes: u64) -> Permit {
+        match self.reads_of(reader).try_acquire_for(reader.holder, bytes) {
             Some(permit) => permit,
             None => {
-                let mut permit = self.reserve.acquire(bytes.min(SHORT_READ_BYTES as u64)).await;
+                let short = bytes.min(SHORT_READ_BYTES as u64);
+                let mut permit = self.reserve.acquire_for(reader.holder, short).await;
                 permit.resize(bytes);
                 permit
             }
@@ -101,9 +111,10 @@ impl<E: Env> Local<E> {
     }
 
     /// What another shard may read for this one: what there is room for, and a little always.
-    pub fn room_bytes(&self) -> usize {
-        let free = self.reads.limit().saturating_sub(self.reads.used());
-        usize::try_from(free).unwrap_or(usize::MAX).max(SHORT_READ_BYTES)
+    pub fn room_bytes(&self, reader: Reader) -> usize {
+        usize::try_from(self.reads_of(reader).offer(reader.holder))
+            .unwrap_or(usize::MAX)
+            .max(SHORT_READ_BYTES)
     }
 
     pub fn env(&self) -> &E {
@@ -194,7 +205,9 @@ impl<E: Env> Local<E> {
         cancel: Rc<Signal>,
     ) -> impl Future<Output = (Vec<ReadOutcome>, Permit)> + use<E> {
         let (env, stopping) = (self.env.clone(), self.stopping.clone());
-        let (budget, reserve, turn) = (self.reads.clone(), self.reserve.clone(), self.reserve_turn.clone());
+        let holder = request.reader.holder;
+        let budget = self.reads_of(request.reader).clone();
+        let (reserve, turn) = (self.reserve.clone(), self.reserve_turn.clone());
         let places: Vec<_> = request.items.iter().map(|item| self.place(item)).collect();
         async move {
             if places.iter().all(Result::is_ok) {
@@ -202,14 +215,17 @@ impl<E: Env> Local<E> {
                 wait_for_bytes(&env, &places, &request, ended).await;
             }
             let reads_max = request.reads_max();
-            let (planned_bytes, reads) = plan_reads(&places, request.bytes_max);
-            if let Some(held) = budget.try_acquire(planned_bytes) {
+            // As much as there is room for, unless that is next to nothing.
+            let offered = usize::try_from(budget.offer(holder)).unwrap_or(usize::MAX);
+            let bytes_max = request.bytes_max.min(offered.max(SHORT_READ_BYTES));
+            let (planned_bytes, reads) = plan_reads(&places, bytes_max);
+            if let Some(held) = budget.try_acquire_for(holder, planned_bytes) {
                 return read_places(reads, reads_max, held).await;
             }
             // Memory is short, perhaps because others do not read their answers: a little now, not all later.
-            let _turn = turn.acquire(1).await;
+            let _turn = turn.acquire_for(holder, 1).await;
             let (planned_bytes, reads) = plan_reads(&places, request.bytes_max.min(SHORT_READ_BYTES));
-            read_places(reads, reads_max, reserve.acquire(planned_bytes).await).await
+            read_places(reads, reads_max, reserve.acquire_for(holder, planned_bytes).await).await
         }
     }
 

@@ -24,9 +24,9 @@ use bytes::Bytes;
 
 pub use self::local::Local;
 pub use self::router::{CONTROLLER_SHARD, Router};
-use super::Identity;
 use super::connection::Peer;
 use super::limits::Counted;
+use super::{Identity, Reader};
 use crate::base::ids::PartitionId;
 use crate::cluster::{Cluster, ClusterError, Command, Directory, Image, Record, Response};
 use crate::io::{Env, Monotonic};
@@ -124,6 +124,8 @@ pub struct ReadRequest {
     /// Wait until so many bytes can be read, an item fails, or `wait_ms` have passed.
     pub bytes_min: usize,
     pub wait_ms: u64,
+    /// Who is to have it.
+    pub reader: Reader,
     /// Set when several shards each have a part of the read: `bytes_min` is for all of them.
     pub parts: Option<Arc<Parts>>,
 }
@@ -266,6 +268,7 @@ pub enum PartitionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::sync::Holder;
 
     #[test]
     fn the_parts_of_a_read_share_its_reads_and_its_sum() {
@@ -275,6 +278,10 @@ mod tests {
                 bytes_max: 0,
                 bytes_min: 0,
                 wait_ms: 0,
+                reader: Reader {
+                    holder: Holder(0),
+                    is_proven: false,
+                },
                 parts: parts.map(Parts::new),
             };
             request.reads_max()

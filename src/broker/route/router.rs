@@ -83,6 +83,7 @@ impl<E: Env> Drop for Call<E> {
 /// The parts of one read that are under way, and what came of the others.
 struct Gathering<E: Env> {
     router: Rc<Router<E>>,
+    reader: Reader,
     cancel: Rc<Signal>,
     hurried: bool,
     local: Option<(Vec<usize>, LocalRead)>,
@@ -160,7 +161,7 @@ impl<E: Env> Gathering<E> {
 
     /// From here on what another shard has read is this one's to count.
     fn take(&mut self, read: &ForeignRead<E>, mut found: Vec<ReadOutcome>) {
-        if let Some(index) = self.router.local.keep(&mut found, &mut self.held)
+        if let Some(index) = self.router.local.keep(self.reader, &mut found, &mut self.held)
             && let (Some(&place), Some(&item)) = (read.places.get(index), read.items.get(index))
             && self.given_up.as_ref().is_none_or(|first| place < first.place)
         {
@@ -173,10 +174,14 @@ impl<E: Env> Gathering<E> {
         self.outcomes.extend(read.places.iter().copied().zip(found));
     }
 
-    /// The one read to be done again, if there was no room for anything.
-    fn empty_handed(&mut self) -> Option<GivenUp> {
-        let has_bytes = self.outcomes.iter().any(|(_, outcome)| outcome.bytes() > 0);
-        self.given_up.take().filter(|_| !has_bytes)
+    /// The one read to be done again: the first that has anything, if there was no room for that. A client that asks for what it
+    /// got nothing of before the rest so gets on everywhere, however large the batches.
+    fn first_missed(&mut self) -> Option<GivenUp> {
+        let with_bytes = self.outcomes.iter().filter(|(_, outcome)| outcome.bytes() > 0);
+        let first = with_bytes.map(|(place, _)| *place).min();
+        self.given_up
+            .take()
+            .filter(|given_up| first.is_none_or(|first| given_up.place < first))
     }
 }
 
@@ -329,7 +334,7 @@ impl<E: Env> Router<E> {
         let count = request.items.len();
         let mut gathering = self.scatter_read(request).await;
         poll_fn(|cx| gathering.poll(cx)).await;
-        if let Some(given_up) = gathering.empty_handed() {
+        if let Some(given_up) = gathering.first_missed() {
             self.read_again(given_up, &mut gathering).await;
         }
         let Gathering { mut outcomes, held, .. } = gathering;
@@ -344,10 +349,12 @@ impl<E: Env> Router<E> {
 
     async fn scatter_read(self: &Rc<Self>, request: ReadRequest) -> Gathering<E> {
         let parts = self.split(request.items, |item| item.id);
-        let foreign_bytes_max = request.bytes_max.min(self.local.room_bytes());
+        let reader = request.reader;
+        let foreign_bytes_max = request.bytes_max.min(self.local.room_bytes(reader));
         let shared = (parts.len() > 1).then(|| Parts::new(parts.len()));
         let mut gathering = Gathering {
             router: self.clone(),
+            reader,
             cancel: Rc::default(),
             hurried: parts.len() <= 1,
             local: None,
@@ -366,6 +373,7 @@ impl<E: Env> Router<E> {
                 },
                 bytes_min: request.bytes_min,
                 wait_ms: request.wait_ms,
+                reader,
                 parts: shared.clone(),
             };
             if shard == self.shard {
@@ -382,13 +390,14 @@ impl<E: Env> Router<E> {
     /// Reads a little of one partition, so that a client gets on while memory is short. One at a time does, as it is counted only
     /// when it is here.
     async fn read_again(self: &Rc<Self>, given_up: GivenUp, gathering: &mut Gathering<E>) {
-        let _turn = self.local.foreign_turn().await;
+        let _turn = self.local.foreign_turn(gathering.reader).await;
         let GivenUp { place, shard, item } = given_up;
         let request = ReadRequest {
             items: vec![item],
             bytes_max: SHORT_READ_BYTES,
             bytes_min: 0,
             wait_ms: 0,
+            reader: gathering.reader,
             parts: None,
         };
         let Some(Reply::Read(found)) = self.call(shard, Request::Read(request)).await.await else {
@@ -396,7 +405,9 @@ impl<E: Env> Router<E> {
         };
         for outcome in found.into_iter().take(1) {
             if outcome.bytes() > 0 {
-                gathering.held.push(self.local.hold(outcome.bytes() as u64).await);
+                gathering
+                    .held
+                    .push(self.local.hold(gathering.reader, outcome.bytes() as u64).await);
             }
             gathering.outcomes.retain(|(at, _)| *at != place);
             gathering.outcomes.push((place, outcome));

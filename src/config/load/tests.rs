@@ -357,3 +357,15 @@ fn dynamic_values_go_before_static_ones() {
     );
     assert_eq!(dynamic.with_dynamic([], []).unwrap().topics.options.retention_ms, 1000);
 }
+
+#[test]
+fn an_address_may_have_a_limit_of_connections_of_its_own() {
+    let set = |value: &str| load_text(&format!("max.connections.per.ip.overrides={value}"), &[], &[]);
+    let config = set("10.0.0.7:5, [::1]:6,::2:7").unwrap().config;
+    let expected = [("10.0.0.7", 5), ("::1", 6), ("::2", 7)].map(|(ip, count)| (ip.parse().unwrap(), count));
+    assert_eq!(config.network.connections_by_ip_max, expected.into());
+    for bad in ["10.0.0.7", "10.0.0.7:", "10.0.0.7:-1", "somewhere:5"] {
+        let errors = set(bad).unwrap_err().to_string();
+        assert!(errors.contains("max.connections.per.ip.overrides"), "{errors}");
+    }
+}

@@ -3,6 +3,8 @@
 use super::*;
 use bytes::BytesMut;
 
+use crate::wire::kafka::{RequestHeader, encode_request};
+
 /// Sends all of `bytes`; `false` when the broker ended the connection.
 async fn sends(env: &SimEnv, stream: &<SimEnv as Env>::Stream, bytes: Bytes) -> bool {
     let mut pieces = vec![bytes];
@@ -16,6 +18,19 @@ async fn sends(env: &SimEnv, stream: &<SimEnv as Env>::Stream, bytes: Bytes) -> 
         pieces = back;
     }
     true
+}
+
+/// Sends in a task of its own, for as long as it takes.
+fn sends_on(env: &SimEnv, stream: &<SimEnv as Env>::Stream, bytes: Bytes) {
+    let (task, stream) = (env.clone(), stream.clone());
+    env.spawn(crate::io::Queue::Foreground, async move {
+        sends(&task, &stream, bytes).await;
+    });
+}
+
+/// The start of a frame of 90 MB.
+fn half_frame(bytes: usize) -> Bytes {
+    [&(90u32 << 20).to_be_bytes()[..], &vec![0; bytes]].concat().into()
 }
 
 /// Waits for the end of the connection, which gives no answer. How long it took, in milliseconds.
@@ -149,11 +164,7 @@ fn half_frames_that_fill_the_memory_make_way_for_an_honest_one() {
         let mut greedy = Vec::new();
         for _ in 0..300 {
             let stream = raw(&env).await;
-            let (task, sender) = (env.clone(), stream.clone());
-            env.spawn(crate::io::Queue::Foreground, async move {
-                let half = [&(90u32 << 20).to_be_bytes()[..], &vec![0; 300_000]].concat();
-                sends(&task, &sender, half.into()).await;
-            });
+            sends_on(&env, &stream, half_frame(300_000));
             greedy.push(stream);
         }
         env.sleep_until(env.now().plus_ms(2_000)).await;
@@ -169,4 +180,162 @@ fn half_frames_that_fill_the_memory_make_way_for_an_honest_one() {
     let began = world.now();
     broker.stop(&world);
     assert!(world.now() - began < 500_000_000, "half frames do not hold up a stop");
+}
+
+/// All bytes but the first ones come one each second: that is no progress.
+#[test]
+fn a_byte_a_second_holds_a_connection_for_the_time_of_a_frame_and_no_longer() {
+    let world = world(47);
+    start_with(&world, &["ringtail.receive.timeout.ms=20000"]);
+    world.block_on(CLIENT, |env| async move {
+        create(&connect(&env).await).await;
+        for begin in [half_frame(0), half_frame(1000)] {
+            let (stream, began) = (raw(&env).await, env.now());
+            assert!(sends(&env, &stream, begin).await);
+            while sends(&env, &stream, Bytes::from_static(&[0])).await {
+                assert!(env.now().ms_since(began) < 30_000, "still connected");
+                env.sleep_until(env.now().plus_ms(1000)).await;
+            }
+            let held_ms = env.now().ms_since(began);
+            assert!(held_ms >= 20_000, "{held_ms}");
+        }
+    });
+}
+
+/// 4 MiB of a shard's memory are for buffers of frames that are not whole yet. One frame after the other may take more.
+#[test]
+fn frames_larger_than_the_memory_for_them_arrive_whole() {
+    let world = world(48);
+    start_with(&world, &["ringtail.memory.bytes=64m"]);
+    world.block_on(CLIENT, |env| async move {
+        create(&connect(&env).await).await;
+        let streams = [raw(&env).await, raw(&env).await, raw(&env).await];
+        let large = frame(18, 0, &vec![0; 20 << 20]);
+        for stream in &streams {
+            sends_on(&env, stream, large.clone());
+        }
+        for stream in &streams {
+            let (received, _) = env.receive(stream, BytesMut::with_capacity(64)).await;
+            assert!(received.is_ok_and(|bytes| bytes > 0), "an answer");
+        }
+    });
+}
+
+#[test]
+fn one_address_that_fills_the_memory_holds_up_no_other() {
+    const OTHER: usize = 2;
+    let world = world_of(49, 3);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        create(&connect(&env).await).await;
+    });
+    world.spawn_process(OTHER, 1, |env, _| async move {
+        let mut greedy = Vec::new();
+        for _ in 0..300 {
+            let stream = raw(&env).await;
+            sends_on(&env, &stream, half_frame(300_000));
+            greedy.push(stream);
+        }
+        std::future::pending::<()>().await;
+    });
+    world.run_for(2_000);
+    world.block_on(CLIENT, |env| async move {
+        let honest = connect(&env).await;
+        let large = "v".repeat(900_000);
+        for partition in 0..4 {
+            let began = env.now();
+            assert!(honest.ask(&produce(-1, &[(partition, &large)]), PRODUCE).await.is_ok());
+            let waited_ms = env.now().ms_since(began);
+            assert!(waited_ms < 1_000, "{waited_ms}");
+        }
+    });
+}
+
+/// Everything that a broker can say of this one, over and over.
+fn describe_much(names: usize) -> DescribeConfigsRequest<'static> {
+    let resource = |index: usize| DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: format!("{index}{}", "x".repeat(240)).into(),
+        configuration_keys: None,
+    };
+    DescribeConfigsRequest {
+        resources: (0..names).map(resource).collect(),
+        ..Default::default()
+    }
+}
+
+/// Answers of 1.7 MB, of which a shard holds at most 4 MiB for peers that read nothing.
+#[test]
+fn answers_that_nobody_reads_hold_up_large_ones_alone_and_only_for_a_time() {
+    let world = world(50);
+    start_with(&world, &["ringtail.memory.bytes=64m"]);
+    world.block_on(CLIENT, |env| async move {
+        let (honest, other) = (connect(&env).await, connect(&env).await);
+        create(&honest).await;
+        let request = describe_much(3000);
+        let version = 1;
+        let header = RequestHeader {
+            api_key: 32,
+            api_version: version,
+            correlation_id: 7,
+            client_id: None,
+        };
+        let encoded = encode_request(&header, &request).expect("encodes").concat();
+        let mut greedy = Vec::new();
+        for _ in 0..8 {
+            let stream = raw(&env).await;
+            sends_on(&env, &stream, Bytes::from(encoded.clone()));
+            greedy.push(stream);
+        }
+        env.sleep_until(env.now().plus_ms(1_000)).await;
+        let began = env.now();
+        assert!(honest.ask(&produce(-1, &[(0, "a"), (1, "b")]), PRODUCE).await.is_ok());
+        assert!(env.now().ms_since(began) < 500, "small answers wait for nothing");
+        for client in [&honest, &other] {
+            let answer = client.ask(&request, version).await.expect("an answer");
+            let response: DescribeConfigsResponse<'_> = answer.decode().expect("decodes");
+            assert_eq!(response.results.len(), 3000);
+        }
+        let waited_ms = env.now().ms_since(began);
+        assert!(
+            (2_000..20_000).contains(&waited_ms),
+            "{waited_ms}: large ones wait for room"
+        );
+    });
+}
+
+/// Partitions 0 and 1 lie on different shards; each of the two connections is on one of them.
+#[test]
+fn what_is_asked_for_first_is_read_first_however_large_its_batches_and_short_the_memory() {
+    let world = world(51);
+    start_with(&world, &["ringtail.memory.bytes=64m"]);
+    world.block_on(CLIENT, |env| async move {
+        let clients = [connect(&env).await, connect(&env).await];
+        create(&clients[0]).await;
+        let large = "v".repeat(900_000);
+        assert!(
+            clients[0]
+                .ask(&produce(-1, &[(0, &large), (1, "small")]), PRODUCE)
+                .await
+                .is_ok()
+        );
+        let header = RequestHeader {
+            api_key: 1,
+            api_version: FETCH,
+            correlation_id: 7,
+            client_id: None,
+        };
+        let encoded = encode_request(&header, &fetch(&[(0, 0)], 0)).expect("encodes").concat();
+        let mut greedy = Vec::new();
+        for _ in 0..8 {
+            let stream = raw(&env).await;
+            sends_on(&env, &stream, Bytes::from(encoded.clone()));
+            greedy.push(stream);
+        }
+        env.sleep_until(env.now().plus_ms(500)).await;
+        for client in &clients {
+            let found = fetched(client, fetch(&[(0, 0), (1, 0)], 0)).await;
+            assert!(found[0].3 > 900_000, "{found:?}");
+        }
+    });
 }

@@ -190,21 +190,50 @@ impl ResponseHeader {
     }
 }
 
+/// A response whose length is known, to be encoded once there is room for it.
+pub struct Measured<'m, M> {
+    body: &'m M,
+    header: ResponseHeader,
+    version: i16,
+    counter: Counter,
+}
+
+impl<'m, 'a, M: Message<'a>> Measured<'m, M> {
+    pub fn response(version: i16, correlation_id: i32, body: &'m M) -> Result<Self, EncodeError> {
+        let header = ResponseHeader { correlation_id };
+        let mut counter = Counter::default();
+        header.write(&mut counter, response_header_is_flexible::<M>(version));
+        body.encode_into(&mut counter, version)?;
+        Ok(Self {
+            body,
+            header,
+            version,
+            counter,
+        })
+    }
+
+    /// Bytes that the encoded frame takes; shared payload buffers are there already.
+    pub fn copied_bytes(&self) -> usize {
+        LENGTH_BYTES + self.counter.bytes - self.counter.shared_bytes
+    }
+
+    /// The whole frame, length included, as pieces for a gathering send. Shared payload buffers are not copied.
+    pub fn encode(self) -> Result<Vec<Bytes>, EncodeError> {
+        let mut encoder = begin_frame(&self.counter)?;
+        self.header
+            .write(&mut encoder, response_header_is_flexible::<M>(self.version));
+        self.body.encode_into(&mut encoder, self.version)?;
+        Ok(encoder.finish())
+    }
+}
+
 /// A whole response frame, length included, as pieces for a gathering send. Shared payload buffers are not copied.
 pub fn encode_response<'a, M: Message<'a>>(
     version: i16,
     correlation_id: i32,
     body: &M,
 ) -> Result<Vec<Bytes>, EncodeError> {
-    let header = ResponseHeader { correlation_id };
-    let flexible = response_header_is_flexible::<M>(version);
-    let mut counter = Counter::default();
-    header.write(&mut counter, flexible);
-    body.encode_into(&mut counter, version)?;
-    let mut encoder = begin_frame(&counter)?;
-    header.write(&mut encoder, flexible);
-    body.encode_into(&mut encoder, version)?;
-    Ok(encoder.finish())
+    Measured::response(version, correlation_id, body)?.encode()
 }
 
 /// A whole request frame, length included, as pieces for a gathering send. Key and version are the header's.

@@ -35,8 +35,8 @@ pub use encoder::{Counter, EncodeError, EncodeErrorKind, Encoder, Sink};
 pub use error_code::ErrorCode;
 pub use field::Str;
 pub use frame::{
-    FrameError, Framing, LENGTH_BYTES, RequestError, RequestHeader, ResponseHeader, encode_request, encode_response,
-    next_frame,
+    FrameError, Framing, LENGTH_BYTES, Measured, RequestError, RequestHeader, ResponseHeader, encode_request,
+    encode_response, next_frame,
 };
 pub use list::List;
 pub use message::Message;

@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::honest::{Honest, batch, fetch_request, produce};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::{CreateTopicsRequest, DescribeConfigsRequest, TopicName};
+
+use super::honest::{Honest, batch, fetch_request, produce, topic_name};
 use crate::harness::admin::create_topic;
 use crate::harness::broker::{Broker, only_of_ringtail};
 use crate::harness::connection::{Answer, Connection, frame};
+use crate::harness::wait_for;
 
 /// What such clients together may cost Ringtail beyond what they really sent.
 pub const GROWTH_BYTES_MAX: u64 = 64 << 20;
@@ -101,6 +106,90 @@ fn a_client_that_never_reads() {
     broker.assert_alive();
     drop(greedy);
     honest.is_served();
+}
+
+/// Requests of 6 KB whose answers have more than 1 MB, and nobody reads a byte of them: 1 GB if each were made.
+#[test]
+fn large_answers_that_nobody_reads() {
+    if !only_of_ringtail("answers are counted before they are kept") {
+        return;
+    }
+    let mut broker = Broker::start("bad-answers");
+    let mut honest = Honest::new(&broker);
+    let names: Vec<_> = (0..200).map(|index| topic_name(&format!("a-topic-{index}"))).collect();
+    let topic = |name: &TopicName| {
+        CreatableTopic::default()
+            .with_name(name.clone())
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+    };
+    let create = CreateTopicsRequest::default()
+        .with_timeout_ms(30_000)
+        .with_topics(names.iter().map(topic).collect());
+    let created = Connection::open(&broker.address()).call(5, &create);
+    assert!(created.topics.iter().all(|topic| topic.error_code == 0));
+    let resource = |name: &TopicName| {
+        DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(name.0.clone())
+            .with_configuration_keys(None)
+    };
+    let request = DescribeConfigsRequest::default()
+        .with_include_synonyms(true)
+        .with_include_documentation(true)
+        .with_resources(names.iter().map(resource).collect());
+    let request = frame(1, 4, &request).repeat(4);
+    let before = broker.resident_bytes();
+    let crowd: Vec<Connection> = (0..800)
+        .map(|_| {
+            let mut connection = Connection::open(&broker.address());
+            connection.write_within(Duration::from_millis(500));
+            connection.send(&request);
+            connection
+        })
+        .collect();
+    for _ in 0..20 {
+        honest.is_served();
+    }
+    // 48 MiB of answers for each of the shards.
+    let shards = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    assert_bounded(&broker, before, (shards * 48 << 20) + GROWTH_BYTES_MAX);
+    broker.assert_alive();
+    drop(crowd);
+    honest.is_served();
+}
+
+/// True if the broker answers on a new connection.
+fn is_let_in(broker: &Broker) -> bool {
+    let mut connection = Connection::open(&broker.address());
+    connection.send(&frame(1, 0, &kafka_protocol::messages::ApiVersionsRequest::default()));
+    matches!(connection.answer(), Answer::Frame(_))
+}
+
+#[test]
+fn connections_of_an_address_have_a_limit_and_it_a_limit_of_its_own() {
+    if !only_of_ringtail("the limits of connections hold at once") {
+        return;
+    }
+    let own = ("max.connections.per.ip.overrides", "10.0.0.1:1,127.0.0.1:5");
+    let all = ("max.connections", "4");
+    for (settings, limit) in [(vec![("max.connections.per.ip", "3"), own], 5), (vec![all], 4)] {
+        let broker = Broker::start_with("bad-limits", &settings);
+        // What came before may still be counted.
+        wait_for("room for all", || is_let_in(&broker).then_some(()));
+        let mut held: Vec<Connection> = Vec::new();
+        wait_for("as many connections as are allowed", || {
+            let mut connection = Connection::open(&broker.address());
+            connection.send(&frame(1, 0, &kafka_protocol::messages::ApiVersionsRequest::default()));
+            if matches!(connection.answer(), Answer::Frame(_)) {
+                held.push(connection);
+            }
+            (held.len() == limit).then_some(())
+        });
+        assert!(!is_let_in(&broker), "one more than {limit}");
+        held.pop();
+        wait_for("the place of one that left", || is_let_in(&broker).then_some(()));
+    }
 }
 
 #[test]
