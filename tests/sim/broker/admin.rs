@@ -2,7 +2,6 @@
 
 use ringtail::base::ids::TopicId;
 use ringtail::client::ClientError;
-use ringtail::io::Env;
 use ringtail::io::sim::SimEnv;
 use ringtail::storage::DurabilityClass;
 use ringtail::wire::kafka::ErrorCode;
@@ -24,7 +23,8 @@ pub struct TopicPlan {
     pub name: String,
     pub partitions: i32,
     pub class: DurabilityClass,
-    pub segment_bytes: u64,
+    /// Segments are rolled at this age: their size has a lower bound of 1 MiB, which few reach.
+    pub segment_ms: u64,
     pub retention_bytes: Option<u64>,
     pub retention_ms: Option<u64>,
 }
@@ -37,14 +37,14 @@ impl TopicPlan {
         };
         let mut configs = vec![
             ("ringtail.durability", class.to_owned()),
-            ("internal.segment.bytes", self.segment_bytes.to_string()),
+            ("segment.bytes", (1 << 20).to_string()),
+            ("segment.ms", self.segment_ms.to_string()),
             (
                 "retention.ms",
                 self.retention_ms.map_or("-1".into(), |ms| ms.to_string()),
             ),
         ];
         configs.extend(self.retention_bytes.map(|bytes| ("retention.bytes", bytes.to_string())));
-        configs.extend(self.retention_ms.map(|ms| ("segment.ms", (ms / 4).to_string())));
         configs
     }
 }
@@ -143,7 +143,7 @@ impl Admin {
             name: self.slots[slot].name.clone(),
             partitions: 1 + below(&env, 3) as i32,
             class: [DurabilityClass::Flushed, DurabilityClass::Written][below(&env, 2) as usize],
-            segment_bytes: 200_000 << below(&env, 3),
+            segment_ms: 2_000 << below(&env, 6),
             retention_bytes: None,
             retention_ms: None,
         };

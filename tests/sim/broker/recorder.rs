@@ -63,10 +63,6 @@ impl Recorder {
         partition
     }
 
-    pub fn number(&self, id: TopicId, index: i32) -> Option<Partition> {
-        self.numbers.get(&(id, index)).copied()
-    }
-
     pub fn known(&self, partition: Partition) -> &Known {
         &self.partitions[partition.0 as usize]
     }

@@ -62,7 +62,7 @@ fn topics(dice: &Dice) -> Vec<TopicPlan> {
         name: name.to_owned(),
         partitions: 1 + dice.below(3) as i32,
         class,
-        segment_bytes: 180_000 + dice.below(600_000),
+        segment_ms: dice.within(1_500, 12_000),
         retention_bytes,
         retention_ms,
     };
