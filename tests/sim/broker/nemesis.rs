@@ -256,7 +256,8 @@ impl<'w> Nemesis<'w> {
             } => {
                 let (since_ns, asker, crash) = (*since_ns, *asker, *crash);
                 if served.get() {
-                    self.party.recorder.borrow_mut().settled(now);
+                    // What is new since it serves is not.
+                    self.party.recorder.borrow_mut().settled(since_ns);
                     self.phase = Phase::Serving;
                 } else if let Some((kind, at_ns)) = crash
                     && now >= at_ns

@@ -7,10 +7,13 @@ use ringtail::base::ids::TopicId;
 use ringtail::io::sim::SimEnv;
 use ringtail::io::{Env, Monotonic};
 use ringtail::storage::DurabilityClass;
-use ringtail_checker::{Content, Event, History, Mark, Partition, Producer, Reader, Record};
+use ringtail_checker::{Anomaly, Content, Event, History, Mark, Partition, Producer, Reader, Record};
 
 /// What a power cut may take of a `written` log: a settling round comes every 500 ms, and takes its own time.
 const WINDOW_NS: u64 = 1_000_000_000;
+
+/// How much of the story is told.
+const STORY_LINES_MAX: usize = 400;
 
 /// A partition that clients know.
 #[derive(Clone, Debug)]
@@ -207,10 +210,10 @@ impl Recorder {
         from.max(self.settled_ns)
     }
 
-    /// The broker ended in order, or serves after a start: all that was known before is on the device.
-    pub fn settled(&mut self, now_ns: u64) {
+    /// The broker ended in order, or came to serve after a start: all that was known by then is on the device.
+    pub fn settled(&mut self, by_ns: u64) {
         self.disturbances.clear();
-        self.settled_ns = now_ns;
+        self.settled_ns = by_ns;
     }
 
     /// The power goes.
@@ -243,6 +246,36 @@ impl Recorder {
             );
             self.kept(now_ns, partition, u64::MAX);
         }
+    }
+
+    /// What happened in the partitions that anomalies speak of, close to their offsets: to start a search from.
+    pub fn story(&self, anomalies: &[Anomaly]) -> Vec<String> {
+        let text = format!("{anomalies:?}");
+        let named = |partition: &Partition| text.contains(&format!("{partition:?},"));
+        let mut lines = Vec::new();
+        for partition in (0..self.partitions.len() as u32).map(Partition).filter(named) {
+            lines.push(format!("{partition:?} is {:?}", self.known(partition)));
+            let mut own = BTreeSet::new();
+            for (at, event) in self.history.timed() {
+                let told = format!("{event:?}");
+                let record = match event {
+                    Event::Sent { record, .. } if told.contains(&format!("{partition:?},")) => {
+                        own.insert(*record);
+                        Some(*record)
+                    }
+                    Event::Acked { record, .. } | Event::Refused { record } | Event::Indeterminate { record } => {
+                        Some(*record)
+                    }
+                    _ => None,
+                };
+                let is_own = record.map_or(told.contains(&format!("{partition:?}")), |record| own.contains(&record));
+                let is_mark = matches!(event, Event::MarkAsked { .. });
+                if is_own && !is_mark && lines.len() < STORY_LINES_MAX {
+                    lines.push(format!("  {:>10.3} ms {told}", at.as_secs_f64() * 1000.0));
+                }
+            }
+        }
+        lines
     }
 
     /// Equal for equal histories.

@@ -252,6 +252,7 @@ fn judge(world: &World, party: &Shared, seed: u64, faults: BTreeMap<Kind, u64>) 
     let report = check(&recorder.history);
     if !report.anomalies.is_empty() {
         anomalies.push(report.to_string());
+        anomalies.extend(recorder.story(&report.anomalies));
     }
     Verdict {
         seed,
