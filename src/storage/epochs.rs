@@ -16,12 +16,15 @@ impl Epochs {
         }
     }
 
-    /// The largest epoch not above `epoch` and where it ends; `None` when `epoch` is older than all that is known.
+    /// The largest epoch not above `epoch` and where it ends; `None` when nothing is known. An epoch older than all that are known ended
+    /// where the first of these begins, as in Kafka: retention deleted it, and who read it to its end goes on from there.
     pub fn end_of(&self, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
         let after = self.starts.partition_point(|&(e, _)| e <= epoch);
-        let found = self.starts.get(after.checked_sub(1)?)?.0;
         let end = self.starts.get(after).map_or(log_end, |&(_, start)| start);
-        Some((found, end))
+        match after.checked_sub(1) {
+            Some(found) => Some((self.starts[found].0, end)),
+            None => (epoch >= 0 && !self.starts.is_empty()).then_some((epoch, end)),
+        }
     }
 
     pub fn latest(&self) -> Option<i32> {
@@ -85,13 +88,16 @@ mod tests {
         for (epoch, offset) in [(1, 0), (1, 5), (3, 10), (4, 20)] {
             epochs.note(epoch, offset);
         }
-        assert_eq!(epochs.end_of(0, 30), None);
+        assert_eq!(epochs.end_of(0, 30), Some((0, 0)));
+        assert_eq!(epochs.end_of(-1, 30), None);
+        assert_eq!(Epochs::default().end_of(0, 30), None);
         assert_eq!(epochs.end_of(1, 30), Some((1, 10)));
         assert_eq!(epochs.end_of(2, 30), Some((1, 10)));
         assert_eq!(epochs.end_of(9, 30), Some((4, 30)));
         assert_eq!(epochs.to_text(), "0\n3\n1 0\n3 10\n4 20\n");
         epochs.trim(12);
         assert_eq!(epochs.to_text(), "0\n2\n3 12\n4 20\n");
+        assert_eq!(epochs.end_of(1, 30), Some((1, 12)), "who read it to its end goes on");
         epochs.truncate(20);
         assert_eq!(epochs.latest(), Some(3));
         let mut bytes = Vec::new();

@@ -1,6 +1,7 @@
 //! The broker's parts in the simulated environment: seeds, crashes at every completion, faults.
 
 mod bounds;
+mod broker;
 mod checkpoints;
 mod explore;
 mod faults;

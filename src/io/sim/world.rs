@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -444,6 +445,11 @@ impl World {
     pub fn half_open(&self, a: usize, b: usize) -> usize {
         let mut network = self.shared.network.borrow_mut();
         network.drop_connections(&self.shared.core, a, b, true)
+    }
+
+    /// Everything between the two takes so many nanoseconds longer, both ways; an empty range is the end of it.
+    pub fn delay(&self, a: usize, b: usize, by: Range<u64>) {
+        self.shared.network.borrow_mut().set_delay(a, b, by);
     }
 
     /// Whether connections to `host` are refused.

@@ -155,7 +155,7 @@ impl<E: Env> Partition<E> {
         self.log.borrow().epoch
     }
 
-    /// The largest epoch not above `epoch` and its end offset (KIP-320); `None` when there is none.
+    /// The largest epoch not above `epoch` and its end offset (KIP-320), or `epoch` itself where it was deleted; `None` when there is none.
     pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
         let log = self.log.borrow();
         if epoch >= log.epoch && log.epochs.latest() != Some(log.epoch) {

@@ -84,6 +84,13 @@ pub enum Event {
         mark: Mark,
         offset: u64,
     },
+    /// The power went, and the log's class promises less than the device: what was acknowledged or read, or stood below an end that was
+    /// told, within `window` before may be gone, a suffix of the log and nothing else. What answers a question from before the cut, but
+    /// comes after it, says nothing: it is recorded as `Indeterminate`, or not at all. Readers are put anew (`Seeked`).
+    Cut { partition: Partition, window: Duration },
+    /// After all its cuts so far the log went on at this offset (the end of the last leader epoch before them): nothing below it is gone,
+    /// everything at or above it was written since. `u64::MAX` where nobody will ask, because the partition was deleted.
+    Kept { partition: Partition, end: u64 },
     /// All faults are over; every send, open or later, is to be answered within this time.
     Healed { answer_within: Duration },
 }
@@ -108,6 +115,14 @@ impl History {
 
     pub fn is_idempotent(&self, producer: Producer) -> bool {
         self.idempotent.contains(&producer)
+    }
+
+    /// An empty history with the same declarations.
+    pub(crate) fn like(&self) -> History {
+        History {
+            idempotent: self.idempotent.clone(),
+            ..History::default()
+        }
     }
 
     /// Writes an event down. `at` counts from any fixed moment.

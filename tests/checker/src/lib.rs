@@ -19,11 +19,16 @@
 //! 8. a reader gets every record in order from where it was put ([`Anomaly::Skipped`]; `readers.rs`);
 //! 9. after the last heal every send is answered in time ([`Anomaly::Unanswered`]; `realtime.rs`).
 //!
+//! A log whose class promises less than the device may lose a suffix to a power cut ([`Event::Cut`], [`Event::Kept`]): of what was
+//! known before, what lies above the end that was kept and is younger than the cut's window is forgiven, what is older is
+//! [`Anomaly::Lost`], and what lies below stays as binding as ever (`cuts.rs`).
+//!
 //! One cause gives one class: a lost record leaves a hole, but only the loss is reported. A send without a clear answer (time-out, lost
 //! connection, NOT_LEADER) is *indeterminate*: its record may be there or not. Transactions and consumer groups have rules of their own,
 //! which are not here; logs with holes on purpose (compacted topics) are not for this checker.
 
 mod anomaly;
+mod cuts;
 mod history;
 mod offsets;
 mod producers;
@@ -38,12 +43,14 @@ pub use history::{Content, Event, History, Mark, Partition, Producer, Reader, Re
 
 /// Judges a whole history. The work is proportional to its events (times a logarithm).
 pub fn check(history: &History) -> Report {
-    let offsets = offsets::observed(history);
     let mut anomalies = Vec::new();
+    let forgiven = cuts::forgive(history, &mut anomalies);
+    let judged = forgiven.as_ref().unwrap_or(history);
+    let offsets = offsets::observed(judged);
     offsets::one_value_each(&offsets, &mut anomalies);
-    readable::check(history, &offsets, &mut anomalies);
-    producers::check(history, &offsets, &mut anomalies);
-    readers::check(history, &offsets, &mut anomalies);
-    realtime::check(history, &mut anomalies);
+    readable::check(judged, &offsets, &mut anomalies);
+    producers::check(judged, &offsets, &mut anomalies);
+    readers::check(judged, &offsets, &mut anomalies);
+    realtime::check(judged, &mut anomalies);
     Report::new(history, anomalies)
 }

@@ -88,6 +88,15 @@ impl Script {
         })
     }
 
+    /// A power cut that may take what came within `window_ms`, and where the log went on.
+    fn cut(self, window_ms: u64, end: u64) -> Script {
+        self.push(Event::Cut {
+            partition: P,
+            window: Duration::from_millis(window_ms),
+        })
+        .push(Event::Kept { partition: P, end })
+    }
+
     /// The last whole read: `content[i]` is at the i-th offset of the pairs.
     fn finally(self, end: u64, content: &[(u64, u64)]) -> Script {
         let mut script = self.seeked(FINAL, 0);
@@ -416,4 +425,92 @@ fn an_answer_needs_its_send() {
 #[should_panic(expected = "1 anomalies (1 sent, 1 acknowledged")]
 fn a_report_is_loud() {
     check(&Script::new().sent(0).acked(0, 0).finally(0, &[]).history).assert_clean("seed 1");
+}
+
+/// Three records acknowledged and read, and marks that say so: the last of them just now.
+fn three_known() -> Script {
+    let mut script = Script::new().seeked(Reader(1), 0);
+    for i in 0..3 {
+        script = script.sent(i).acked(i, i).read(Reader(1), i, i).mark(Mark::End, i + 1);
+    }
+    script
+}
+
+#[test]
+fn what_a_cut_took_within_its_window_is_forgiven() {
+    // The third one's ack, read and marks are the last four milliseconds.
+    let cut = three_known().cut(6, 2);
+    assert_eq!(cut.finally(2, &[(0, 0), (1, 1)]).classes(), [""; 0]);
+    // Its offset goes to another, its producer sends it again, the end begins to rise anew.
+    let again = three_known()
+        .cut(6, 2)
+        .mark(Mark::End, 2)
+        .sent(3)
+        .acked(3, 2)
+        .mark(Mark::End, 3)
+        .finally(4, &[(0, 0), (1, 1), (2, 3), (3, 2)]);
+    assert_eq!(again.classes(), ["reordered"], "an order of sends is still kept");
+    let other = three_known()
+        .cut(6, 2)
+        .sent(3)
+        .acked(3, 2)
+        .finally(3, &[(0, 0), (1, 1), (2, 3)]);
+    assert_eq!(other.classes(), [""; 0]);
+    let same_without_a_cut = three_known().sent(3).acked(3, 2).finally(3, &[(0, 0), (1, 1), (2, 3)]);
+    assert_eq!(same_without_a_cut.classes(), ["two values", "two values", "not above"]);
+}
+
+#[test]
+fn what_a_cut_took_from_before_its_window_is_lost() {
+    let script = three_known().cut(6, 1);
+    assert_eq!(script.finally(1, &[(0, 0)]).classes(), ["lost"], "the second, once");
+    let read_only = Script::new()
+        .sent(0)
+        .unknown(0)
+        .seeked(Reader(1), 0)
+        .read(Reader(1), 0, 0)
+        .cut(0, 0)
+        .finally(0, &[]);
+    assert_eq!(read_only.classes(), ["lost"]);
+    let end_only = Script::new().mark(Mark::End, 1).cut(0, 0).finally(0, &[]);
+    assert_eq!(end_only.classes(), ["went back"]);
+}
+
+#[test]
+fn below_the_end_that_was_kept_a_cut_excuses_nothing() {
+    let script = three_known().cut(1_000, 2);
+    assert_eq!(script.finally(2, &[(1, 1)]).classes(), ["lost"]);
+    let later = three_known()
+        .cut(6, 2)
+        .sent(3)
+        .acked(3, 2)
+        .cut(0, 3)
+        .finally(2, &[(0, 0), (1, 1)]);
+    assert_eq!(later.classes(), ["lost"], "acknowledged between two cuts");
+}
+
+#[test]
+fn an_end_told_after_two_cuts_holds_for_both() {
+    let cut = Event::Cut {
+        partition: P,
+        window: Duration::from_millis(8),
+    };
+    let script = three_known().push(cut).cut(1, 2);
+    assert_eq!(script.finally(2, &[(0, 0), (1, 1)]).classes(), [""; 0]);
+}
+
+#[test]
+#[should_panic(expected = "nobody told where")]
+fn a_cut_needs_its_end() {
+    let cut = Event::Cut {
+        partition: P,
+        window: Duration::ZERO,
+    };
+    Script::new().push(cut).classes();
+}
+
+#[test]
+#[should_panic(expected = "answers no cut")]
+fn an_end_needs_its_cut() {
+    Script::new().push(Event::Kept { partition: P, end: 0 }).classes();
 }

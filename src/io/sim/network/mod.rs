@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -141,6 +142,8 @@ pub(super) struct Network {
     refusing: BTreeSet<usize>,
     /// Hosts without power: they do not even answer with a reset.
     dark: BTreeSet<usize>,
+    /// What segments between two hosts (the smaller one first) take longer.
+    delays: BTreeMap<(usize, usize), Range<u64>>,
     next: u64,
 }
 
@@ -239,16 +242,19 @@ impl Network {
             done: done.clone(),
         };
         self.attempts.insert(id, attempt);
-        let far = host_of(address.ip(), host, core.options.hosts) != Some(host);
-        let latency = self.latency(core, far);
+        let to = host_of(address.ip(), host, core.options.hosts);
+        let latency = self.latency(core, host, to.unwrap_or(usize::MAX));
         core.schedule_in(latency, Event::Network(NetworkEvent::Connect(id)));
         done
     }
 
-    fn latency(&self, core: &Core, far: bool) -> u64 {
+    fn latency(&self, core: &Core, from: usize, to: usize) -> u64 {
         let options = &core.options.network;
-        core.network
-            .within(if far { &options.latency } else { &options.latency_local })
+        let (usual, delay) = match from == to {
+            true => (&options.latency_local, None),
+            false => (&options.latency, self.delays.get(&(from.min(to), from.max(to)))),
+        };
+        core.network.within(usual) + delay.map_or(0, |delay| core.network.within(delay))
     }
 
     /// A connection request reached its host, or a partition.
@@ -331,7 +337,7 @@ impl Network {
         }
         let id = self.id();
         let connected = self.handle(client, attempt.process);
-        let latency = self.latency(core, attempt.host != host);
+        let latency = self.latency(core, attempt.host, host);
         self.attempts.insert(id, attempt);
         let event = NetworkEvent::Connected(id, Ok(connected));
         self.last_arrival.insert(client, core.now() + latency);
@@ -388,6 +394,13 @@ impl Network {
             self.refusing.insert(host);
         } else {
             self.refusing.remove(&host);
+        }
+    }
+
+    pub(super) fn set_delay(&mut self, a: usize, b: usize, delay: Range<u64>) {
+        match delay.is_empty() {
+            true => drop(self.delays.remove(&(a.min(b), a.max(b)))),
+            false => drop(self.delays.insert((a.min(b), a.max(b)), delay)),
         }
     }
 

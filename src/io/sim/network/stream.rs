@@ -82,7 +82,7 @@ impl Network {
 
     /// Puts a segment on its way, behind all that left before it.
     pub(super) fn transmit(&mut self, core: &Core, route: Route, segment: Segment) {
-        let latency = self.latency(core, route.from_host != route.to_host);
+        let latency = self.latency(core, route.from_host, route.to_host);
         let last = self.last_arrival.entry(route.to).or_default();
         *last = (core.now() + latency).max(*last + 1);
         core.schedule_at(*last, Event::Network(NetworkEvent::Arrive(route, segment)));

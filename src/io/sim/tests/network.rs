@@ -308,3 +308,23 @@ fn two_receives_on_one_connection_are_a_mistake() {
         let _second = env.receive(&stream, BytesMut::with_capacity(10));
     });
 }
+
+#[test]
+fn a_delay_holds_between_two_hosts_until_it_is_lifted() {
+    let world = world(41);
+    spawn_echo(&world);
+    let took_ms = |from: usize| {
+        let began = world.now();
+        world.block_on(from, |env| async move {
+            let stream = env.connect(address(0)).await.expect("connects");
+            round_trip(&env, &stream, 10).await.expect("an answer");
+        });
+        (world.now() - began) / 1_000_000
+    };
+    world.delay(1, 0, 50_000_000..60_000_000);
+    let late = took_ms(1);
+    assert!((200..300).contains(&late), "connect and answer, there and back: {late} ms");
+    assert!(took_ms(2) < 50, "nobody else is late");
+    world.delay(0, 1, 0..0);
+    assert!(took_ms(1) < 50);
+}
