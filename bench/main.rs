@@ -33,7 +33,7 @@ struct Arguments {
 enum Workload {
     /// Produces batches: at a fixed rate, or as fast as the answers come.
     Produce(produce::Produce),
-    /// Fetches a topic, over and over.
+    /// Fetches a topic: over and over, once, or following its producers.
     Fetch(fetch::Fetch),
     /// Starts a broker, leaves it running and tells when it answered, acknowledged, and had acknowledged in every partition.
     Probe(probe::Probe),
