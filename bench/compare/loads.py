@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
-import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from brokers import ROOT, Broker, BrokerError, Managed
+from brokers import ROOT, Broker, Managed
 from figures import Run
 from machine import cpu_seconds
 
@@ -120,8 +119,6 @@ class Loads:
         arguments = ["--partitions", partitions, "--record-bytes", 100, "--records-per-batch", 1, "--log", broker.log,
                      "--seconds-max", seconds_max, "--", *broker.command()]
         command = self.bench_command(broker, "probe", topic, arguments)
-        import os
-
         printed = self.run(command, seconds_max + GRACE_SECONDS, {**os.environ, **broker.environment()})
         result = parse_last_json(printed)
         broker.adopt(int(result["pid"]))
@@ -203,7 +200,7 @@ def librdkafka_metrics(result: Mapping[str, Any], cpu: float | None) -> Run:
 
 
 PRODUCER_LINE = re.compile(
-    r"(?P<records>\d+) records sent, (?P<rate>[\d.]+) records/sec \([\d.]+ MB/sec\), [\d.]+ ms avg latency, (?P<max>[\d.]+) ms max latency, "
+    r"(?P<records>\d+)(?: steady state)? records sent, (?P<rate>[\d.]+) records/sec \([\d.]+ MB/sec\), [\d.]+ ms avg latency, (?P<max>[\d.]+) ms max latency, "
     r"(?P<p50>\d+) ms 50th, \d+ ms 95th, (?P<p99>\d+) ms 99th, (?P<p999>\d+) ms 99\.9th"
 )
 
@@ -235,12 +232,3 @@ def java_consumer_metrics(printed: str, cpu: float | None) -> Run:
     megabytes = 1 << 20
     metrics = {"bytes_per_second": float(row[8]) * megabytes, "records_per_second": float(row[9])}
     return with_cpu(metrics, cpu, float(row[2]) * megabytes, 0)
-
-
-def wait_for(condition: Any, seconds_max: float) -> bool:
-    end = time.monotonic() + seconds_max
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Callable, Mapping
 
 from brokers import Broker, BrokerError, Managed, wait_until_smaller
@@ -21,6 +20,8 @@ DELETE_SECONDS_MAX = 60
 LEFTOVER_BYTES = 1 << 30
 FILL_SECONDS_MAX = 400
 IDLE_SECONDS = 5.0
+# What a turn takes beside its measured time: the topic made and deleted, the disk settled.
+TURN_SECONDS = 3.0
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -35,11 +36,14 @@ class Site:
     configs: Mapping[str, str]
     seconds: float
     warm_seconds: float
-    # Of data sets and of the time a broker is warmed.
+    # Of the time a broker is warmed, and of data sets.
     scale: float
+    data_scale: float
     say: Callable[[str], None]
     topics: int = 0
     topic: str = ""
+    # Memory of the broker before any load.
+    idle_bytes: float | None = None
 
     def new_topic(self, partitions: int, extra: Mapping[str, str] | None = None) -> None:
         self.topics += 1
@@ -65,7 +69,7 @@ class Site:
             sync(self.broker.data.parent)
 
     def scaled(self, size: int) -> int:
-        return max(int(size * self.scale), 8 * MIB)
+        return max(int(size * self.data_scale), 8 * MIB)
 
     def jit_seconds(self) -> float:
         return max(self.broker.warm_seconds * min(1.0, self.scale), 1.0)
@@ -107,12 +111,12 @@ class Workload:
         raise NotImplementedError
 
     def estimate(self, seconds: float, warm: float, rounds: int, scale: float) -> float:
-        """About how long both brokers take, beside their start."""
-        return 2 * rounds * (seconds + warm + 4) + 25 * min(scale, 1)
+        """About how long both brokers take, beside their start and warming."""
+        return 2 * rounds * (seconds + warm + TURN_SECONDS)
 
-    # For the device's ceiling.
-    files = 16
-    write_bytes = 256 << 10
+    def layout(self) -> tuple[int, int]:
+        """For the device's ceiling: files side by side, and bytes of a write."""
+        return 16, 256 << 10
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,8 @@ class Produce(Workload):
     # Over the rounds: where making it anew takes long.
     keep_topic: bool = False
 
-    @property
-    def files(self) -> int:  # type: ignore[override]
-        return self.partitions
-
-    @property
-    def write_bytes(self) -> int:  # type: ignore[override]
-        return max(256 << 10, self.record_bytes * self.records)
+    def layout(self) -> tuple[int, int]:
+        return self.partitions, max(256 << 10, self.record_bytes * self.records)
 
     def arguments(self) -> list[object]:
         pace = ["--rate", self.rate] if self.rate else ["--in-flight", self.in_flight]
@@ -232,8 +231,8 @@ class Fetch(Workload):
 
     def estimate(self, seconds: float, warm: float, rounds: int, scale: float) -> float:
         gigabytes = self.data_bytes / 1e9 * scale
-        each = gigabytes * 1.5 + 5 if self.cold or self.by != "bench" else seconds + 3
-        return 2 * rounds * each + gigabytes * 8 + 30 * min(scale, 1) + (100 if self.partitions >= 1000 else 0)
+        each = gigabytes * 1.5 + 4 if self.cold or self.by != "bench" else seconds + warm + TURN_SECONDS
+        return 2 * rounds * each + gigabytes * 8 + (100 if self.partitions >= 1000 else 0)
 
 
 @dataclass(frozen=True)
@@ -365,7 +364,7 @@ class Replay(Workload):
         return metrics
 
     def estimate(self, seconds: float, warm: float, rounds: int, scale: float) -> float:
-        return 2 * rounds * 2 * (seconds + 4) + self.data_bytes / 1e9 * scale * 8 + 25
+        return 2 * rounds * 2 * (seconds + 4) + self.data_bytes / 1e9 * scale * 8
 
 
 @dataclass(frozen=True)
@@ -399,16 +398,19 @@ class Restart(Workload):
     data_bytes: int = 20_000_000_000
     seconds_max: float = 240
 
+    def _partitions(self, site: Site) -> int:
+        return max(int(self.partitions * min(1.0, site.data_scale * 2)), 16)
+
     def prepare(self, site: Site) -> None:
         if not isinstance(site.broker, Managed):
             raise BrokerError("a broker that was not started here cannot be killed")
-        site.new_topic(max(int(self.partitions * min(1.0, site.scale * 2)), 16))
+        site.new_topic(self._partitions(site))
         site.fill(site.scaled(self.data_bytes))
 
     def measure(self, site: Site) -> Run:
         broker = site.broker
         assert isinstance(broker, Managed)
-        partitions = max(int(self.partitions * min(1.0, site.scale * 2)), 16)
+        partitions = self._partitions(site)
         command = site.loads.bench_command(broker, "produce", site.topic, ["--seconds", 120, "--rate", 2000])
         load = Background(command)
         try:
@@ -432,16 +434,11 @@ class Idle(Workload):
 
     load: Produce = field(default_factory=Produce)
 
-    @property
-    def files(self) -> int:  # type: ignore[override]
-        return self.load.files
-
-    @property
-    def write_bytes(self) -> int:  # type: ignore[override]
-        return self.load.write_bytes
+    def layout(self) -> tuple[int, int]:
+        return self.load.layout()
 
     def prepare(self, site: Site) -> None:
-        site.idle = self._idle(site)  # type: ignore[attr-defined]
+        site.idle_bytes = self._idle(site)
         self.load.prepare(site)
 
     def _idle(self, site: Site) -> float | None:
@@ -452,7 +449,6 @@ class Idle(Workload):
 
     def measure(self, site: Site) -> Run:
         metrics = dict(self.load.measure(site))
-        idle = site.idle  # type: ignore[attr-defined]
-        if idle is not None:
-            metrics["idle_bytes"] = idle
+        if site.idle_bytes is not None:
+            metrics["idle_bytes"] = site.idle_bytes
         return metrics
