@@ -51,36 +51,35 @@ def at_most(metric: str, target: float, absolute: bool = False) -> Bar:
     return Bar(metric, "<=", target, absolute=absolute)
 
 
-B16 = {"record_bytes": KIB, "records": 16}
-B128 = {"record_bytes": KIB, "records": 125}
-B1M = {"record_bytes": KIB, "records": 1000}
-ONE = {"record_bytes": 100, "records": 1}
+# Records of 1 KB in a batch, for batches of 128 KB and 1 MB; 16 KB is what Produce does by default.
+B128 = 125
+B1M = 1000
 
 CELLS: tuple[Cell, ...] = (
     # Pre-encoded batches: the broker is what is measured.
-    Cell("produce-16k", "16 KB batches, one per request, 4 connections x 5", "written", Produce(**B16),
+    Cell("produce-16k", "16 KB batches, one per request, 4 connections x 5", "written", Produce(),
          (at_least("bytes_per_second", 8, ceiling=True), at_most("cpu_s_per_gb", 0.1)), ceiling="single", short=True),
-    Cell("produce-128k", "128 KB batches, 256 partitions, 4 connections x 5", "written", Produce(**B128, partitions=256), ceiling="single"),
-    Cell("produce-1m", "1 MB batches, 4 connections x 5", "written", Produce(**B1M),
+    Cell("produce-128k", "128 KB batches, 256 partitions, 4 connections x 5", "written", Produce(records=B128, partitions=256), ceiling="single"),
+    Cell("produce-1m", "1 MB batches, 4 connections x 5", "written", Produce(records=B1M),
          (at_least("bytes_per_second", 1.8, ceiling=True), at_most("cpu_s_per_gb", 0.3)), ceiling="single"),
-    Cell("produce-2000p", "16 KB batches over 2000 partitions, 4 connections x 5", "written", Produce(**B16, partitions=2000, keep_topic=True),
+    Cell("produce-2000p", "16 KB batches over 2000 partitions, 4 connections x 5", "written", Produce(partitions=2000, keep_topic=True),
          (at_least("bytes_per_second", 5, ceiling=True),), ceiling="single"),
-    Cell("produce-100b", "one 100 B record per request, 16 connections x 5", "written", Produce(**ONE, connections=16),
+    Cell("produce-100b", "one 100 B record per request, 16 connections x 5", "written", Produce(record_bytes=100, records=1, connections=16),
          (at_least("requests_per_second", 4), at_most("cpu_s_per_million_requests", 0.2)), short=True),
     Cell("produce-100b-64", "one 100 B record per request, acks=1, 64 connections x 1", "written",
-         Produce(**ONE, connections=64, in_flight=1, acks=1)),
+         Produce(record_bytes=100, records=1, connections=64, in_flight=1, acks=1)),
     Cell("roundtrip", "one connection, one 100 B record at a time, 1 partition", "written",
-         Produce(**ONE, partitions=1, connections=1, in_flight=1), (at_most("p50_ms", 0.7),), short=True),
-    Cell("flushed-16k", "16 KB batches, 16 connections x 5", "flushed", Produce(**B16, connections=16),
+         Produce(record_bytes=100, records=1, partitions=1, connections=1, in_flight=1), (at_most("p50_ms", 0.7),), short=True),
+    Cell("flushed-16k", "16 KB batches, 16 connections x 5", "flushed", Produce(connections=16),
          (at_least("bytes_per_second", 8, ceiling=True), at_most("cpu_s_per_gb", 0.08)), ceiling="double", short=True),
-    Cell("flushed-100b", "one 100 B record per request, 16 connections x 1", "flushed", Produce(**ONE, connections=16, in_flight=1),
+    Cell("flushed-100b", "one 100 B record per request, 16 connections x 1", "flushed", Produce(record_bytes=100, records=1, connections=16, in_flight=1),
          (at_least("requests_per_second", 6),)),
-    Cell("apart-16k", "16 KB batches, 4 connections x 5", "apart", Produce(**B16), (at_least("bytes_per_second", 3, ceiling=True),),
+    Cell("apart-16k", "16 KB batches, 4 connections x 5", "apart", Produce(), (at_least("bytes_per_second", 3, ceiling=True),),
          ceiling="double"),
-    Cell("apart-rate", "5000 batches of 16 KB per second, 4 connections", "apart", Produce(**B16, rate=5000), (at_most("p99_ms", 1),)),
-    Cell("rate-16k", "5000 batches of 16 KB per second, 4 connections", "written", Produce(**B16, rate=5000),
+    Cell("apart-rate", "5000 batches of 16 KB per second, 4 connections", "apart", Produce(rate=5000), (at_most("p99_ms", 1),)),
+    Cell("rate-16k", "5000 batches of 16 KB per second, 4 connections", "written", Produce(rate=5000),
          (at_most("p99_ms", 0.25), at_most("p999_ms", 0.125)), short=True),
-    Cell("rate-flushed", "2500 batches of 16 KB per second, 4 connections", "flushed", Produce(**B16, rate=2500), (at_most("p99_ms", 0.25),)),
+    Cell("rate-flushed", "2500 batches of 16 KB per second, 4 connections", "flushed", Produce(rate=2500), (at_most("p99_ms", 0.25),)),
     # Clients that people run.
     Cell("librdkafka-16k", "librdkafka, batches of 16 KB", "written", Librdkafka(batch_bytes=16 * KIB),
          (at_least("bytes_per_second", 1.5), at_most("cpu_s_per_gb", 0.2)), short=True),
@@ -94,7 +93,7 @@ CELLS: tuple[Cell, ...] = (
     Cell("librdkafka-consumer", "librdkafka consumer, partitions assigned, 1 GiB read before", "written", Fetch(by="librdkafka", data_bytes=GIB)),
     # Fetching pre-encoded batches.
     Cell("tail-fetch", "16 KB batches, 4 connections x 5, and 4 connections that read at the end of the log", "written",
-         Produce(**B16, followers=4), (at_least("fetched_bytes_per_second", 1), at_most("cpu_s_per_gb", 1))),
+         Produce(followers=4), (at_least("fetched_bytes_per_second", 1), at_most("cpu_s_per_gb", 1))),
     Cell("warm-fetch", "2 GiB read before, 4 connections", "written", Fetch(),
          (at_least("bytes_per_second", 1), at_most("cpu_s_per_gb", 1)), short=True),
     Cell("cold-fetch", "4 GiB from the disk, 1 connection", "written", Fetch(cold=True, connections=1, data_bytes=4 * GIB),
@@ -108,11 +107,11 @@ CELLS: tuple[Cell, ...] = (
     Cell("replay", "1000 batches of 16 KB per second while a consumer reads 4 GiB from offset 0 off the disk", "written", Replay(),
          (at_most("slowdown", 2, absolute=True),), own_settings=SMALL_MEMORY),
     Cell("retention", "16 KB batches with one consumer, retention deletes what is over 256 MB of a partition", "written",
-         Produce(**B16, followers=1, retention_bytes=256 * MIB), settings=("log.retention.check.interval.ms=1000",)),
+         Produce(followers=1, retention_bytes=256 * MIB), settings=("log.retention.check.interval.ms=1000",)),
     Cell("partitions", "16 KB batches, 4 connections x 1: 2000 partitions against 1", "flushed", PartitionCount(),
          (Bar("share", ">=", 0.9, absolute=True),), own_only=True),
     Cell("restart", "20 GB in 2000 partitions, killed under load", "written", Restart(), (at_most("first_acknowledged_ms", 1000, absolute=True),)),
-    Cell("memory", "idle; then produce-16k with ringtail.memory.bytes=512m", "written", Idle(Produce(**B16)),
+    Cell("memory", "idle; then produce-16k with ringtail.memory.bytes=512m", "written", Idle(Produce()),
          (at_most("idle_bytes", 0.15), at_most("memory_bytes", 0.5), at_least("bytes_per_second", 8, ceiling=True)),
          ceiling="single", own_settings=SMALL_MEMORY),
 )

@@ -93,10 +93,10 @@ class Loads:
     def create_topic(self, broker: Broker, topic: str, partitions: int, configs: Mapping[str, str]) -> None:
         options = [word for key, value in configs.items() for word in ("--config", f"{key}={value}")]
         self.run([str(self.ringtail), "topic", "create", topic, "--partitions", str(partitions), *options,
-                  "-b", broker.address, "--timeout", "120000"], TOPIC_SECONDS_MAX)
+                  "-b", broker.address, "--timeout-ms", "120000"], TOPIC_SECONDS_MAX)
 
     def delete_topic(self, broker: Broker, topic: str) -> None:
-        self.run([str(self.ringtail), "topic", "delete", topic, "-b", broker.address, "--timeout", "120000"], TOPIC_SECONDS_MAX)
+        self.run([str(self.ringtail), "topic", "delete", topic, "-b", broker.address, "--timeout-ms", "120000"], TOPIC_SECONDS_MAX)
 
     def bench_command(self, broker: Broker, workload: str, topic: str, arguments: Sequence[object]) -> list[str]:
         pid = ["--broker-pid", str(broker.pid)] if broker.pid is not None and workload != "probe" else []

@@ -192,7 +192,9 @@ def as_json(cells: Sequence[tuple[Cell, Result]], context: Mapping[str, Any]) ->
 
 def plots(cells: Sequence[tuple[Cell, Result]], peer: str) -> dict[str, str]:
     """File names and their SVG."""
-    ratio_rows, cpu_rows, latency_rows = [], [], []
+    ratio_rows: list[Row] = []
+    cpu_rows: list[Row] = []
+    latency_rows: list[Row] = []
     for cell, result in cells:
         own, other = side(result, "own"), side(result, "peer")
         for metric in headline(cell, result):
