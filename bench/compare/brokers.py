@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Mapping
 
-from machine import disk_bytes, is_running
+from machine import MemoryLimit, disk_bytes, is_running
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS_MAX = 120
@@ -56,6 +56,9 @@ class Managed(Broker):
         super().__init__(f"127.0.0.1:{port}")
         self.folder, self.port = folder, port
         self.log = folder / "broker.log"
+        # Bytes of memory, page cache included, that it may use; the machine's without it.
+        self.memory_limit: int | None = None
+        self._group: MemoryLimit | None = None
         self._child: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -72,11 +75,21 @@ class Managed(Broker):
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.environment()}, start_new_session=True
             )
         self.pid = self._child.pid
+        self._bound()
         end = time.monotonic() + START_SECONDS_MAX
         while not self._answers():
             if self._child.poll() is not None or time.monotonic() > end:
                 raise BrokerError(f"{self.name} does not start:\n{self.last_words()}")
             time.sleep(0.05)
+
+    def _bound(self) -> None:
+        if self.memory_limit is None or self.pid is None:
+            return
+        try:
+            self._group = MemoryLimit(f"ringtail-compare-{os.getpid()}-{self.port}", self.memory_limit)
+            self._group.take(self.pid)
+        except OSError as error:
+            raise BrokerError(f"no control group bounds the memory of {self.name}: {error}") from error
 
     def adopt(self, pid: int) -> None:
         """It was started by another process, with `command`."""
@@ -119,6 +132,8 @@ class Managed(Broker):
 
     def remove(self) -> None:
         self.kill()
+        if self._group is not None:
+            self._group.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.arena is not None:
             shutil.rmtree(self.arena, ignore_errors=True)

@@ -134,6 +134,30 @@ class MemoryPeak:
                 return
 
 
+class MemoryLimit:
+    """A control group (version 1 or 2) that bounds the memory of the processes in it, their page cache included."""
+
+    # Where groups of memory are, and what the file of the bound is called there.
+    PLACES = (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max"))
+
+    def __init__(self, name: str, limit: int) -> None:
+        """Raises OSError where groups cannot be made."""
+        parent, bound = next((place for place in self.PLACES if (Path(place[0]) / "cgroup.procs").exists()), self.PLACES[-1])
+        self.folder = Path(parent) / name
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / bound).write_text(str(limit))
+
+    def take(self, pid: int) -> None:
+        (self.folder / "cgroup.procs").write_text(str(pid))
+
+    def remove(self) -> None:
+        """Once its processes have ended; pages that are left go to the parent."""
+        try:
+            self.folder.rmdir()
+        except OSError:
+            pass
+
+
 def read_ceiling(folder: Path, bytes_max: int, threads: int = 4) -> float:
     """Bytes per second of direct reads of the log's own files, so of its own extents; 1 MiB each, `threads` in flight."""
     names = sorted(file for file in files(folder) if file.suffix == ".log")

@@ -112,6 +112,8 @@ class Session:
 
     def _site(self, broker: Broker, configs: dict[str, str]) -> Site:
         options = self.options
+        if isinstance(broker, Managed) and self.cell.memory_limit:
+            broker.memory_limit = self.cell.memory_limit
         scale, data_scale = options.scale, options.scale * options.data_scale
         return Site(broker, self.loads, configs, options.seconds, options.warm_seconds, scale, data_scale, self.say)
 
