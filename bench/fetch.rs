@@ -140,7 +140,10 @@ impl Fetch {
             if self.once {
                 places.retain(|place| !place.at_end);
             } else if !self.follow {
-                places.iter_mut().filter(|place| place.at_end).for_each(Place::begin_anew);
+                places
+                    .iter_mut()
+                    .filter(|place| place.at_end)
+                    .for_each(Place::begin_anew);
             }
             // Another partition is first each time.
             if !places.is_empty() {

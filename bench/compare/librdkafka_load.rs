@@ -214,7 +214,9 @@ impl Consume {
     fn client(&self, notes: Notes) -> Result<(), String> {
         let mut config = self.common.config()?;
         config.set("group.id", "unused").set("enable.auto.commit", "false");
-        config.set("auto.offset.reset", "earliest").set("enable.partition.eof", "true");
+        config
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true");
         let consumer: BaseConsumer<Notes> = config
             .create_with_context(notes.clone())
             .map_err(|error| error.to_string())?;

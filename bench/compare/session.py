@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,14 +118,17 @@ class Session:
         scale, data_scale = options.scale, options.scale * options.data_scale
         return Site(broker, self.loads, configs, options.seconds, options.warm_seconds, scale, data_scale, self.say)
 
+    def room(self) -> str | None:
+        """What is wrong with the disk's free space."""
+        free = shutil.disk_usage(self.options.folder).free
+        wanted = FREE_BYTES_MIN * min(1.0, max(self.options.scale * self.options.data_scale, 0.1))
+        return None if free >= wanted else f"{free / 1e9:.0f} GB are free on the disk, {wanted / 1e9:.0f} are needed"
+
     def run(self) -> dict[str, Any]:
         began = time.time()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        free = shutil.disk_usage(self.folder).free
         try:
-            if free < FREE_BYTES_MIN * min(1.0, max(self.options.scale, 0.1)):
-                raise BrokerError(f"{free / 1e9:.0f} GB are free on the disk, {FREE_BYTES_MIN / 1e9:.0f} are needed")
             self._guarded(self._prepare)
             for round_number in range(self.options.rounds):
                 self._round(round_number)
@@ -164,7 +168,7 @@ class Session:
             if time.monotonic() > self.end:
                 raise LoadError("the cell takes too long")
             step()
-        except (BrokerError, LoadError, OSError, KeyError) as error:
+        except (BrokerError, LoadError, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
             self.errors[side] = self._without_places(f"{type(error).__name__}: {error}")
             self.say(f"{self.sites[side].broker.name} FAILED: {self.errors[side].splitlines()[0][:200]}")
 
