@@ -53,6 +53,17 @@ def resident(pid: int) -> dict[str, int]:
     return found
 
 
+def mapped_bytes(pid: int, folder: Path) -> int:
+    """Resident bytes of a folder's files that the process maps: they are in the page cache, too."""
+    total, within = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024 if within else 0
+        elif not line.partition(" ")[0].endswith(":"):
+            within = f" {folder}/" in line
+    return total
+
+
 def files(folder: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(folder):
         yield from (Path(parent) / name for name in names)

@@ -9,7 +9,7 @@ from typing import Callable, Mapping
 from brokers import Broker, BrokerError, Managed, wait_until_smaller
 from figures import Run
 from loads import GRACE_SECONDS, Background, LoadError, Loads, bench_metrics, java_consumer_metrics, java_producer_metrics
-from machine import MemoryPeak, disk_bytes, disk_read_bytes, drop_page_cache, page_cache_bytes, resident, sync
+from machine import MemoryPeak, disk_bytes, disk_read_bytes, drop_page_cache, mapped_bytes, page_cache_bytes, resident, sync
 
 # From so many partitions on, the first append to each is made before anything is measured.
 WARMED_PARTITIONS = 64
@@ -92,12 +92,14 @@ class Site:
             shared = max(shared, disk_bytes(self.broker.arena))
         held = peak["anon"] + peak["file"] + shared
         cached = page_cache_bytes(self.broker.data)
+        mapped = mapped_bytes(self.broker.pid or 0, self.broker.data)
         return {
             "resident_bytes": float(held),
             "anonymous_bytes": float(peak["anon"]),
             "shared_bytes": float(shared),
             "page_cache_bytes": float(cached),
-            "memory_bytes": float(held + cached),
+            # What is mapped of the log counts once.
+            "memory_bytes": float(held + cached - min(mapped, cached, peak["file"])),
         }
 
 
