@@ -200,7 +200,8 @@ def librdkafka_metrics(result: Mapping[str, Any], cpu: float | None) -> Run:
 
 
 PRODUCER_LINE = re.compile(
-    r"(?P<records>\d+)(?: steady state)? records sent, (?P<rate>[\d.]+) records/sec \([\d.]+ MB/sec\), [\d.]+ ms avg latency, (?P<max>[\d.]+) ms max latency, "
+    r"(?P<records>\d+)(?: steady state)? records sent, (?P<rate>[\d.]+) records/sec \([\d.]+ MB/sec\), [\d.]+ ms avg latency, "
+    r"(?P<max>[\d.]+) ms max latency, "
     r"(?P<p50>\d+) ms 50th, \d+ ms 95th, (?P<p99>\d+) ms 99th, (?P<p999>\d+) ms 99\.9th"
 )
 

@@ -164,7 +164,8 @@ def markdown(cells: Sequence[tuple[Cell, Result]], context: Mapping[str, Any]) -
     out += ["", "## All rows", "", *comparison_table(cells, peer), ""]
     out += ["![ratios](ratios.svg)", ""]
     out += ["### To be known about them", "", *notes, ""] if notes else []
-    out += ["## Latency, ms", "", "Medians over the rounds. At a fixed rate counted from the time a request was meant to go out, in a closed loop from its sending.", ""]
+    out += ["## Latency, ms", "",
+            "Medians over the rounds. At a fixed rate counted from the time a request was meant to go out, in a closed loop from its sending.", ""]
     out += [*detail_table(cells, LATENCIES, ("p50", "p99", "p99.9", "max"), peer), "", "![latency](latency.svg)", ""]
     out += ["## Broker CPU and memory", "", "CPU time of all the process's threads; the kernel's write-back of the page cache is not in it. "
             "Memory at its most; Ringtail's tail memory (shared memory) is counted as resident.", ""]

@@ -11,8 +11,8 @@ from figures import Run
 from loads import GRACE_SECONDS, Background, LoadError, Loads, bench_metrics, java_consumer_metrics, java_producer_metrics
 from machine import MemoryPeak, disk_bytes, disk_read_bytes, drop_page_cache, mapped_bytes, page_cache_bytes, resident, sync
 
-# From so many partitions on, the first append to each is made before anything is measured.
-WARMED_PARTITIONS = 64
+# So many take some seconds until each has its first record.
+MANY_PARTITIONS = 64
 # A topic that is kept over the rounds is made anew when a broker holds more than this.
 KEPT_BYTES_MAX = 16 << 30
 DELETE_SECONDS_MAX = 60
@@ -46,12 +46,13 @@ class Site:
     idle_bytes: float | None = None
 
     def new_topic(self, partitions: int, extra: Mapping[str, str] | None = None) -> None:
+        """A topic in each of whose partitions a record was taken: the first one is slow, and may be refused before leaders are known."""
         self.topics += 1
         self.topic = f"compare-{self.topics}"
         self.loads.create_topic(self.broker, self.topic, partitions, {**self.configs, **(extra or {})})
-        if partitions >= WARMED_PARTITIONS:
+        if partitions >= MANY_PARTITIONS:
             self.say(f"{self.broker.name}: a first record in each of {partitions} partitions")
-            self.loads.warm_partitions(self.broker, self.topic, partitions)
+        self.loads.warm_partitions(self.broker, self.topic, partitions)
 
     def drop_topic(self) -> None:
         if self.topic:
@@ -79,8 +80,9 @@ class Site:
         self.say(f"{self.broker.name}: writing {size / 1e9:.1f} GB")
         result = self.bench("produce", "--record-bytes", 1024, "--records-per-batch", 64, "--bytes-max", size,
                             seconds=FILL_SECONDS_MAX)
-        if int(str(result["bytes"])) < size * 0.98:
-            raise LoadError(f"only {result['bytes']} of {size} bytes were taken in {FILL_SECONDS_MAX} s")
+        taken = int(str(result["bytes"]))
+        if taken < size * 0.98:
+            raise LoadError(f"{taken} of {size} bytes were taken in {result['seconds']} s, {result['errors']} requests refused")
         self.settle()
 
     def memory(self, peak: Mapping[str, int]) -> dict[str, float]:
@@ -190,7 +192,7 @@ class Produce(Workload):
         return Background(command)
 
     def estimate(self, seconds: float, warm: float, rounds: int, scale: float) -> float:
-        many = 100 if self.partitions >= 1000 else 12 * rounds if self.partitions >= WARMED_PARTITIONS else 0
+        many = 100 if self.partitions >= 1000 else 12 * rounds if self.partitions >= MANY_PARTITIONS else 0
         return super().estimate(seconds, warm, rounds, scale) + many
 
 
