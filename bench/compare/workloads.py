@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Callable, Mapping
@@ -16,8 +17,8 @@ MANY_PARTITIONS = 64
 # A topic that is kept over the rounds is made anew when a broker holds more than this.
 KEPT_BYTES_MAX = 16 << 30
 DELETE_SECONDS_MAX = 60
-# What a broker's directory may hold beside topics: journals, metadata.
-LEFTOVER_BYTES = 1 << 30
+# What a broker's directory may hold beside topics: metadata, and a journal for each CPU.
+LEFTOVER_BYTES = (1 << 30) + (os.cpu_count() or 1) * (512 << 20)
 FILL_SECONDS_MAX = 400
 IDLE_SECONDS = 5.0
 # What a turn takes beside its measured time: the topic made and deleted, the disk settled.
