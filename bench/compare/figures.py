@@ -113,7 +113,7 @@ def judge(bar: Bar, own: Sequence[Run], peer: Sequence[Run], ceilings: Sequence[
     if value is None:
         return Verdict(bar, None, False)
     share = None
-    if bar.ceiling and ceilings:
+    if bar.ceiling and ceilings and median(ceilings) > 0:
         share = median(values(own, bar.metric)) / median(ceilings)
     met = bar.holds(value.median) or (share is not None and share >= CEILING_SHARE)
     return Verdict(bar, value, met, share)

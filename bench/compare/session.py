@@ -22,6 +22,7 @@ from workloads import Site
 LONG = (10.0, 2.0, 5, 1.0)
 SHORT = (3.0, 0.5, 5, 0.5)
 DEVICE_BYTES = 2 << 30
+DEVICE_WRITES_MIN = 4
 # What may be there in files and data sets at one time, with room for the rest.
 FREE_BYTES_MIN = 60 << 30
 # A cell that takes so many times its estimate is given up.
@@ -206,7 +207,8 @@ class Session:
             self.ceilings.append(read_ceiling(own.data, total))
             return
         files, write_bytes = self.cell.workload.layout()
-        segment = self.loads.device(self.folder, write_bytes, files, total)
+        # Some writes to each file, however many there are.
+        segment = self.loads.device(self.folder, write_bytes, files, max(total, files * write_bytes * DEVICE_WRITES_MIN))
         if self.cell.ceiling == "double":
             # A commit is one write at a time, and on the device before it counts.
             journal = self.loads.device(self.folder, 512 << 10, 1, total, durable=True, in_flight=1)

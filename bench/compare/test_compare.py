@@ -48,6 +48,10 @@ class Figures(unittest.TestCase):
         self.assertEqual(judge(bar, own, peer, [1100, 1100]).word(), "missed")
         self.assertEqual(judge(Bar("bytes_per_second", ">=", 8), own, peer, [1000]).word(), "missed")
 
+    def test_a_ceiling_of_nothing_is_none(self) -> None:
+        bar = Bar("bytes_per_second", ">=", 8, ceiling=True)
+        self.assertEqual(judge(bar, runs("bytes_per_second", 90), runs("bytes_per_second", 10), [0]).word(), "met")
+
     def test_an_absolute_bar_needs_no_peer(self) -> None:
         bar = Bar("slowdown", "<=", 2, absolute=True)
         self.assertEqual(judge(bar, runs("slowdown", 1.5), [], []).word(), "met")
