@@ -10,7 +10,7 @@ from figures import METRICS, Bar, Spread, Verdict, judge, ratios, standing, valu
 from plot import Row, log_plot
 
 # Looked at for losses in every cell, whatever it is about; a single maximum says little, and records go with bytes.
-JUDGED = [name for name in METRICS if name not in ("max_ms", "records_per_second", "requests_per_second", "resident_bytes", "share", "slowdown")]
+JUDGED = [name for name in METRICS if name not in ("max_ms", "records_per_second", "requests_per_second", "resident_bytes", "share")]
 # A fixed rate sets its own throughput.
 SET_BY_RATE = ("bytes_per_second", "records_per_second", "requests_per_second")
 LATENCIES = ("p50_ms", "p99_ms", "p999_ms", "max_ms")
