@@ -171,7 +171,7 @@ impl Produce {
             .create_with_context(notes.clone())
             .map_err(|error| error.to_string())?;
         let values: Vec<Vec<u8>> = (0..VALUES).map(|seed| value(self.record_bytes, seed as u64)).collect();
-        let mut sent = 0;
+        let mut sent = 0usize;
         while !notes.counts.over.load(Ordering::Relaxed) {
             let record = BaseRecord::<(), [u8]>::to(&self.common.topic).payload(&values[sent % VALUES]);
             match producer.send(record) {
@@ -181,7 +181,7 @@ impl Produce {
                 }
                 Err((error, _)) => return Err(error.to_string()),
             }
-            if sent % VALUES == 0 {
+            if sent.is_multiple_of(VALUES) {
                 producer.poll(Duration::ZERO);
             }
         }
