@@ -1,4 +1,4 @@
-//! Fetch load: every connection reads its partitions from the start to the end, again and again.
+//! Fetch load: every connection reads its partitions from the start to the end: again and again, once, or on with the producers.
 
 use bytes::Bytes;
 use clap::Args;
@@ -28,12 +28,35 @@ pub struct Fetch {
     /// How long the broker waits for `min_bytes`; 0 answers at once.
     #[arg(long, default_value_t = 100)]
     wait_ms: i32,
+    /// Reads everything once, to the ends of now; the measured time is the time it takes.
+    #[arg(long, conflicts_with = "follow")]
+    once: bool,
+    /// Waits at the end for more instead of beginning anew.
+    #[arg(long)]
+    follow: bool,
 }
 
 /// A partition being read.
 struct Place {
     partition: i32,
     offset: i64,
+    log_start: i64,
+    at_end: bool,
+}
+
+impl Place {
+    fn start(partition: &i32) -> Self {
+        Self {
+            partition: *partition,
+            offset: 0,
+            log_start: 0,
+            at_end: false,
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        self.offset = self.log_start;
+    }
 }
 
 impl Fetch {
@@ -92,21 +115,9 @@ impl Fetch {
             .iter()
             .enumerate()
             .filter(|(index, _)| index % sharers == number / nodes);
-        let mut places: Vec<Place> = own
-            .map(|(_, partition)| Place {
-                partition: *partition,
-                offset: 0,
-            })
-            .collect();
+        let mut places: Vec<Place> = own.map(|(_, partition)| Place::start(partition)).collect();
         if places.is_empty() {
-            places = node
-                .partitions
-                .iter()
-                .map(|partition| Place {
-                    partition: *partition,
-                    offset: 0,
-                })
-                .collect();
+            places = node.partitions.iter().map(Place::start).collect();
         }
         let stream = connect(env, &node.address)
             .await
@@ -114,7 +125,7 @@ impl Fetch {
         let mut answers = Answers::new(env.clone(), stream.clone());
         let mut tally = Tally::default();
         let mut correlation_id = 0;
-        while env.now() < window.end && !env.stop().is_requested() {
+        while env.now() < window.end && !env.stop().is_requested() && !places.is_empty() {
             let pieces = self.request(target, &places, correlation_id)?;
             let sent_at = env.now();
             send_all(env, &stream, pieces)
@@ -126,8 +137,18 @@ impl Fetch {
                 tally.add(env.now().0 - sent_at.0, records, bytes);
                 tally.errors += errors;
             }
+            if self.once {
+                places.retain(|place| !place.at_end);
+            } else if !self.follow {
+                places
+                    .iter_mut()
+                    .filter(|place| place.at_end)
+                    .for_each(Place::begin_anew);
+            }
             // Another partition is first each time.
-            places.rotate_left(1);
+            if !places.is_empty() {
+                places.rotate_left(1);
+            }
             correlation_id = (correlation_id + 1) & i32::MAX;
         }
         env.shutdown(&stream);
@@ -164,7 +185,7 @@ impl Fetch {
     }
 }
 
-/// Moves the places past what `answer` brought; bytes, records and errors in it. A place at the end begins anew.
+/// Moves the places past what `answer` brought; bytes, records and errors in it.
 fn advance(answer: &Bytes, version: i16, places: &mut [Place]) -> Result<(u64, u64, u64), String> {
     let mut decoder = Decoder::new(answer);
     ResponseHeader::decode::<FetchResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
@@ -180,7 +201,11 @@ fn advance(answer: &Bytes, version: i16, places: &mut [Place]) -> Result<(u64, u
         };
         match ErrorCode::from_code(data.error_code) {
             Some(ErrorCode::None) => {}
-            Some(ErrorCode::OffsetOutOfRange) => place.offset = data.log_start_offset.max(0),
+            // Retention was there before the reader.
+            Some(ErrorCode::OffsetOutOfRange) => {
+                place.offset = data.log_start_offset.max(0);
+                continue;
+            }
             _ => errors += 1,
         }
         let batches = data
@@ -201,9 +226,8 @@ fn advance(answer: &Bytes, version: i16, places: &mut [Place]) -> Result<(u64, u
             place.offset = batch.header.next_offset();
             records += batch.header.record_count() as u64;
         }
-        if place.offset >= data.high_watermark {
-            place.offset = data.log_start_offset.max(0);
-        }
+        place.log_start = data.log_start_offset.max(0);
+        place.at_end = place.offset >= data.high_watermark;
     }
     Ok((bytes, records, errors))
 }

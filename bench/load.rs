@@ -1,8 +1,10 @@
 //! What all loads share: threads, connections, the measured time.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use clap::Args;
+use ringtail::base::sync::{Notify, race};
 use ringtail::io::uring::{Options, ShardPlacement, UringEnv, process_cpu_seconds, run};
 use ringtail::io::{Env, Monotonic};
 
@@ -46,6 +48,8 @@ impl Window {
 /// What one thread brings back.
 struct ThreadResult {
     outcome: Result<Tally, String>,
+    /// From the start of measuring to its end, or to the end of the work when that came first.
+    seconds: f64,
     broker_cpu_seconds: Option<f64>,
     client_cpu_seconds: f64,
 }
@@ -56,7 +60,7 @@ fn nanoseconds(seconds: f64) -> u64 {
 
 impl LoadOptions {
     /// Runs `work` on every thread with its index and the window, and makes the report. `work` ends by itself soon after
-    /// the window does.
+    /// the window does, or before when it has no more to do.
     pub fn measure<F, Fut>(
         &self,
         workload: &'static str,
@@ -85,13 +89,14 @@ impl LoadOptions {
         let mut report = Report {
             workload,
             parameters,
-            seconds: self.seconds,
+            seconds: 0.0,
             tally: Tally::default(),
             broker_cpu_seconds: None,
             client_cpu_seconds: 0.0,
         };
         for result in results {
             report.tally.merge(&result.outcome?);
+            report.seconds = report.seconds.max(result.seconds);
             report.broker_cpu_seconds = report.broker_cpu_seconds.or(result.broker_cpu_seconds);
             report.client_cpu_seconds = report.client_cpu_seconds.max(result.client_cpu_seconds);
         }
@@ -109,27 +114,35 @@ impl LoadOptions {
             start,
             end: Monotonic(start.0 + nanoseconds(self.seconds)),
         };
+        let (over, ended) = (Cell::new(false), Notify::default());
         let watched = async {
             let broker = self.broker_pid.filter(|_| index == 0);
-            env.sleep_until(window.start).await;
+            race(env.sleep_until(window.start), ended.until(|| over.get())).await;
             let (own, before) = (process_cpu_seconds(), broker.map(cpu_seconds_of));
-            env.sleep_until(window.end).await;
+            race(env.sleep_until(window.end), ended.until(|| over.get())).await;
+            let seconds = env.now().min(window.end).0.saturating_sub(window.start.0) as f64 / 1e9;
             let after = broker.map(cpu_seconds_of);
             let used = match (before, after) {
                 (Some(Ok(before)), Some(Ok(after))) => Some(after - before),
                 _ => None,
             };
-            (used, process_cpu_seconds() - own)
+            (seconds, used, process_cpu_seconds() - own)
         };
         let mut outcome = Err(String::new());
-        let mut cpu = (None, 0.0);
-        let working = async { outcome = work(env.clone(), index, window).await };
-        let watching = async { cpu = watched.await };
+        let mut seen = (0.0, None, 0.0);
+        let working = async {
+            outcome = work(env.clone(), index, window).await;
+            over.set(true);
+            ended.notify();
+        };
+        let watching = async { seen = watched.await };
         both(working, watching).await;
+        let (seconds, broker_cpu_seconds, client_cpu_seconds) = seen;
         ThreadResult {
             outcome,
-            broker_cpu_seconds: cpu.0,
-            client_cpu_seconds: cpu.1,
+            seconds,
+            broker_cpu_seconds,
+            client_cpu_seconds,
         }
     }
 }

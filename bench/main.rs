@@ -34,7 +34,7 @@ struct Arguments {
 enum Workload {
     /// Produces batches: at a fixed rate, or as fast as the answers come.
     Produce(produce::Produce),
-    /// Fetches a topic, over and over.
+    /// Fetches a topic: over and over, once, or following its producers.
     Fetch(fetch::Fetch),
     /// Attacks a broker: what it does to others is measured by a load beside it.
     Hostile(hostile::Hostile),

@@ -44,8 +44,9 @@ pub struct Probe {
     /// Where the broker's output goes; nowhere without it.
     #[arg(long)]
     log: Option<PathBuf>,
-    /// The command that starts the broker; it is killed again when it does not get there.
-    #[arg(last = true, required = true)]
+    /// The command that starts the broker; it is killed again when it does not get there. Without it, a broker that runs
+    /// already is asked.
+    #[arg(last = true)]
     command: Vec<String>,
 }
 
@@ -61,7 +62,7 @@ struct Times {
 impl Probe {
     pub fn run(self) -> Result<(), String> {
         let (began, mut child) = self.start()?;
-        let pid = child.id();
+        let pid = child.as_ref().map(Child::id);
         let measured = run_one(Options::default(), |env| async move {
             let end = Monotonic(env.now().0 + (self.seconds_max * 1e9) as u64);
             let over = async {
@@ -71,8 +72,10 @@ impl Probe {
             let measured = race(self.measure(&env, began, &mut child), over).await;
             if measured.is_err() {
                 // Nobody else knows its process id.
-                drop(child.kill());
-                drop(child.wait());
+                if let Some(child) = &mut child {
+                    drop(child.kill());
+                    drop(child.wait());
+                }
             }
             measured
         });
@@ -80,7 +83,7 @@ impl Probe {
         let rounded = |ms: f64| Json::Number((ms * 100.0).round() / 100.0);
         let result = Json::Object(vec![
             ("workload", "probe".into()),
-            ("pid", pid.into()),
+            ("pid", pid.map_or(Json::Null, Json::from)),
             ("answered_ms", rounded(times.answered)),
             ("first_acknowledged_ms", times.first.map_or(Json::Null, rounded)),
             ("last_acknowledged_ms", times.last.map_or(Json::Null, rounded)),
@@ -90,7 +93,10 @@ impl Probe {
         Ok(())
     }
 
-    fn start(&self) -> Result<(Instant, Child), String> {
+    fn start(&self) -> Result<(Instant, Option<Child>), String> {
+        if self.command.is_empty() {
+            return Ok((Instant::now(), None));
+        }
         let failed = |error: std::io::Error| format!("{}: {error}", self.command[0]);
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).stdin(Stdio::null());
@@ -104,16 +110,18 @@ impl Probe {
             }
         }
         let began = Instant::now();
-        Ok((began, command.spawn().map_err(failed)?))
+        Ok((began, Some(command.spawn().map_err(failed)?)))
     }
 
-    async fn measure(&self, env: &UringEnv, began: Instant, child: &mut Child) -> Result<Times, String> {
+    async fn measure(&self, env: &UringEnv, began: Instant, child: &mut Option<Child>) -> Result<Times, String> {
         let since = || began.elapsed().as_secs_f64() * 1e3;
         let (stream, mut answers) = loop {
             if let Ok(answering) = self.ask(env).await {
                 break answering;
             }
-            if let Ok(Some(status)) = child.try_wait() {
+            if let Some(child) = child
+                && let Ok(Some(status)) = child.try_wait()
+            {
                 return Err(format!("the broker ended: {status}"));
             }
             env.sleep_until(env.now().plus_ms(RETRY_MS)).await;

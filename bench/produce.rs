@@ -23,6 +23,8 @@ use crate::target::{Node, Target, TargetOptions};
 const GATHER_MAX: usize = 64;
 /// Requests of one connection that an open loop leaves unanswered before it holds them back (their latency goes on counting).
 const OPEN_IN_FLIGHT_MAX: usize = 512;
+/// How long after the measured time an open loop goes on sending what was meant to go out within it.
+const OPEN_GRACE_NS: u64 = 10_000_000_000;
 
 #[derive(Args, Clone)]
 pub struct BatchShape {
@@ -54,6 +56,9 @@ pub struct Produce {
     /// Closed loop: unanswered requests per connection.
     #[arg(long, default_value_t = 5)]
     in_flight: usize,
+    /// Ends when so much has been sent, if that comes first.
+    #[arg(long)]
+    bytes_max: Option<u64>,
 }
 
 /// One batch of `shape`, its values hard to compress and the same from run to run.
@@ -169,6 +174,8 @@ impl Produce {
     async fn thread(&self, target: &Target, env: UringEnv, index: usize, window: Window) -> Result<Tally, String> {
         let batch = batch(&self.shape, env.wall_ms())?;
         let mut lines = Vec::new();
+        let threads = self.load.threads.max(1) as u64;
+        let budget = Rc::new(Cell::new(self.bytes_max.map_or(u64::MAX, |bytes| bytes / threads)));
         let began = env.now();
         for number in share(self.load.connections, index, self.load.threads) {
             let node = &target.nodes[number % target.nodes.len()];
@@ -204,6 +211,7 @@ impl Produce {
                 window,
                 target.produce_version,
                 self.acks != 0,
+                budget.clone(),
             ));
         }
         let lines: Vec<Rc<Line>> = lines.into_iter().map(Rc::new).collect();
@@ -227,6 +235,8 @@ struct Line {
     window: Window,
     version: i16,
     answered: bool,
+    /// Bytes that the connections of the thread may still send.
+    budget: Rc<Cell<u64>>,
     /// Of unanswered requests in order: when they were meant to go out, and what they carry.
     waiting: RefCell<VecDeque<(Monotonic, u64, u64)>>,
     changed: Notify,
@@ -246,6 +256,7 @@ impl Line {
         window: Window,
         version: i16,
         answered: bool,
+        budget: Rc<Cell<u64>>,
     ) -> Self {
         Self {
             env,
@@ -256,6 +267,7 @@ impl Line {
             window,
             version,
             answered,
+            budget,
             waiting: RefCell::default(),
             changed: Notify::default(),
             sent: Cell::new(0),
@@ -284,8 +296,38 @@ impl Line {
         done
     }
 
-    /// When the next request is meant to go out; `None` when not before an answer.
+    /// When sending ends at the latest.
+    fn last(&self) -> Monotonic {
+        match self.pace {
+            Pace::Closed(_) => self.window.end,
+            Pace::Open { .. } => Monotonic(self.window.end.0 + OPEN_GRACE_NS),
+        }
+    }
+
+    fn is_over(&self, now: Monotonic) -> bool {
+        let all_sent = match self.pace {
+            Pace::Closed(_) => false,
+            Pace::Open { first, interval_ns } => first.0 + interval_ns * self.sent.get() >= self.window.end.0,
+        };
+        all_sent || self.budget.get() == 0 || now >= self.last() || self.env.stop().is_requested()
+    }
+
+    /// What was meant to go out within the measured time and did not, because too much was unanswered.
+    fn unsent(&self) -> u64 {
+        match self.pace {
+            Pace::Open { first, interval_ns } if self.budget.get() > 0 => {
+                let meant = self.window.end.0.saturating_sub(first.0).div_ceil(interval_ns);
+                meant.saturating_sub(self.sent.get())
+            }
+            _ => 0,
+        }
+    }
+
+    /// When the next request is meant to go out; `None` when not before an answer, or never.
     fn next_due(&self, now: Monotonic) -> Option<Monotonic> {
+        if self.budget.get() == 0 {
+            return None;
+        }
         let waiting = self.waiting.borrow().len();
         match self.pace {
             Pace::Closed(in_flight) => (waiting < in_flight || !self.answered).then_some(now),
@@ -299,7 +341,8 @@ impl Line {
         loop {
             let changed = self.changed.notified();
             let now = self.env.now();
-            if now >= self.window.end || self.env.stop().is_requested() {
+            if self.is_over(now) {
+                self.tally.borrow_mut().errors += self.unsent();
                 return Ok(());
             }
             let mut next = self.next_due(now);
@@ -309,6 +352,7 @@ impl Line {
                 // Connections begin at different partitions.
                 let frame = &self.frames[(sequence as usize + self.number) % self.frames.len()];
                 frame.stamp(sequence as i32 & i32::MAX, &mut pieces);
+                self.budget.set(self.budget.get().saturating_sub(frame.bytes));
                 match self.answered {
                     true => self.waiting.borrow_mut().push_back((due, frame.records, frame.bytes)),
                     false if self.window.holds(now) => self.tally.borrow_mut().add(1, frame.records, frame.bytes),
@@ -325,7 +369,7 @@ impl Line {
                     .map_err(|error| format!("send: {error}"))?;
                 continue;
             }
-            let until = next.unwrap_or(self.window.end).min(self.window.end);
+            let until = next.unwrap_or(self.last()).min(self.last());
             race(changed, self.env.sleep_until(until)).await;
         }
     }

@@ -10,7 +10,7 @@ pub struct Tally {
     pub requests: u64,
     pub records: u64,
     pub bytes: u64,
-    /// Requests that were refused, by Kafka's code; the connection goes on.
+    /// Requests that were refused, by Kafka's code (the connection goes on), or that a fixed rate could not send.
     pub errors: u64,
     /// Nanoseconds.
     pub latency: Histogram<u64>,

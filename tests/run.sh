@@ -45,12 +45,14 @@ case "${1:-}" in
     step "what the tests need" tests/setup.sh --quick
     # What runs on the real ring belongs to the whole form.
     step "pure cores" cargo test --workspace --lib --quiet -- --skip io::uring
+    step "the comparison's arithmetic" python3 -m unittest discover -s bench/compare
     step "one kcat round trip" cargo test --test integration --quiet kcat::first_record
     ;;
 "")
     step "what the tests need" tests/setup.sh
     step "format" cargo fmt --all --check
     step "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
+    step "the comparison's arithmetic" python3 -m unittest discover -s bench/compare
     # Every test target that Cargo.toml declares, the one with real clients apart.
     targets=$(awk '/^\[\[test\]\]/ { test = 1; next } /^\[/ { test = 0 } test && /^name/ { print $3 }' Cargo.toml | tr -d '"')
     step "unit tests" cargo test --workspace --lib --bins

@@ -4,7 +4,7 @@
 # Safe to run again: what is there is left alone. Nothing but tests/.deps and Debian packages is touched.
 #
 #   tests/setup.sh           everything
-#   tests/setup.sh --quick   what `tests/run.sh --quick` uses (build tools and kcat)
+#   tests/setup.sh --quick   what `tests/run.sh --quick` uses (build tools, kcat, Python)
 #   tests/setup.sh --kafka   the same and Apache Kafka, for comparisons
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,6 +36,7 @@ debian() { eval "$1" >/dev/null 2>&1 || missing+=("$2"); }
 debian 'command -v kcat' kcat
 debian 'command -v cc && command -v c++ && command -v make' build-essential
 debian 'command -v pkg-config' pkg-config
+debian 'command -v python3' python3
 debian 'installed ca-certificates' ca-certificates
 debian 'installed zlib1g-dev' zlib1g-dev
 if [ "${1:-}" = "" ]; then
