@@ -19,7 +19,9 @@ use ringtail::storage::{
     AppendError, DurabilityClass, LogOptions, LogSlice, Partition, Store, StoreOptions, TimestampType, Wanted, recover,
 };
 
-use crate::model::{MEMORY, batch, log_options, open, partition_id, payload, read_all, spec, store_options};
+use crate::model::{
+    MEMORY, READER, batch, budgets, log_options, open, partition_id, payload, read_all, spec, store_options,
+};
 
 /// Beyond the bound the longest idle producers are forgotten, over all partitions: their retries are new batches, those of
 /// the others are not.
@@ -73,7 +75,7 @@ fn an_answer_counts_what_it_holds_also_when_memory_is_short() {
             partition.append(large).await.expect("appended");
         }
         let budget = Budget::new(4 << 20);
-        let local = Rc::new(Local::new(env.clone(), store.clone(), budget.clone()));
+        let local = Rc::new(Local::new(env.clone(), store.clone(), (budget.clone(), budget.clone())));
         let read = |bytes_max| {
             let item = ReadItem {
                 id: partition_id(0),
@@ -90,6 +92,7 @@ fn an_answer_counts_what_it_holds_also_when_memory_is_short() {
                 bytes_min: 1,
                 wait_ms: 0,
                 parts: None,
+                reader: READER,
             };
             local.read(request, Rc::default())
         };
@@ -175,7 +178,7 @@ fn an_append_for_another_shard_leaves_the_line_when_that_one_says_so() {
     world.block_on(0, |env| async move {
         let store = open(&env).await;
         let partition = log_of_small_segments(&store).await;
-        let local = Local::new(env.clone(), store.clone(), Budget::new(4 << 20));
+        let local = Local::new(env.clone(), store.clone(), budgets(4 << 20));
         let _first = partition.append(batch(1, 0, &payload(0, 0, 3000)));
         let (batch, held) = tracked(batch(2, 0, &payload(0, 1, 3000)));
         let append = Append {
@@ -200,7 +203,7 @@ async fn router_of_two(
     inbox_bound: usize,
     reads: &Rc<Budget>,
 ) -> (Rc<Router<SimEnv>>, Receiver<Envelope<SimEnv>>) {
-    let local = Local::new(env.clone(), open(env).await, reads.clone());
+    let local = Local::new(env.clone(), open(env).await, (reads.clone(), reads.clone()));
     let (own, _) = mailbox(1);
     let (other, inbox) = mailbox(inbox_bound);
     (Router::new(0, vec![own, other], local), inbox)
@@ -291,6 +294,7 @@ fn what_other_shards_read_is_counted_before_it_is_kept() {
                 bytes_min: 1,
                 wait_ms: 0,
                 parts: None,
+                reader: READER,
             };
             router.read(request)
         };

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ringtail::base::sync::{Budget, Signal, race};
+use ringtail::base::sync::{Signal, race};
 use ringtail::broker::route::{Local, OffsetAt, OffsetQuery, Reply, Request};
 use ringtail::io::Env;
 use ringtail::io::sim::SimEnv;
 use ringtail::storage::{DurabilityClass, Partition};
 use ringtail::wire::batch::{BatchBuilder, BatchOptions, Codec};
 
-use crate::model::{log_options, open, partition_id, payload, spec, world};
+use crate::model::{budgets, log_options, open, partition_id, payload, spec, world};
 
 const SEGMENT_BYTES: u64 = 128 << 10;
 
@@ -99,7 +99,7 @@ async fn cold(env: &SimEnv) -> (Local<SimEnv>, Vec<i64>) {
     drop((partition, store));
     let store = open(env).await;
     store.open_partition(spec).await.expect("opens");
-    (Local::new(env.clone(), store, Budget::new(64 << 20)), times_ms)
+    (Local::new(env.clone(), store, budgets(64 << 20)), times_ms)
 }
 
 fn query(at: OffsetAt) -> OffsetQuery {

@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringtail::base::ids::{PartitionId, TopicId};
+use ringtail::base::sync::{Budget, Holder};
+use ringtail::broker::Reader;
 use ringtail::io::sim::{Options, SimEnv, World};
 use ringtail::storage::{
     DurabilityClass, LogDirectory, LogOptions, Partition, PartitionSpec, Recovered, Store, StoreOptions, Wanted,
@@ -181,4 +183,16 @@ pub async fn check(index: i32, history: &History, partition: &Rc<Partition<SimEn
             );
         }
     }
+}
+
+/// A reader that has taken answers before.
+pub const READER: Reader = Reader {
+    holder: Holder(1),
+    is_proven: true,
+};
+
+/// The budgets of `Local`: for reads, and for those of unproven readers.
+pub fn budgets(bytes: u64) -> (Rc<Budget>, Rc<Budget>) {
+    let reads = Budget::new(bytes);
+    (reads.clone(), reads)
 }

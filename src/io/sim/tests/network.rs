@@ -323,7 +323,10 @@ fn a_delay_holds_between_two_hosts_until_it_is_lifted() {
     };
     world.delay(1, 0, 50_000_000..60_000_000);
     let late = took_ms(1);
-    assert!((200..300).contains(&late), "connect and answer, there and back: {late} ms");
+    assert!(
+        (200..300).contains(&late),
+        "connect and answer, there and back: {late} ms"
+    );
     assert!(took_ms(2) < 50, "nobody else is late");
     world.delay(0, 1, 0..0);
     assert!(took_ms(1) < 50);
