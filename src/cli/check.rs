@@ -9,6 +9,7 @@ use clap::Args;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
 use crate::io::uring::{self, Options, UringEnv, limits};
 use crate::io::{Durability, Env, OpenOptions, write_all_at};
+use crate::storage::is_passing;
 
 use super::failure::{ExitReason, Failure};
 use super::json::Json;
@@ -318,6 +319,11 @@ fn direct_io(directory: &Path, probed: io::Result<Option<u64>>) -> Vec<Finding> 
                 "a device with power-loss protection, or ringtail.durability=written",
             );
             vec![Finding::new(what, Verdict::Good, "works", ""), cost]
+        }
+        // What is there can be served, and produce goes on when there is space.
+        Err(error) if is_passing(&error) => {
+            let fix = "make space: until then produce is refused";
+            vec![Finding::new(what, Verdict::Warning, error.to_string(), fix)]
         }
         Err(error) => {
             let fix = "put log.dirs on a local ext4 or XFS file system that this user may write to";

@@ -108,7 +108,8 @@ fn a_full_disk_refuses_produce_and_takes_it_up_again_by_itself() {
     let options = [("log.retention.check.interval.ms", "100")];
     let mut broker = broker_on("full", &[&disk], &disk, &options);
     let segments = ("segment.bytes", "1048576");
-    create_topic(&broker, "kept", 1, &[segments]);
+    // The records say that they are years old.
+    create_topic(&broker, "kept", 1, &[segments, ("retention.ms", "-1")]);
     create_topic(&broker, "gone", 1, &[]);
     // Old enough for retention some time after the disk is full.
     let times = ("message.timestamp.type", "LogAppendTime");
