@@ -463,7 +463,20 @@ impl<'w> Nemesis<'w> {
                 self.clock = Some((by_ms, now + self.dice.within(1_000, 15_000) * MS));
             }
             Kind::Stall | Kind::WriteError | Kind::FlushError | Kind::ReadError | Kind::Full => self.plant(kind),
-            _ => self.crash(kind),
+            _ => {
+                self.aim();
+                self.crash(kind);
+            }
+        }
+    }
+
+    /// Half of the crashes come right behind an acknowledgement: what it promised has had no time to come true by itself.
+    fn aim(&self) {
+        if self.dice.below(2) == 0 {
+            let acks = || self.party.recorder.borrow().acks;
+            let (before, deadline_ns) = (acks(), self.now() + 3_000 * MS);
+            self.world
+                .run_until(|| acks() > before || self.world.now() >= deadline_ns);
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Recorder {
     gone: BTreeSet<Partition>,
     producers: u32,
     readers: u32,
+    /// Sends that were acknowledged so far.
+    pub acks: u64,
     /// When the power went last.
     pub cut_ns: Option<u64>,
     /// Partitions that were cut, until somebody asks where they went on.
@@ -110,6 +112,7 @@ impl Recorder {
 
     /// The answer to a request of `began`.
     pub fn acked(&mut self, env: &SimEnv, partition: Partition, record: Record, offset: u64, began: Monotonic) {
+        self.acks += 1;
         match self.is_stale(partition, began) {
             true => self.unknown(env, record),
             false => self.push(env, Event::Acked { record, offset }),
