@@ -257,7 +257,7 @@ fn the_broker_ends(test: &str, metadata_elsewhere: bool, says: &str) {
     let mut faulty = FaultyDisk::start(test, DISK_BYTES);
     let elsewhere = sound.data().display().to_string();
     let mut broker = if metadata_elsewhere {
-        start(test, &[&faulty], &[("metadata.log.dir", &elsewhere)])
+        start(test, &[&faulty], &[("metadata.log.dir", elsewhere.as_str())])
     } else {
         start(test, &[&faulty, &sound], &[])
     };
