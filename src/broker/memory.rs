@@ -183,7 +183,7 @@ impl Memory {
 
     /// Whether requests wait for memory.
     pub fn is_awaited(&self) -> bool {
-        self.requests.is_awaited()
+        self.requests.is_awaited() || self.arriving.is_awaited()
     }
 
     pub fn used_bytes(&self) -> u64 {
