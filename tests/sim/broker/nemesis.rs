@@ -466,13 +466,21 @@ impl<'w> Nemesis<'w> {
             _ => {
                 self.aim();
                 self.crash(kind);
+                self.world.clear_faults(BROKER);
             }
         }
     }
 
-    /// Half of the crashes come right behind an acknowledgement: what it promised has had no time to come true by itself.
+    /// Half of the crashes come right behind an acknowledgement: what it promised has had no time to come true by itself, and where the
+    /// device holds writes back it cannot.
     fn aim(&self) {
         if self.dice.below(2) == 0 {
+            if self.dice.below(2) == 0 {
+                self.party.recorder.borrow_mut().disturb(self.now());
+                let held = FaultEffect::Stall { ns: 900 * MS };
+                self.world
+                    .plant(BROKER, Fault::always(DiskOperation::Write, "/data", held));
+            }
             let acks = || self.party.recorder.borrow().acks;
             let (before, deadline_ns) = (acks(), self.now() + 3_000 * MS);
             self.world
