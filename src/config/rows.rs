@@ -79,6 +79,9 @@ rows! { RINGTAIL: Row = Effect::Live;
     "ringtail.shard.producers.max", Int, "100000", at_least(1), fixed,
         "Idempotent producers that a shard remembers, counted per partition; above it the longest idle are forgotten.";
     "ringtail.reserve.bytes", String, "512m", Bounds::Size(0), fixed, "Free space below which a directory refuses produce.";
+    "ringtail.scrub.bytes.per.second", String, "8m", Bounds::Size(0), fixed,
+        "How fast what is stored in a directory is read again, to find damage before a reader does; 0 = not at all.";
+    "ringtail.scrub.interval.hours", Int, "168", at_least(1), fixed, "A scrub begins so long after the one before, or when that ends if it takes longer.";
 }
 
 rows! { AT_ONCE: Row = Effect::None(Reason::AtOnce);

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod checkpoints;
+mod corrupt;
 mod explore;
 mod faults;
 mod full;

@@ -7,6 +7,9 @@
 //! | zeros, old bytes, or a commit that does not verify | no valid commit of this journal | the end: that commit was in flight |
 //! | the same | a valid commit with a later sequence | corruption: the later one confirmed this one |
 //! | the last commit names a next file | that file's header is not the one named | corruption |
+//!
+//! A journal has its first file before anything is committed, and goes on in a next one only with a commit in it. So files without
+//! any good header, and an oldest one (but the very first) without a good commit at its beginning, are corrupt too.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +25,8 @@ use crate::storage::codec::Fields;
 pub struct JournalFile {
     pub name: String,
     pub content: Bytes,
+    /// The file's size; what of it is not in `content` holds no commits.
+    pub bytes: u64,
 }
 
 /// What the first two blocks of a journal file tell.
@@ -95,6 +100,10 @@ pub struct Scanned {
     pub first_sequence: u64,
     /// The number of that file; 0 is the one that the journal's first commit went to.
     pub first_file: Option<u64>,
+    /// The sequence of the commit that would come next.
+    pub next_sequence: u64,
+    /// The file and the position where that is.
+    pub end: Option<(String, u64)>,
     pub commits: Vec<Commit>,
     /// Files that were made ready, or were free to be used again: nobody misses them.
     pub spare: Vec<String>,
@@ -104,31 +113,47 @@ pub struct Scanned {
 /// Reads one journal (one start, one shard), whatever the order of its files. Files that were never used are skipped; the
 /// oldest ones may have been recycled.
 pub fn scan(files: Vec<JournalFile>) -> Scanned {
-    let (mut headless, mut spare) = (None, Vec::new());
+    let (mut headless, mut unused) = (None, Vec::new());
     let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
     for file in files {
         match FileHeader::decode(&file.content) {
             Some(header) => used.push((header, file)),
             // A header is one sector: it is the old one or the new one, never torn. Unused files hold no commits.
             None if looks_used(&file.content) => headless = Some(file),
-            None => spare.push(file.name),
+            None => unused.push(file),
         }
     }
     used.sort_by_key(|(header, _)| header.file);
     // Files below a gap were free, waiting to be used again.
     let gap = used.windows(2).rposition(|pair| pair[0].0.file + 1 != pair[1].0.file);
     let free = used.drain(..gap.map_or(0, |gap| gap + 1));
-    spare.extend(free.map(|(_, file)| file.name));
+    let spare = free.map(|(_, file)| file.name);
+    let spare = spare.chain(unused.iter().map(|file| file.name.clone())).collect();
     let mut scanned = Scanned {
         first_file: used.first().map(|(header, _)| header.file),
+        next_sequence: 1,
         spare,
         ..Scanned::default()
     };
     if let Some(file) = headless {
         return scanned.corrupt(&file, 0, "the header of a file that was in use".into());
     }
+    let begins = |(header, file): &(FileHeader, JournalFile)| header.file == 0 || first_sequence(header, file) > 0;
+    if !used.first().is_some_and(begins) {
+        match (unused.first(), used.first()) {
+            (Some(file), _) => return scanned.corrupt(file, 0, "the header of the file that the journal begins in".into()),
+            (_, Some((_, file))) => {
+                return scanned.corrupt(file, BLOCK_BYTES, "a commit, or the files before this one".into());
+            }
+            _ => return scanned,
+        }
+    }
     let mut chain: Option<Chain> = None;
     for (i, (header, file)) in used.iter().enumerate() {
+        if header.file_bytes != file.bytes {
+            let at = header.file_bytes.min(file.bytes) as usize;
+            return scanned.corrupt(file, at, format!("a file of {} bytes", header.file_bytes));
+        }
         let mut walk = match &chain {
             None => Chain::beginning(header, file, &mut scanned),
             Some(before) => match before.continues_in(header) {
@@ -148,6 +173,8 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
                 format!("commit {}, which a later one confirms", walk.sequence),
             );
         }
+        scanned.next_sequence = walk.sequence.max(1);
+        scanned.end = Some((file.name.clone(), stop as u64));
         if !is_entered && stop == BLOCK_BYTES {
             scanned.spare.push(file.name.clone());
         }
@@ -360,6 +387,7 @@ mod tests {
                     .map(|(i, f)| JournalFile {
                         name: name(i),
                         content: padded(f),
+                        bytes: 65536,
                     })
                     .collect(),
             )

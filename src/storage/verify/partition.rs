@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::Report;
+use super::{Pace, Report};
 use super::active::verify_chain;
 use super::segment::verify_closed;
 use crate::base::ids::{PartitionId, TopicId};
@@ -23,7 +23,7 @@ pub async fn verify_folder<E: Env>(
     name: &str,
     evidence: Option<&mut Evidence>,
     report: &mut Report,
-    progress: &mut impl FnMut(&Report),
+    pace: &mut impl Pace,
 ) -> io::Result<()> {
     if name.ends_with(DELETED_SUFFIX) || name.ends_with(STRAY_SUFFIX) {
         report.note(folder, "set aside or being deleted: not looked at");
@@ -49,17 +49,17 @@ pub async fn verify_folder<E: Env>(
     for (i, &base) in bases.iter().enumerate().take_while(|(_, base)| **base < active) {
         let next = bases.get(i + 1).copied().unwrap_or(active);
         if next > log_start {
-            verify_closed(env, folder, partition, base, next, known.is_none(), report, progress).await?;
+            verify_closed(env, folder, partition, base, next, known.is_none(), report, pace).await?;
         }
     }
     if let Some(known) = known {
-        verify_chain(env, folder, &bases, known, report, progress).await?;
+        verify_chain(env, folder, &bases, known, report, pace).await?;
     }
     Ok(())
 }
 
 /// `partition.metadata` and `leader-epoch-checkpoint`; the topic's id.
-async fn verify_texts<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io::Result<Option<TopicId>> {
+pub async fn verify_texts<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io::Result<Option<TopicId>> {
     let metadata = folder.join("partition.metadata");
     let topic = match read_file(env, &metadata, TEXT_BYTES_MAX).await {
         Ok(text) => topic_id(&text),

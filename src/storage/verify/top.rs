@@ -9,7 +9,7 @@ use crate::io::{DirectoryEntry, Env, OpenOptions, read_file};
 use crate::storage::LogDirectory;
 use crate::storage::journal::scan::{JournalFile, scan};
 use crate::storage::recovery::evidence::Evidence;
-use crate::storage::state::{Checkpoint, OwnFile};
+use crate::storage::state::{Checkpoint, OwnFile, base_name};
 
 /// No checkpoint is larger.
 const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
@@ -34,13 +34,18 @@ pub async fn verify_top<E: Env>(
     let bases = own.iter().filter(|(_, file)| matches!(file, OwnFile::Base { .. }));
     let governing = bases.map(|(_, file)| file.start()).max();
     let mut evidence = Evidence::default();
+    let newest = own.iter().map(|(_, file)| file.start()).max();
+    if newest > governing {
+        let missing = path.join(base_name(newest.unwrap_or(0)));
+        report.problem(&missing, None, "it is missing, and its start left journals or checkpoints");
+    }
     let Some(governing) = governing else {
         return Ok(evidence);
     };
     let mut journals: BTreeMap<u64, Vec<JournalFile>> = BTreeMap::new();
     for (name, file) in &own {
         let at = path.join(name);
-        if file.start() != governing {
+        if file.start() < governing {
             report.note(&at, "left over from another start");
             continue;
         }
@@ -51,20 +56,14 @@ pub async fn verify_top<E: Env>(
                 let file = JournalFile {
                     name: name.clone(),
                     content: content.clone(),
+                    bytes: content.len() as u64,
                 };
                 journals.entry(*shard).or_default().push(file);
                 content
             }
             _ => {
-                let content = read_file(env, &at, CHECKPOINT_BYTES_MAX).await?;
-                match Checkpoint::decode(&content) {
-                    None => report.problem(&at, None, "the checkpoint does not verify"),
-                    Some(read) if read.directory_id != directory.id => {
-                        report.problem(&at, None, "the checkpoint is of another directory");
-                    }
-                    Some(_) => {}
-                }
-                content
+                verify_checkpoint(env, directory, name, report).await?;
+                continue;
             }
         };
         report.bytes += content.len() as u64;
@@ -83,6 +82,27 @@ pub async fn verify_top<E: Env>(
         report.problem(path, None, format!("a broker would not start here: {error}"));
     }
     Ok(evidence)
+}
+
+/// Verifies one checkpoint of the directory.
+pub async fn verify_checkpoint<E: Env>(
+    env: &E,
+    directory: &LogDirectory,
+    name: &str,
+    report: &mut Report,
+) -> io::Result<()> {
+    let path = directory.path.join(name);
+    let content = read_file(env, &path, CHECKPOINT_BYTES_MAX).await?;
+    let own = OwnFile::parse(name);
+    match Checkpoint::decode(&content).filter(|read| Some(read.file) == own) {
+        None => report.problem(&path, None, "the checkpoint does not verify"),
+        Some(read) if read.directory_id != directory.id => {
+            report.problem(&path, None, "the checkpoint is of another directory");
+        }
+        Some(_) => {}
+    }
+    report.bytes += content.len() as u64;
+    Ok(())
 }
 
 async fn read_journal<E: Env>(env: &E, path: &std::path::Path) -> io::Result<bytes::Bytes> {
