@@ -63,8 +63,8 @@ impl<E: Env> Store<E> {
             Some(found) => found,
             None if recovered.is_missing(spec.id) => {
                 return Err(StorageError(format!(
-                    "{}: the partition has data, and no folder whose partition.metadata names it: restore it",
-                    folder.display()
+                    "{}: the partition has data, and no folder whose partition.metadata names it: restore the file",
+                    folder.join("partition.metadata").display()
                 )));
             }
             None => self.create(&folder, spec.id).await.map_err(named)?,

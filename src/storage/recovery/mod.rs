@@ -284,6 +284,8 @@ async fn recover_in_space<E: Env>(
     let left = arenas_of(env, arenas, &place.id).await;
     superseded.extend(left.map_err(|error| of_arenas(arenas, error))?);
     tracing::info!(directory = %path.display(), partitions = walked.len(), restored_bytes, took = phases.text, "recovered");
+    let missing: BTreeSet<PartitionId> = evidence.ids().collect();
+    let leftovers = without_lost(leftovers, &missing, wanted);
     let found = walked.into_iter().map(|walked| {
         let Walked { state, segments, .. } = walked;
         (state.id, Found { state, segments })
@@ -293,7 +295,7 @@ async fn recover_in_space<E: Env>(
         start,
         health: Health::default(),
         found: Mutex::new(found.collect()),
-        missing: evidence.ids().collect(),
+        missing,
         folders: names,
         leftovers,
         superseded: Mutex::new(superseded),
@@ -423,6 +425,24 @@ fn sort_out(
     Ok((ours, others.collect()))
 }
 
+/// The leftovers but for those that may be what a partition misses, under a topic id that rot has made: they stay as they are.
+fn without_lost(
+    leftovers: Vec<(PartitionId, PathBuf)>,
+    missing: &BTreeSet<PartitionId>,
+    wanted: &dyn Fn(PartitionId) -> Wanted,
+) -> Vec<(PartitionId, PathBuf)> {
+    let is_lost = |(id, folder): &(PartitionId, PathBuf)| {
+        let mut candidates = missing.iter().filter(|lost| lost.index == id.index && wanted(**lost) == Wanted::Yes);
+        let lost = candidates.next().filter(|_| wanted(*id) == Wanted::Unknown);
+        if let Some(lost) = lost {
+            let file = folder.join("partition.metadata");
+            tracing::error!(file = %file.display(), "it names a topic that nobody knows, and a folder of partition {} of topic {} is missing: left as it is", lost.index, lost.topic);
+        }
+        lost.is_some()
+    };
+    leftovers.into_iter().filter(|leftover| !is_lost(leftover)).collect()
+}
+
 /// Folders that hold a partition, by the topic id in their `partition.metadata`.
 pub(super) async fn find_partitions<E: Env>(
     env: &E,
@@ -463,7 +483,8 @@ async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<
         Err(error) => return Err(error),
     };
     if topic.is_none() {
-        tracing::error!(folder = %path.join(name).display(), "partition.metadata is unreadable: left alone");
+        let file = path.join(name).join("partition.metadata");
+        tracing::error!(file = %file.display(), "it is not as it is written: the folder is left alone");
     }
     Ok(topic.map(|topic| PartitionId { topic, index }))
 }
@@ -471,8 +492,9 @@ async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<
 /// The topic id in a `partition.metadata`.
 pub(super) fn topic_id(metadata: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(metadata).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("topic_id:"))?;
-    TopicId::parse(value.trim())
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    // Nothing in it has a check sum: it is taken only as it is always written.
+    TopicId::parse(text.strip_prefix("version: 0\ntopic_id: ")?)
 }
 
 /// An error of the directory of the arenas, which is not the one recovered.

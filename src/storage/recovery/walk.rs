@@ -114,6 +114,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
         restored: 0,
     };
     let log_start = evidence.log_start.max(original.log_start);
+    walk.tell_what_lacks(log_start, original.stored);
     walk.run().await?;
     if walk.at.offset < log_start {
         walk.skip_to(log_start);
@@ -121,11 +122,9 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
     }
     let end = walk.at;
     if end.offset < evidence.reach {
-        let (folder, segment, position) = (walk.folder.display().to_string(), end.segment, end.position);
         tracing::error!(
-            folder,
-            segment,
-            position,
+            file = %path_of(&walk.folder, end.segment, "log").display(),
+            position = end.position,
             end = end.offset,
             durable = evidence.reach,
             "durable batches are missing or wrong: the partition is not served and nothing of it is changed"
@@ -162,6 +161,21 @@ fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> Partition
 }
 
 impl<E: Env> Walk<'_, E> {
+    /// Tells of files that are missing or too short below the checkpoint's boundary: reads of what they held are answered with an
+    /// error, and all else goes on.
+    fn tell_what_lacks(&self, log_start: i64, stored: u64) {
+        let is_known = self.epoch.is_some();
+        let first = self.segments.keys().next().copied().unwrap_or(self.at.segment);
+        if is_known && first > log_start {
+            let file = path_of(&self.folder, log_start, "log");
+            tracing::error!(file = %file.display(), next = first, "the first segment of a log is missing");
+        }
+        if self.found < stored && self.at.offset > log_start {
+            let file = path_of(&self.folder, self.at.segment, "log");
+            tracing::error!(file = %file.display(), bytes = self.found, stored, "a segment is shorter than what was stored in it");
+        }
+    }
+
     /// Walks to the end of what continues here.
     async fn run(&mut self) -> io::Result<()> {
         while self.segment().await? {
@@ -441,9 +455,6 @@ impl<E: Env> Walk<'_, E> {
 
     /// The state at the end.
     async fn finish(mut self, log_start: i64) -> io::Result<Walked<E>> {
-        let first = self.segments.keys().next().copied().unwrap_or(0);
-        // Retention may have removed segments whose log start the journal no longer tells.
-        let log_start = log_start.max(first.min(self.at.offset));
         let active = Some(self.open_with_room(EXTEND_BYTES_MIN).await?);
         self.producers.truncate(self.at.offset);
         self.epochs.truncate(self.at.offset);

@@ -158,15 +158,26 @@ pub async fn verify<E: Env>(
         .map(|e| e.name.as_str())
         .collect();
     folders.sort_unstable();
+    let mut unknown = Vec::new();
     for name in folders {
         let folder = path.join(name);
         let done = partition::verify_folder(env, &folder, name, evidence.as_mut(), &mut report, &mut pace).await;
-        if let Err(error) = done {
-            report.problem(&folder, None, format!("cannot be read: {error}"));
+        match done {
+            Ok(Some(index)) => unknown.push((index, folder)),
+            Ok(None) => {}
+            Err(error) => report.problem(&folder, None, format!("cannot be read: {error}")),
         }
         (pace.progress)(&report);
     }
     for id in evidence.iter().flat_map(|evidence| evidence.ids()) {
+        if let Some((_, folder)) = unknown.iter().find(|(index, _)| *index == id.index) {
+            let what = format!(
+                "names nothing that is known, and partition {} of topic {} has no folder",
+                id.index, id.topic
+            );
+            report.problem(&folder.join("partition.metadata"), None, what);
+            continue;
+        }
         let what = format!(
             "partition {} of topic {} has a checkpoint and no folder (its topic may be deleted)",
             id.index, id.topic

@@ -431,7 +431,10 @@ fn take_sums(
     if trailer.sums_crc != crc32c::crc32c(&sums[..rows_end]) {
         report.problem(&path, None, "head and rows do not match the trailer's sum");
     }
-    if trailer.log_bytes != log_bytes || trailer.next_offset != next {
+    if trailer.log_bytes == log_bytes && trailer.next_offset < next {
+        let missing = path_of(&checker.folder, trailer.next_offset, "log");
+        report.problem(&missing, None, format!("it is missing, the next segment begins at {next}"));
+    } else if trailer.log_bytes != log_bytes || trailer.next_offset != next {
         let what = format!(
             "{log_bytes} bytes up to offset {next}, expected {} up to {}",
             trailer.log_bytes, trailer.next_offset
