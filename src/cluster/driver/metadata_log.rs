@@ -98,7 +98,8 @@ pub async fn verify_metadata_log<E: Env>(env: &E, directory: &Path) -> io::Resul
     };
     match scan(&content, |_| ()).and_then(|tail| check_length(&content, &tail).map(|()| tail)) {
         Ok(tail) => {
-            let is_torn = content[tail.end as usize..].iter().any(|&byte| byte != 0);
+            let behind = content.get(tail.end as usize..).unwrap_or_default();
+            let is_torn = behind.iter().any(|&byte| byte != 0);
             verified.torn = is_torn.then_some(tail.end);
         }
         Err(FormatError::Corrupt(corruption)) => {
@@ -168,7 +169,7 @@ impl<E: Env> MetadataLog<E> {
             },
         })?;
         let file = env.open(&path, WRITE).await.map_err(io)?;
-        let (_, behind) = content.split_at(tail.end as usize);
+        let behind = content.get(tail.end as usize..).unwrap_or_default();
         let allocated = content.len() as u64;
         if behind.iter().any(|&byte| byte != 0) {
             env.zero(&file, tail.end, behind.len() as u64).await.map_err(io)?;
@@ -195,7 +196,7 @@ impl<E: Env> MetadataLog<E> {
 
     /// Bytes that commits may take without asking the disk.
     pub fn room(&self) -> u64 {
-        self.allocated - self.position
+        self.allocated.saturating_sub(self.position)
     }
 
     /// Has room ahead of the commands that will want it; without space for it those are told.

@@ -174,7 +174,9 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
             );
         }
         scanned.next_sequence = walk.sequence.max(1);
-        scanned.end = Some((file.name.clone(), stop as u64));
+        if is_entered {
+            scanned.end = Some((file.name.clone(), stop as u64));
+        }
         if !is_entered && stop == BLOCK_BYTES {
             scanned.spare.push(file.name.clone());
         }
@@ -494,5 +496,31 @@ mod tests {
         journal.files.push(header(1).encode());
         let scanned = journal.scan();
         assert_eq!((scanned.commits.len(), scanned.corruption), (1, None));
+    }
+
+    #[test]
+    fn a_file_is_walked_in_pieces_and_a_bad_commit_before_a_good_one_is_told() {
+        let mut journal = Builder::new();
+        let starts: Vec<usize> = (0..5).map(|_| journal.commit(row())).collect();
+        let mut file = journal.files[0].clone();
+        file.resize(65536, 0);
+        let walked = |file: &[u8], piece: usize| -> Result<u64, u64> {
+            let mut walk = super::super::walk::FileWalk::begin(file).expect("a header");
+            let mut at = walk.position();
+            while at < file.len() as u64 {
+                let end = file.len().min(at as usize + piece);
+                at = walk.take(&file[at as usize..end], at).map_err(|_| walk.position())?;
+            }
+            Ok(walk.position())
+        };
+        for piece in [BLOCK_BYTES, 3 * BLOCK_BYTES, 1 << 20] {
+            assert_eq!(walked(&file, piece), Ok(starts[4] as u64 + BLOCK_BYTES as u64));
+            for (i, start) in starts.iter().enumerate() {
+                let mut bad = file.clone();
+                bad[start + COMMIT_HEADER_BYTES] ^= 1;
+                let expected = if i == 4 { Ok(*start as u64) } else { Err(*start as u64) };
+                assert_eq!(walked(&bad, piece), expected, "commit {i}");
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A pass goes over the partitions of one shard in one directory, from one drawn by lot (restarts cut passes short, and all shall
 //! have their turn): each partition's text files, its closed segments, then the open ones as far as they are stored; at last the
-//! shard's checkpoints. Bytes are judged by the code of `ringtail log verify`.
+//! shard's checkpoints and journals. Bytes are judged by the code of `ringtail log verify`, but for journals in use (`journal::walk`).
 //!
 //! Invariants
 //! 1. Nothing is written: files are opened for reading only (`OpenOptions::READ_DIRECT`, `READ`).

@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use super::ScrubOptions;
 use super::plan::{Known, Throttle};
+use crate::base::buffer::BLOCK_BYTES;
 use crate::base::sync::race;
-use crate::io::{Env, Monotonic, is_exhausted};
+use crate::io::{Env, Monotonic, OpenOptions, is_exhausted, read_up_to};
 use crate::metrics::ScrubMetrics;
 use crate::storage::directory::ShardDirectory;
+use crate::storage::journal::walk::{FileWalk, PIECE_BYTES};
 use crate::storage::partition::Partition;
 use crate::storage::segment::path_of;
 use crate::storage::state::OwnFile;
@@ -84,7 +86,7 @@ impl<E: Env> Pass<E> {
                 self.partition(&partition).await?;
             }
         }
-        self.checkpoints().await?;
+        self.files_at_the_top().await?;
         self.metrics.passes.add(1);
         tracing::info!(
             directory = %self.directory.path().display(), bytes = self.read_bytes, problems = self.problems,
@@ -97,8 +99,8 @@ impl<E: Env> Pass<E> {
         let folder = partition.folder().to_owned();
         let mut report = Report::default();
         let done = match verify_texts(&self.env, &folder, &mut report).await {
-            Ok(topic) if topic.is_some_and(|topic| topic != partition.id().topic) => {
-                let what = "names another topic than the partition's";
+            Ok(topic) if topic != Some(partition.id().topic) => {
+                let what = "does not name the partition's topic, or is missing";
                 report.problem(&folder.join("partition.metadata"), None, what);
                 Ok(())
             }
@@ -147,8 +149,8 @@ impl<E: Env> Pass<E> {
         .await
     }
 
-    /// The checkpoints that the next start would read; shard 0 has the directory's base.
-    async fn checkpoints(&mut self) -> io::Result<()> {
+    /// The checkpoints and journals that the next start would read; shard 0 has the directory's base.
+    async fn files_at_the_top(&mut self) -> io::Result<()> {
         let (path, start, shard) = (
             self.directory.path().to_owned(),
             self.directory.generation(),
@@ -159,18 +161,24 @@ impl<E: Env> Pass<E> {
             Err(error) => return self.judge(Err(error), Report::default(), &path, || true).await,
         };
         for name in names {
-            let is_ours = match OwnFile::parse(&name) {
-                Some(OwnFile::Base { .. }) => shard == 0,
-                Some(OwnFile::Shard { shard: other, .. }) => shard == other,
-                _ => false,
+            let Some(file) = OwnFile::parse(&name).filter(|file| file.start() == start) else {
+                continue;
             };
-            if !is_ours || OwnFile::parse(&name).is_none_or(|file| file.start() != start) {
+            let (owner, is_journal) = match file {
+                OwnFile::Base { .. } => (0, false),
+                OwnFile::Shard { shard, .. } => (shard, false),
+                OwnFile::Journal { shard, .. } => (shard, true),
+            };
+            if owner != shard {
                 continue;
             }
             let mut report = Report::default();
             let (env, directory) = (self.env.clone(), self.directory.clone());
-            let done = verify_checkpoint(&env, directory.place(), &name, &mut report).await;
-            // An older one goes while newer ones come.
+            let done = match is_journal {
+                true => self.journal(&path.join(&name), &mut report).await,
+                false => verify_checkpoint(&env, directory.place(), &name, &mut report).await,
+            };
+            // Checkpoints go while newer ones come, and journal files get other names.
             let done = done.or_else(|error| match error.kind() {
                 io::ErrorKind::NotFound => Ok(()),
                 _ => Err(error),
@@ -179,6 +187,61 @@ impl<E: Env> Pass<E> {
             self.judge(done, report, &path.join(&name), || true).await?;
         }
         Ok(())
+    }
+
+    /// A journal's file. It may be written to while it is read, or used anew: what is found is damage if it is found twice, under one
+    /// header.
+    async fn journal(&mut self, path: &Path, report: &mut Report) -> io::Result<()> {
+        let first = self.walk_journal(path, report).await?;
+        if first.is_none() {
+            return Ok(());
+        }
+        self.env.sleep_until(self.env.now().plus_ms(YIELD_MS)).await;
+        let second = self.walk_journal(path, report).await?;
+        if let (Some(damage), true) = (&second, first == second) {
+            report.problem(path, damage.position, damage.what.clone());
+        }
+        Ok(())
+    }
+
+    async fn walk_journal(&mut self, path: &Path, report: &mut Report) -> io::Result<Option<JournalDamage>> {
+        let file = self.env.open(path, OpenOptions::READ_DIRECT).await?;
+        let bytes = self.env.size(&file).await?;
+        let block = read_up_to(&self.env, &file, 0, BLOCK_BYTES).await?;
+        report.bytes += block.len() as u64;
+        let damage = |salt, position, what: &str| {
+            Some(JournalDamage {
+                salt,
+                position,
+                what: what.into(),
+            })
+        };
+        let Some(mut walk) = FileWalk::begin(&block) else {
+            return Ok(damage(0, 0, "its header does not verify"));
+        };
+        let header = *walk.header();
+        if header.file_bytes != bytes {
+            return Ok(damage(header.salt, bytes, "it is not as long as its header says"));
+        }
+        let mut at = walk.position();
+        while at < bytes {
+            let piece = read_up_to(&self.env, &file, at, PIECE_BYTES.min((bytes - at) as usize)).await?;
+            if piece.is_empty() {
+                break;
+            }
+            match walk.take(&piece, at) {
+                Ok(next) => {
+                    report.bytes += next - at;
+                    at = next;
+                }
+                Err(expected) => {
+                    let what = format!("expected {expected}");
+                    return Ok(damage(header.salt, walk.position(), &what));
+                }
+            }
+            self.turn(report).await?;
+        }
+        Ok(None)
     }
 
     /// Tells what was found in files that still count, as `is_there` says.
@@ -211,6 +274,14 @@ impl<E: Env> Pass<E> {
         }
         Ok(())
     }
+}
+
+/// Where a journal's file is bad, and in which use of it.
+#[derive(PartialEq, Eq)]
+struct JournalDamage {
+    salt: u64,
+    position: u64,
+    what: String,
 }
 
 fn unreadable(file: PathBuf, error: &io::Error) -> Problem {

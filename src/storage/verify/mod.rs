@@ -74,7 +74,7 @@ impl Report {
         self.problems.is_empty()
     }
 
-    fn problem(&mut self, file: &Path, position: impl Into<Option<u64>>, what: impl Into<String>) {
+    pub(super) fn problem(&mut self, file: &Path, position: impl Into<Option<u64>>, what: impl Into<String>) {
         if self.problems.len() == PROBLEMS_MAX {
             self.problems_more += 1;
             return;

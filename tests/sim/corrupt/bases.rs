@@ -34,6 +34,7 @@ pub struct Truth {
 /// A disk to be damaged.
 pub struct Base {
     pub name: &'static str,
+    pub is_large: bool,
     pub image: DiskImage,
     pub files: Files,
     /// The files as they were earlier.
@@ -237,6 +238,7 @@ pub fn base(name: &'static str, seed: u64, end: End, large: bool) -> Base {
     let (truth, after) = undamaged(&image, &specs);
     Base {
         name,
+        is_large: large,
         image,
         files,
         past,
