@@ -5,6 +5,7 @@
 //! `tests/corrupt.sh` runs many; a failure prints how to see it again.
 
 mod bases;
+mod broker;
 mod damage;
 mod journal;
 mod judge;
@@ -17,7 +18,8 @@ use std::rc::Rc;
 
 use bases::{Base, End, base};
 use damage::{Draw, KINDS, Kind, Touched, draw};
-use judge::{Verdict, judge};
+use judge::{Seen, Verdict, judge};
+use ringtail::storage::verify::Report;
 use rules::type_of;
 
 /// Counts by file type and kind of damage.
@@ -73,9 +75,12 @@ fn damage_of(base: &Base, case: u64) -> (&'static str, Kind, Vec<Touched>) {
     }
 }
 
-fn run(base: &Rc<Base>, case: u64, tally: &mut Tally, tells: bool) {
+/// How a damage to a base is judged.
+type Judge<'a> = &'a dyn Fn(&[Touched], u64) -> (Seen, Report, Verdict);
+
+fn run(base: &Rc<Base>, judge: Judge<'_>, case: u64, tally: &mut Tally, tells: bool) {
     let (name, kind, touched) = damage_of(base, case);
-    let (seen, report, verdict) = judge(base, &touched, case);
+    let (seen, report, verdict) = judge(&touched, case);
     tally.cases += 1;
     *tally.by.entry((name, kind)).or_default() += 1;
     let list: Vec<String> = touched.iter().map(Touched::to_string).collect();
@@ -138,10 +143,16 @@ fn damage_is_found_and_never_served() {
     let mut tally = Tally::default();
     if let Ok(one) = std::env::var("RINGTAIL_CORRUPT") {
         let (name, case) = one.split_once('/').expect("BASE/CASE");
-        let (name, seed, end, large) = bases().into_iter().find(|b| b.0 == name).expect("a base");
-        run(&Rc::new(base(name, seed, end, large)), case.parse().expect("a number"), &mut tally, true);
-        tally.print();
-        return;
+        let case = case.parse().expect("a number");
+        if let Some((name, seed, end, large)) = bases().into_iter().find(|b| b.0 == name) {
+            let base = Rc::new(base(name, seed, end, large));
+            run(&base, &|touched, seed| judge(&base, touched, seed), case, &mut tally, true);
+        } else {
+            let cluster = broker::cluster();
+            let base = cluster.base.clone();
+            run(&base, &|touched, seed| broker::judge(&cluster, touched, seed), case, &mut tally, true);
+        }
+        return tally.print();
     }
     let count = variable("RINGTAIL_CORRUPT_CASES").unwrap_or(240);
     let (part, parts) = (
@@ -152,10 +163,15 @@ fn damage_is_found_and_never_served() {
     for (index, (name, seed, end, large)) in bases().into_iter().enumerate() {
         let base = Rc::new(base(name, seed, end, large));
         expected.extend(by_type(&base).into_keys());
-        let share = if large { count / 20 } else { count * 19 / 60 };
+        let share = if large { count / 20 } else { count / 4 };
         let cases = (0..share).filter(|case| (case + index as u64) % parts == part);
-        cases.for_each(|case| run(&base, case, &mut tally, false));
+        cases.for_each(|case| run(&base, &|touched, seed| judge(&base, touched, seed), case, &mut tally, false));
     }
+    let cluster = broker::cluster();
+    let base = cluster.base.clone();
+    expected.extend(by_type(&base).into_keys());
+    let cases = (0..count / 5).filter(|case| case % parts == part);
+    cases.for_each(|case| run(&base, &|touched, seed| broker::judge(&cluster, touched, seed), case, &mut tally, false));
     tally.print();
     for name in expected {
         assert!(tally.by.keys().any(|(tried, _)| *tried == name), "no damage to a {name}");

@@ -80,8 +80,9 @@ pub fn harmless(base: &Base, touched: &Touched, after: &Files) -> Option<&'stati
             return Some("journal: the last commit, which says nothing");
         }
     }
-    if kind.starts_with("active") && all_within(touched, |at| at >= ends) {
-        return Some("active: behind what was ever written");
+    let grows = kind.starts_with("active") || kind == "metadata log";
+    if grows && all_within(touched, |at| at >= ends) {
+        return Some("behind what was ever written");
     }
     let made_again = base.after.get(path).is_some_and(|good| after.get(path) == Some(good));
     if made_again && base.after.get(path) != touched.now.as_ref() {
