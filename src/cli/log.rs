@@ -10,8 +10,8 @@ use super::failure::{ExitReason, Failure};
 use super::json::Json;
 use super::output::Output;
 use crate::cluster::{read_directory_id, verify_directory};
-use crate::io::uring::{self, Options, UringEnv};
 use crate::io::lock_when_free;
+use crate::io::uring::{self, Options, UringEnv};
 use crate::storage::verify::{Problem, Report, VerifyOptions};
 use crate::storage::{LOCK_FILE, LogDirectory, Sealed, StorageError, seal};
 

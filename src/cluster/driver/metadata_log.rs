@@ -276,20 +276,17 @@ impl<E: Env> MetadataLog<E> {
             return Err(LogError::TooLarge);
         }
         if end + SLACK_BYTES > self.allocated {
-            let more = if records.is_empty() { SLACK_BYTES } else { CONFIRMATION_BYTES + SLACK_BYTES };
+            let more = if records.is_empty() {
+                SLACK_BYTES
+            } else {
+                CONFIRMATION_BYTES + SLACK_BYTES
+            };
             self.make_room(end - self.position + more).await?;
         }
         // Fenced until it is known what the file holds: also when this future is dropped on the way.
         self.fenced = true;
         let written = async {
-            write_all_at(
-                &self.env,
-                &self.file,
-                Bytes::from(frame),
-                position,
-                Durability::Cached,
-            )
-            .await?;
+            write_all_at(&self.env, &self.file, Bytes::from(frame), position, Durability::Cached).await?;
             self.env.flush(&self.file).await
         };
         written.await.map_err(|error| LogError::Io {

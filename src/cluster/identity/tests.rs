@@ -42,7 +42,9 @@ fn a_flipped_bit_in_meta_properties_is_seen_or_lies_in_its_comments() {
     for bit in 0..text.len() * 8 {
         let mut bytes = text.clone().into_bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let read = String::from_utf8(bytes).ok().and_then(|text| MetaProperties::decode(&text).ok());
+        let read = String::from_utf8(bytes)
+            .ok()
+            .and_then(|text| MetaProperties::decode(&text).ok());
         assert!(read.is_none() || read == Some(ours.clone()), "bit {bit}: {read:?}");
     }
     let crc_at = text.find(SUM).expect("a sum");

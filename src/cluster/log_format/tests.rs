@@ -94,7 +94,10 @@ fn a_confirmation_in_its_own_block_tells_of_older_content_of_the_one_before() {
     bytes.resize(confirmation_position(end) as usize, 0);
     push_commit(&mut bytes, SALT, sequence, &[]);
     let (records, tail) = read(&bytes).unwrap();
-    assert_eq!((records.len(), tail.end, tail.confirmed), (10, bytes.len() as u64, true));
+    assert_eq!(
+        (records.len(), tail.end, tail.confirmed),
+        (10, bytes.len() as u64, true)
+    );
     for start in starts {
         let mut older = bytes.clone();
         older[start..end as usize].fill(0);

@@ -113,41 +113,10 @@ pub struct Scanned {
 /// Reads one journal (one start, one shard), whatever the order of its files. Files that were never used are skipped; the
 /// oldest ones may have been recycled.
 pub fn scan(files: Vec<JournalFile>) -> Scanned {
-    let (mut headless, mut unused) = (None, Vec::new());
-    let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
-    for file in files {
-        match FileHeader::decode(&file.content) {
-            Some(header) => used.push((header, file)),
-            // A header is one sector: it is the old one or the new one, never torn. Unused files hold no commits.
-            None if looks_used(&file.content) => headless = Some(file),
-            None => unused.push(file),
-        }
-    }
-    used.sort_by_key(|(header, _)| header.file);
-    // Files below a gap were free, waiting to be used again.
-    let gap = used.windows(2).rposition(|pair| pair[0].0.file + 1 != pair[1].0.file);
-    let free = used.drain(..gap.map_or(0, |gap| gap + 1));
-    let spare = free.map(|(_, file)| file.name);
-    let spare = spare.chain(unused.iter().map(|file| file.name.clone())).collect();
-    let mut scanned = Scanned {
-        first_file: used.first().map(|(header, _)| header.file),
-        next_sequence: 1,
-        spare,
-        ..Scanned::default()
+    let (used, mut scanned) = match in_order(files) {
+        Ok(sorted) => sorted,
+        Err(scanned) => return scanned,
     };
-    if let Some(file) = headless {
-        return scanned.corrupt(&file, 0, "the header of a file that was in use".into());
-    }
-    let begins = |(header, file): &(FileHeader, JournalFile)| header.file == 0 || first_sequence(header, file) > 0;
-    if !used.first().is_some_and(begins) {
-        match (unused.first(), used.first()) {
-            (Some(file), _) => return scanned.corrupt(file, 0, "the header of the file that the journal begins in".into()),
-            (_, Some((_, file))) => {
-                return scanned.corrupt(file, BLOCK_BYTES, "a commit, or the files before this one".into());
-            }
-            _ => return scanned,
-        }
-    }
     let mut chain: Option<Chain> = None;
     for (i, (header, file)) in used.iter().enumerate() {
         if header.file_bytes != file.bytes {
@@ -197,6 +166,45 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
         );
     }
     scanned
+}
+
+/// The files that the journal goes through, in their order. Error: they do not show where it begins.
+#[expect(clippy::result_large_err, reason = "made once per journal")]
+fn in_order(files: Vec<JournalFile>) -> Result<(Vec<(FileHeader, JournalFile)>, Scanned), Scanned> {
+    let (mut headless, mut unused) = (None, Vec::new());
+    let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
+    for file in files {
+        match FileHeader::decode(&file.content) {
+            Some(header) => used.push((header, file)),
+            // A header is one sector: it is the old one or the new one, never torn. Unused files hold no commits.
+            None if looks_used(&file.content) => headless = Some(file),
+            None => unused.push(file),
+        }
+    }
+    used.sort_by_key(|(header, _)| header.file);
+    // Files below a gap were free, waiting to be used again.
+    let gap = used.windows(2).rposition(|pair| pair[0].0.file + 1 != pair[1].0.file);
+    let free = used.drain(..gap.map_or(0, |gap| gap + 1));
+    let spare = free.map(|(_, file)| file.name);
+    let spare = spare.chain(unused.iter().map(|file| file.name.clone())).collect();
+    let scanned = Scanned {
+        first_file: used.first().map(|(header, _)| header.file),
+        next_sequence: 1,
+        spare,
+        ..Scanned::default()
+    };
+    if let Some(file) = headless {
+        return Err(scanned.corrupt(&file, 0, "the header of a file that was in use".into()));
+    }
+    let begins = |(header, file): &(FileHeader, JournalFile)| header.file == 0 || first_sequence(header, file) > 0;
+    if !used.first().is_some_and(begins) {
+        return Err(match (unused.first(), used.first()) {
+            (Some(file), _) => scanned.corrupt(file, 0, "the header of the file that the journal begins in".into()),
+            (_, Some((_, file))) => scanned.corrupt(file, BLOCK_BYTES, "a commit, or the files before this one".into()),
+            _ => scanned,
+        });
+    }
+    Ok((used, scanned))
 }
 
 impl Scanned {

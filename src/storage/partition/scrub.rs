@@ -39,9 +39,7 @@ impl<E: Env> Partition<E> {
         if !is_readable(&log) || open.stored == 0 {
             return None;
         }
-        let tail = log
-            .tail
-            .slices(base, open.stored, open.built.position.max(open.stored));
+        let tail = log.tail.slices(base, open.stored, open.built.position.max(open.stored));
         Some(PartitionState {
             id: self.owner.partition,
             log_start: log.ends.log_start,

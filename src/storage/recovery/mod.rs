@@ -285,19 +285,14 @@ async fn recover_in_space<E: Env>(
     superseded.extend(left.map_err(|error| of_arenas(arenas, error))?);
     tracing::info!(directory = %path.display(), partitions = walked.len(), restored_bytes, took = phases.text, "recovered");
     let missing: BTreeSet<PartitionId> = evidence.ids().collect();
-    let leftovers = without_lost(leftovers, &missing, wanted);
-    let found = walked.into_iter().map(|walked| {
-        let Walked { state, segments, .. } = walked;
-        (state.id, Found { state, segments })
-    });
     Ok(RecoveredDirectory {
         place: place.clone(),
         start,
         health: Health::default(),
-        found: Mutex::new(found.collect()),
+        found: Mutex::new(walked.into_iter().map(Walked::found).collect()),
+        leftovers: without_lost(leftovers, &missing, wanted),
         missing,
         folders: names,
-        leftovers,
         superseded: Mutex::new(superseded),
     })
 }
@@ -432,7 +427,9 @@ fn without_lost(
     wanted: &dyn Fn(PartitionId) -> Wanted,
 ) -> Vec<(PartitionId, PathBuf)> {
     let is_lost = |(id, folder): &(PartitionId, PathBuf)| {
-        let mut candidates = missing.iter().filter(|lost| lost.index == id.index && wanted(**lost) == Wanted::Yes);
+        let mut candidates = missing
+            .iter()
+            .filter(|lost| lost.index == id.index && wanted(**lost) == Wanted::Yes);
         let lost = candidates.next().filter(|_| wanted(*id) == Wanted::Unknown);
         if let Some(lost) = lost {
             let file = folder.join("partition.metadata");

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::Found;
 use super::evidence::{PartitionEvidence, Piece, Source};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
+use crate::base::ids::PartitionId;
 use crate::io::{Durability, Env, OpenOptions, read_up_to, write_all_at};
 use crate::storage::EXTEND_BYTES_MIN;
 use crate::storage::build::{BatchFacts, SegmentBuild, SegmentIdentity};
@@ -63,6 +65,12 @@ pub struct Walked<E: Env> {
 }
 
 impl<E: Env> Walked<E> {
+    /// What the partition is opened with.
+    pub fn found(self) -> (PartitionId, Found) {
+        let Self { state, segments, .. } = self;
+        (state.id, Found { state, segments })
+    }
+
     /// Nothing of its files was or will be changed.
     fn damaged(state: PartitionState, segments: Segments) -> Self {
         assert!(state.damaged);

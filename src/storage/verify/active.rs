@@ -6,8 +6,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Pace, Report};
 use super::segment::{Checker, LogBytes, Walked, read_companion, walk};
+use super::{Pace, Report};
 use crate::base::ids::PartitionId;
 use crate::io::Env;
 use crate::storage::build::{SUMS_HEAD_BYTES, SegmentIdentity};

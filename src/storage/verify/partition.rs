@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::{Pace, Report};
 use super::active::verify_chain;
 use super::segment::verify_closed;
+use super::{Pace, Report};
 use crate::base::ids::{PartitionId, TopicId};
 use crate::io::{Env, read_file};
 use crate::storage::recovery::evidence::Evidence;

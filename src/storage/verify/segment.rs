@@ -433,7 +433,11 @@ fn take_sums(
     }
     if trailer.log_bytes == log_bytes && trailer.next_offset < next {
         let missing = path_of(&checker.folder, trailer.next_offset, "log");
-        report.problem(&missing, None, format!("it is missing, the next segment begins at {next}"));
+        report.problem(
+            &missing,
+            None,
+            format!("it is missing, the next segment begins at {next}"),
+        );
     } else if trailer.log_bytes != log_bytes || trailer.next_offset != next {
         let what = format!(
             "{log_bytes} bytes up to offset {next}, expected {} up to {}",

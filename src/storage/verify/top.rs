@@ -34,10 +34,11 @@ pub async fn verify_top<E: Env>(
     let bases = own.iter().filter(|(_, file)| matches!(file, OwnFile::Base { .. }));
     let governing = bases.map(|(_, file)| file.start()).max();
     let mut evidence = Evidence::default();
-    let newest = own.iter().map(|(_, file)| file.start()).max();
-    if newest > governing {
-        let missing = path.join(base_name(newest.unwrap_or(0)));
-        report.problem(&missing, None, "it is missing, and its start left journals or checkpoints");
+    if let Some(newest) = own.iter().map(|(_, file)| file.start()).max()
+        && Some(newest) > governing
+    {
+        let what = "it is missing, and its start left journals or checkpoints";
+        report.problem(&path.join(base_name(newest)), None, what);
     }
     let Some(governing) = governing else {
         return Ok(evidence);
@@ -45,7 +46,7 @@ pub async fn verify_top<E: Env>(
     let mut journals: BTreeMap<u64, Vec<JournalFile>> = BTreeMap::new();
     for (name, file) in &own {
         let at = path.join(name);
-        if file.start() < governing {
+        if file.start() != governing {
             report.note(&at, "left over from another start");
             continue;
         }

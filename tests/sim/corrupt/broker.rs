@@ -113,7 +113,11 @@ async fn connect(env: &SimEnv) -> Connection<SimEnv> {
 }
 
 /// Runs a client until it is done or the broker has ended.
-fn client<T: 'static, F>(world: &World, ended: &Ended, work: impl FnOnce(Connection<SimEnv>) -> F + 'static) -> Option<T>
+fn client<T: 'static, F>(
+    world: &World,
+    ended: &Ended,
+    work: impl FnOnce(Connection<SimEnv>) -> F + 'static,
+) -> Option<T>
 where
     F: Future<Output = T> + 'static,
 {
@@ -243,7 +247,9 @@ async fn read(connection: &Connection<SimEnv>, name: &str, partition: i32) -> Op
     let mut found = Vec::new();
     let mut offset = 0;
     loop {
-        let name: &'static str = ["first", "second", "third", "fourth"].into_iter().find(|n| *n == name)?;
+        let name: &'static str = ["first", "second", "third", "fourth"]
+            .into_iter()
+            .find(|n| *n == name)?;
         let asked = FetchPartition {
             partition,
             fetch_offset: offset,
@@ -266,12 +272,23 @@ async fn read(connection: &Connection<SimEnv>, name: &str, partition: i32) -> Op
         let topic = response.responses.first()?;
         let answered = topic.partitions.first()?;
         if answered.error_code != 0 {
-            assert!([CORRUPT_MESSAGE, 56, 6, 5, 3].contains(&answered.error_code), "{}", answered.error_code);
+            assert!(
+                [CORRUPT_MESSAGE, 56, 6, 5, 3].contains(&answered.error_code),
+                "{}",
+                answered.error_code
+            );
             return None;
         }
-        let bytes = answered.records.as_ref().and_then(|records| records.as_wire()).unwrap_or_default();
+        let bytes = answered
+            .records
+            .as_ref()
+            .and_then(|records| records.as_wire())
+            .unwrap_or_default();
         if bytes.is_empty() {
-            assert_eq!(offset, answered.high_watermark, "{name}-{partition}: nothing at {offset}");
+            assert_eq!(
+                offset, answered.high_watermark,
+                "{name}-{partition}: nothing at {offset}"
+            );
             return Some(found);
         }
         let mut rest = bytes;
@@ -362,7 +379,10 @@ pub fn judge(cluster: &Cluster, touched: &[Touched], seed: u64) -> (Seen, Report
             }
             None => {
                 let errors = ended.borrow();
-                let why = errors.iter().filter_map(|end| end.as_ref().err()).map(ServeError::to_string);
+                let why = errors
+                    .iter()
+                    .filter_map(|end| end.as_ref().err())
+                    .map(ServeError::to_string);
                 let why = why.collect::<Vec<_>>().join("; ");
                 seen.told += &why;
                 seen.refused = Some(why);
@@ -378,7 +398,8 @@ pub fn judge(cluster: &Cluster, touched: &[Touched], seed: u64) -> (Seen, Report
 
 fn compare(truth: &Known, known: &Known, seen: &mut Seen) {
     if truth.topics != known.topics {
-        seen.wrong.push(format!("topics {:?}, they were {:?}", known.topics, truth.topics));
+        seen.wrong
+            .push(format!("topics {:?}, they were {:?}", known.topics, truth.topics));
     }
     if known.producer_id < truth.producer_id {
         seen.wrong.push(format!("producer id {} again", known.producer_id));

@@ -136,7 +136,11 @@ pub fn draw(
         Kind::SwapAcross => {
             let others: Vec<&PathBuf> = files.keys().filter(|p| *p != path && !files[*p].is_empty()).collect();
             let near: Vec<&PathBuf> = others.iter().copied().filter(|p| alike(p, path)).collect();
-            let from = if near.is_empty() || draw.below(3) == 0 { others } else { near };
+            let from = if near.is_empty() || draw.below(3) == 0 {
+                others
+            } else {
+                near
+            };
             if let Some(&other) = from.get(draw.below(from.len())) {
                 let theirs = &files[other];
                 let there = some_block(draw, theirs);
@@ -154,10 +158,16 @@ pub fn draw(
             // The file's own older block; if it always was the same, one that another file of its kind had there.
             let here = block(&before, place);
             let own = past.iter().filter_map(|files| files.get(path));
-            let mut older: Vec<Vec<u8>> = own.map(|content| block(content, place)).filter(|b| *b != here).collect();
+            let mut older: Vec<Vec<u8>> = own
+                .map(|content| block(content, place))
+                .filter(|b| *b != here)
+                .collect();
             if older.is_empty() {
                 let others = past.iter().flatten().filter(|(p, _)| alike(p, path));
-                older = others.map(|(_, content)| block(content, place)).filter(|b| *b != here).collect();
+                older = others
+                    .map(|(_, content)| block(content, place))
+                    .filter(|b| *b != here)
+                    .collect();
             }
             if let Some(older) = older.get(draw.below(older.len())) {
                 put(&mut now, place, older);
@@ -179,7 +189,9 @@ pub async fn apply(env: &SimEnv, touched: &[Touched]) {
     for Touched { path, before, now } in touched {
         let Some(now) = now else {
             env.unlink(path).await.expect("it is there");
-            env.flush_directory(path.parent().expect("a folder")).await.expect("flushed");
+            env.flush_directory(path.parent().expect("a folder"))
+                .await
+                .expect("flushed");
             continue;
         };
         let options = OpenOptions {

@@ -72,7 +72,11 @@ pub fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
 /// How a file is named so that nothing else is meant.
 pub fn name_of(path: &Path) -> String {
     let own = path.file_name().unwrap_or_default().to_string_lossy();
-    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let folder = path
+        .parent()
+        .and_then(Path::file_name)
+        .unwrap_or_default()
+        .to_string_lossy();
     match own.starts_with("ringtail-") || own == "meta.properties" {
         true => own.into_owned(),
         false => format!("{folder}/{own}"),
@@ -103,7 +107,8 @@ async fn read_through(partition: &Rc<Partition<SimEnv>>, truth: &Truth, seen: &m
                         other => {
                             let expected = other.map(|(base, _)| *base);
                             let found = header.base_offset();
-                            seen.wrong.push(format!("{name}: {found} is served, {expected:?} is there"));
+                            seen.wrong
+                                .push(format!("{name}: {found} is served, {expected:?} is there"));
                             return;
                         }
                     }
@@ -115,7 +120,10 @@ async fn read_through(partition: &Rc<Partition<SimEnv>>, truth: &Truth, seen: &m
                 at.next();
             }
             Err(error) => {
-                seen.wrong.push(format!("{name}: offset {offset}: {error:?}, ends {:?}", partition.ends()));
+                seen.wrong.push(format!(
+                    "{name}: offset {offset}: {error:?}, ends {:?}",
+                    partition.ends()
+                ));
                 return;
             }
         }
@@ -152,7 +160,10 @@ async fn start(env: SimEnv, base: Rc<Base>) -> Seen {
                 let moved = (ends.log_start, partition.high_watermark()) != (truth.log_start, truth.end);
                 if moved && !partition.is_damaged() {
                     let (from, to) = (truth.log_start, truth.end);
-                    seen.wrong.push(format!("{:?}: ends {ends:?}, they were {from} and {to}", truth.spec.id.index));
+                    seen.wrong.push(format!(
+                        "{:?}: ends {ends:?}, they were {from} and {to}",
+                        truth.spec.id.index
+                    ));
                 }
                 read_through(&partition, truth, &mut seen).await;
             }
@@ -204,7 +215,14 @@ fn settled(world: &World) -> ringtail::io::sim::DiskImage {
     world.disk_image(0).after_kill(1)
 }
 
-pub fn verdict(base: &Base, touched: &[Touched], seen: &Seen, report: &Report, before: &Files, after: &Files) -> Verdict {
+pub fn verdict(
+    base: &Base,
+    touched: &[Touched],
+    seen: &Seen,
+    report: &Report,
+    before: &Files,
+    after: &Files,
+) -> Verdict {
     if let Some(wrong) = seen.wrong.first() {
         return Verdict::Wrong(wrong.clone());
     }

@@ -87,7 +87,10 @@ fn run(base: &Rc<Base>, judge: Judge<'_>, case: u64, tally: &mut Tally, tells: b
     let place = format!("RINGTAIL_CORRUPT={}/{case} {kind:?} {}", base.name, list.join(", "));
     if tells {
         let (served, corrupt) = (seen.served, seen.corrupt);
-        eprintln!("{place}\n{}\nserved {served}, corrupt {corrupt}\n{:#?}\n{verdict:?}", seen.told, report.problems);
+        eprintln!(
+            "{place}\n{}\nserved {served}, corrupt {corrupt}\n{:#?}\n{verdict:?}",
+            seen.told, report.problems
+        );
     }
     match verdict {
         Verdict::Detected => tally.detected += 1,
@@ -119,7 +122,9 @@ impl Tally {
             counts.iter().for_each(|count| eprint!("{count:>11}"));
             eprintln!("{:>9}", counts.iter().sum::<u64>());
         }
-        self.harmless.iter().for_each(|(rule, count)| eprintln!("{count:>9}  harmless: {rule}"));
+        self.harmless
+            .iter()
+            .for_each(|(rule, count)| eprintln!("{count:>9}  harmless: {rule}"));
         let harmless: u64 = self.harmless.values().sum();
         eprintln!(
             "{} mutations: {} detected, {harmless} harmless by rule, {} undetected, {} served wrong",
@@ -146,11 +151,23 @@ fn damage_is_found_and_never_served() {
         let case = case.parse().expect("a number");
         if let Some((name, seed, end, large)) = bases().into_iter().find(|b| b.0 == name) {
             let base = Rc::new(base(name, seed, end, large));
-            run(&base, &|touched, seed| judge(&base, touched, seed), case, &mut tally, true);
+            run(
+                &base,
+                &|touched, seed| judge(&base, touched, seed),
+                case,
+                &mut tally,
+                true,
+            );
         } else {
             let cluster = broker::cluster();
             let base = cluster.base.clone();
-            run(&base, &|touched, seed| broker::judge(&cluster, touched, seed), case, &mut tally, true);
+            run(
+                &base,
+                &|touched, seed| broker::judge(&cluster, touched, seed),
+                case,
+                &mut tally,
+                true,
+            );
         }
         return tally.print();
     }
@@ -165,16 +182,35 @@ fn damage_is_found_and_never_served() {
         expected.extend(by_type(&base).into_keys());
         let share = if large { count / 20 } else { count / 4 };
         let cases = (0..share).filter(|case| (case + index as u64) % parts == part);
-        cases.for_each(|case| run(&base, &|touched, seed| judge(&base, touched, seed), case, &mut tally, false));
+        cases.for_each(|case| {
+            run(
+                &base,
+                &|touched, seed| judge(&base, touched, seed),
+                case,
+                &mut tally,
+                false,
+            )
+        });
     }
     let cluster = broker::cluster();
     let base = cluster.base.clone();
     expected.extend(by_type(&base).into_keys());
     let cases = (0..count / 5).filter(|case| case % parts == part);
-    cases.for_each(|case| run(&base, &|touched, seed| broker::judge(&cluster, touched, seed), case, &mut tally, false));
+    cases.for_each(|case| {
+        run(
+            &base,
+            &|touched, seed| broker::judge(&cluster, touched, seed),
+            case,
+            &mut tally,
+            false,
+        )
+    });
     tally.print();
     for name in expected {
-        assert!(tally.by.keys().any(|(tried, _)| *tried == name), "no damage to a {name}");
+        assert!(
+            tally.by.keys().any(|(tried, _)| *tried == name),
+            "no damage to a {name}"
+        );
     }
     assert!(tally.undetected.is_empty() && tally.wrong.is_empty());
 }

@@ -93,7 +93,12 @@ fn rot_under_a_store_that_serves_is_named_once_and_left_as_it_is() {
                 let news = metrics.problems.value() - problems;
                 assert!(news > 0, "{}: not found", path.display());
                 passes(&env, &metrics, 3).await;
-                assert_eq!(metrics.problems.value() - problems, news, "{}: told again", path.display());
+                assert_eq!(
+                    metrics.problems.value() - problems,
+                    news,
+                    "{}: told again",
+                    path.display()
+                );
                 assert_eq!(read(&env, &path).await, now, "{}: changed", path.display());
                 let back = Touched {
                     before: now,
@@ -111,8 +116,15 @@ fn rot_under_a_store_that_serves_is_named_once_and_left_as_it_is() {
     for path in &found {
         assert!(told.contains(&name_of(path)), "{} is not in {told}", path.display());
     }
-    for expected in [log(0), "topic-0/partition.metadata".into(), "ringtail-base-1.ckpt".into()] {
-        assert!(found.iter().any(|path| name_of(path) == expected), "no {expected} in {found:?}");
+    for expected in [
+        log(0),
+        "topic-0/partition.metadata".into(),
+        "ringtail-base-1.ckpt".into(),
+    ] {
+        assert!(
+            found.iter().any(|path| name_of(path) == expected),
+            "no {expected} in {found:?}"
+        );
     }
 }
 
@@ -133,7 +145,10 @@ async fn closed_and_open(env: &SimEnv) -> Vec<PathBuf> {
 }
 
 async fn read(env: &SimEnv, path: &Path) -> Vec<u8> {
-    ringtail::io::read_file(env, path, 1 << 30).await.expect("read").to_vec()
+    ringtail::io::read_file(env, path, 1 << 30)
+        .await
+        .expect("read")
+        .to_vec()
 }
 
 #[test]

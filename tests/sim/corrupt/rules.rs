@@ -100,7 +100,12 @@ pub fn rewritten(base: &Base, touched: &Touched, after: &Files, refused: bool) -
     };
     let good = base.after.get(path).unwrap_or(&touched.before);
     if left.len() < now.len().min(good.len()) {
-        return Some(format!("{} was cut from {} to {}", path.display(), now.len(), left.len()));
+        return Some(format!(
+            "{} was cut from {} to {}",
+            path.display(),
+            now.len(),
+            left.len()
+        ));
     }
     let changed = (0..now.len().min(good.len())).find(|at| left[*at] != now[*at] && left[*at] != good[*at]);
     changed.map(|at| format!("{}: byte {at} was rewritten", path.display()))
