@@ -531,4 +531,34 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_journal_that_does_not_show_its_beginning_or_is_cut_is_corrupt() {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        let file = |content: &[u8], bytes| {
+            let mut content = content.to_vec();
+            content.resize(bytes as usize, 0);
+            let (name, content) = ("j".to_owned(), Bytes::from(content));
+            JournalFile { name, content, bytes }
+        };
+        let whole = journal.files[0].clone();
+        let scanned = scan(vec![file(&whole, 65536)]);
+        assert_eq!((scanned.corruption, scanned.next_sequence), (None, 2));
+        for bytes in [0, 40, 4096, 8192, 65532] {
+            let cut = scan(vec![file(&whole, 65536.min(bytes))]);
+            assert!(cut.corruption.is_some(), "{bytes}");
+        }
+        // The file that it goes on in, once what came before is gone.
+        let ready = header(3).encode();
+        let corruption = scan(vec![file(&ready, 65536)]).corruption.expect("no commit");
+        assert_eq!(corruption.position, BLOCK_BYTES as u64);
+        let scanned = scan(vec![file(&header(0).encode(), 65536)]);
+        assert_eq!(
+            (scanned.corruption, scanned.next_sequence),
+            (None, 1),
+            "nothing was committed yet"
+        );
+        assert_eq!(scan(Vec::new()).corruption, None);
+    }
 }
