@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 use super::failure::{ExitReason, Failure};
 use super::json::Json;
 use super::output::Output;
-use crate::cluster::{is_broker_file, read_directory_id, verify_metadata_log};
+use crate::cluster::{read_directory_id, verify_directory};
+use crate::io::lock_when_free;
 use crate::io::uring::{self, Options, UringEnv};
-use crate::io::{Env, lock_when_free};
-use crate::storage::verify::{Problem, Report, VerifyOptions, verify};
+use crate::storage::verify::{Problem, Report, VerifyOptions};
 use crate::storage::{LOCK_FILE, LogDirectory, Sealed, StorageError, seal};
 
 /// The progress line changes after so many bytes.
@@ -96,7 +96,6 @@ impl Verify {
     fn run(self) -> Result<(), Failure> {
         let (path, closed_only) = (self.directory.clone(), self.closed_only);
         let report = on_ring(std::slice::from_ref(&self.directory), move |env| async move {
-            let directory = log_directory(&env, &path).await?;
             let shown = std::io::stderr().is_terminal();
             let mut next = PROGRESS_BYTES;
             let progress = move |report: &Report| {
@@ -106,7 +105,7 @@ impl Verify {
                 }
             };
             let options = VerifyOptions { closed_only };
-            let report = verify_all(&env, &directory, options, progress).await;
+            let report = verify_directory(&env, &path, options, progress).await;
             if shown {
                 eprint!("\r\x1b[K");
             }
@@ -137,37 +136,6 @@ impl Verify {
             ))),
         }
     }
-}
-
-/// Verifies the logs of a directory, and the metadata log if it is there.
-async fn verify_all<E: Env>(
-    env: &E,
-    directory: &LogDirectory,
-    options: VerifyOptions,
-    progress: impl FnMut(&Report),
-) -> Result<Report, StorageError> {
-    let mut report = verify(env, directory, options, is_broker_file, progress).await?;
-    if options.closed_only {
-        return Ok(report);
-    }
-    let found = verify_metadata_log(env, &directory.path).await;
-    let found =
-        found.map_err(|error| StorageError(format!("{}: the metadata log: {error}", directory.path.display())))?;
-    if let Some(log) = found {
-        let at = |position, what: &str| Problem {
-            file: log.path.clone(),
-            position: Some(position),
-            what: what.into(),
-        };
-        let problem = log.problem.iter().map(|(position, what)| at(*position, what));
-        report.problems.extend(problem);
-        let torn = log
-            .torn
-            .map(|position| at(position, "a commit was cut short here; the next start erases it"));
-        report.notes.extend(torn);
-        report.bytes += log.bytes;
-    }
-    Ok(report)
 }
 
 fn summary(report: &Report) -> String {
@@ -252,9 +220,7 @@ mod tests {
     fn verified(world: &World) -> Report {
         world.block_on(0, |env: SimEnv| async move {
             let path = PathBuf::from("/data");
-            let id = read_directory_id(&env, &path).await.expect("formatted");
-            let directory = LogDirectory { path, id };
-            let report = verify_all(&env, &directory, VerifyOptions::default(), |_| ()).await;
+            let report = verify_directory(&env, &path, VerifyOptions::default(), |_| ()).await;
             report.expect("nobody uses it")
         })
     }

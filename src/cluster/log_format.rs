@@ -1,25 +1,35 @@
 //! The metadata log's file: a header, then commits back to back. `docs/format-metadata.md` has the tables.
 //!
 //! A commit's CRC is seeded with the file's random salt and its own sequence, so bytes of another file or another place
-//! never pass for one. A commit without records confirms those before it.
+//! never pass for one. A commit without records confirms those before it; it begins a block of its own, so that no older content of
+//! the block that holds the last records can pass for the whole log.
 
 use std::fmt;
 
 use super::codec;
 use super::record::Record;
 
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+/// Confirmations follow the records at once, and nothing need follow them.
+const FORMAT_VERSION_PACKED: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"RINGMETA";
 pub const HEADER_BYTES: usize = 64;
 const FRAME_HEADER_BYTES: usize = 16;
 const ALIGNMENT: usize = 8;
+/// What the device writes and loses as one.
+const BLOCK_BYTES: u64 = 4096;
+/// What a confirmation takes at most.
+pub(super) const CONFIRMATION_BYTES: u64 = BLOCK_BYTES + FRAME_HEADER_BYTES as u64;
+/// Behind its last commit a file always has so many zeros: one that ends before was cut.
+pub(super) const SLACK_BYTES: u64 = FRAME_HEADER_BYTES as u64;
 /// A commit's payload.
 pub(super) const COMMIT_BYTES_MAX: usize = 64 << 20;
 
 /// The file's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
+    pub version: u32,
     pub salt: u64,
     /// Of the first commit.
     pub sequence: u64,
@@ -58,7 +68,7 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.salt.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.sealed_bytes.to_le_bytes());
@@ -84,11 +94,12 @@ impl Header {
         if u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60]) {
             return corrupt("the header's CRC", "another one");
         }
-        match u32_at(bytes, 8) {
-            FORMAT_VERSION => {}
-            newer => return Err(FormatError::Newer(newer)),
+        let version = u32_at(bytes, 8);
+        if !(FORMAT_VERSION_PACKED..=FORMAT_VERSION).contains(&version) {
+            return Err(FormatError::Newer(version));
         }
         let header = Self {
+            version,
             salt: u64_at(bytes, 16),
             sequence: u64_at(bytes, 24),
             sealed_bytes: u64_at(bytes, 32),
@@ -167,6 +178,7 @@ pub fn sealed_file(salt: u64, sequence: u64, records: impl Iterator<Item = Recor
         push(&mut chunk);
     }
     let header = Header {
+        version: FORMAT_VERSION,
         salt,
         sequence,
         sealed_bytes: file.len() as u64,
@@ -197,7 +209,7 @@ pub fn scan(file: &[u8], mut apply: impl FnMut(Record)) -> Result<Tail, FormatEr
         end: HEADER_BYTES as u64,
         confirmed: false,
     };
-    while let Some(payload) = frame_at(file, tail.end as usize, header.salt, tail.sequence) {
+    while let Some((position, payload)) = next_frame(file, &tail) {
         if !payload.is_empty() {
             let Some(records) = codec::decode(payload) else {
                 let expected = "records that this version knows";
@@ -210,7 +222,7 @@ pub fn scan(file: &[u8], mut apply: impl FnMut(Record)) -> Result<Tail, FormatEr
             };
             records.into_iter().for_each(&mut apply);
         }
-        tail.end += (FRAME_HEADER_BYTES + payload.len()).next_multiple_of(ALIGNMENT) as u64;
+        tail.end = position + (FRAME_HEADER_BYTES + payload.len()).next_multiple_of(ALIGNMENT) as u64;
         tail.sequence += 1;
         tail.confirmed = payload.is_empty() || tail.end == header.sealed_bytes;
     }
@@ -232,6 +244,45 @@ pub fn scan(file: &[u8], mut apply: impl FnMut(Record)) -> Result<Tail, FormatEr
     Ok(tail)
 }
 
+/// Where the commit behind the tail's end begins, and its payload: right there, or as a confirmation in the next block.
+fn next_frame<'a>(file: &'a [u8], tail: &Tail) -> Option<(u64, &'a [u8])> {
+    let at = |position: u64| {
+        let payload = frame_at(file, position as usize, tail.header.salt, tail.sequence)?;
+        Some((position, payload))
+    };
+    let block = confirmation_position(tail.end);
+    at(tail.end).or_else(|| {
+        let (_, payload) = at(block)?;
+        let gap = &file[tail.end as usize..block as usize];
+        (payload.is_empty() && gap.iter().all(|byte| *byte == 0)).then_some((block, payload))
+    })
+}
+
+/// Where a confirmation of what ends at `end` begins.
+pub(super) fn confirmation_position(end: u64) -> u64 {
+    end.next_multiple_of(BLOCK_BYTES)
+}
+
+/// Whether a file, read up to `tail`, is as long as it was made. Its space is on the device before a commit is written into it: a torn
+/// commit never reaches its end.
+pub(super) fn check_length(file: &[u8], tail: &Tail) -> Result<(), FormatError> {
+    let behind = file.get(tail.end as usize..).unwrap_or_default();
+    let is_torn = behind.iter().any(|byte| *byte != 0);
+    let torn_bytes = match is_torn && behind.len() >= FRAME_HEADER_BYTES {
+        true => (FRAME_HEADER_BYTES + u32_at(behind, 0) as usize).next_multiple_of(ALIGNMENT),
+        false => 0,
+    };
+    let needed = torn_bytes as u64 + SLACK_BYTES;
+    if tail.header.version == FORMAT_VERSION_PACKED || behind.len() as u64 >= needed {
+        return Ok(());
+    }
+    Err(FormatError::Corrupt(Corruption {
+        position: file.len() as u64,
+        expected: "room behind the last commit",
+        found: "the end of the file".into(),
+    }))
+}
+
 /// The payload of the commit `sequence` at `position`, when all of it is there and its CRC is right.
 fn frame_at(file: &[u8], position: usize, salt: u64, sequence: u64) -> Option<&[u8]> {
     let frame = file.get(position..)?;
@@ -245,14 +296,14 @@ fn frame_at(file: &[u8], position: usize, salt: u64, sequence: u64) -> Option<&[
     (frame_crc(salt, sequence, payload) == u32_at(head, 4)).then_some(payload)
 }
 
-/// A valid commit with a later sequence behind the tail's end: then what stands there was once acknowledged.
+/// A valid commit behind the tail's end, where none can be yet: then what stands there was once acknowledged.
 fn later_commit(file: &[u8], tail: &Tail) -> Option<(usize, u64)> {
     let start = tail.end as usize;
     let reachable = (file.len().saturating_sub(start) / FRAME_HEADER_BYTES) as u64;
     let positions = (start + ALIGNMENT..file.len().saturating_sub(FRAME_HEADER_BYTES - 1)).step_by(ALIGNMENT);
     positions.into_iter().find_map(|position| {
         let sequence = u64_at(file, position + 8);
-        let is_later = sequence > tail.sequence && sequence - tail.sequence <= reachable;
+        let is_later = sequence >= tail.sequence && sequence - tail.sequence <= reachable;
         let found = is_later.then(|| frame_at(file, position, tail.header.salt, sequence))?;
         found.map(|_| (position, sequence))
     })

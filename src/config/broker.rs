@@ -77,6 +77,9 @@ pub struct StorageLimits {
     /// Free space below which produce is refused.
     pub reserve_bytes: u64,
     pub retention_check_interval_ms: u64,
+    /// `ringtail.scrub.bytes.per.second`, per directory; 0 = no scrub.
+    pub scrub_bytes_per_second: u64,
+    pub scrub_interval_ms: u64,
     pub producer_expiration_ms: i64,
     /// Of all partitions of a shard.
     pub producer_count_max: usize,
@@ -297,6 +300,8 @@ fn storage(settings: &Settings) -> StorageLimits {
         journal_bytes: size("ringtail.journal.bytes"),
         reserve_bytes: size("ringtail.reserve.bytes"),
         retention_check_interval_ms: settings.number("log.retention.check.interval.ms") as u64,
+        scrub_bytes_per_second: size("ringtail.scrub.bytes.per.second"),
+        scrub_interval_ms: settings.number("ringtail.scrub.interval.hours") as u64 * 3_600_000,
         producer_expiration_ms: settings.number("producer.id.expiration.ms"),
         producer_count_max: settings.number("ringtail.shard.producers.max") as usize,
     }

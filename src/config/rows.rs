@@ -87,6 +87,9 @@ rows! { RINGTAIL: Row = Effect::Live;
     "ringtail.pressed.timeout.ms", Int, "5000", at_least(100), fixed,
         "ringtail.receive.timeout.ms and ringtail.send.timeout.ms of a peer whose address holds much of the memory that others wait for.";
     "ringtail.reserve.bytes", String, "512m", Bounds::Size(0), fixed, "Free space below which a directory refuses produce.";
+    "ringtail.scrub.bytes.per.second", String, "8m", Bounds::Size(0), fixed,
+        "How fast what is stored in a directory is read again, to find damage before a reader does; 0 = not at all.";
+    "ringtail.scrub.interval.hours", Int, "168", at_least(1), fixed, "A scrub begins so long after the one before, or when that ends if it takes longer.";
 }
 
 rows! { AT_ONCE: Row = Effect::None(Reason::AtOnce);

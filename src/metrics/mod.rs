@@ -6,6 +6,7 @@
 //! Not for: exposition, sums over shards (their reader asks each shard).
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use hdrhistogram::Histogram;
 
@@ -51,6 +52,18 @@ impl Latency {
     }
 }
 
+/// What the scrub of a shard read.
+#[derive(Default, Debug)]
+pub struct ScrubMetrics {
+    pub bytes: Counter,
+    /// Closed segments read whole.
+    pub segments: Counter,
+    /// Passes over a directory that came to their end.
+    pub passes: Counter,
+    /// Damaged places, each counted once per start.
+    pub problems: Counter,
+}
+
 /// The numbers of one shard.
 #[derive(Default)]
 pub struct Metrics {
@@ -70,6 +83,7 @@ pub struct Metrics {
     pub produce: Latency,
     /// Fetches that did not wait for data are included with those that did.
     pub fetch: Latency,
+    pub scrub: Rc<ScrubMetrics>,
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::broker::route::{Beginning, CONTROLLER_SHARD, Envelope, Local, Router}
 use crate::broker::{Broker, Memory};
 use crate::cluster::{Controller, Image, MetadataLog, Publish, open_cluster};
 use crate::io::{Env, Queue, lock_when_free};
-use crate::storage::{LOCK_FILE, LogDirectory, Store, StoreOptions, Wanted, clear_leftovers, recover};
+use crate::storage::{LOCK_FILE, LogDirectory, ScrubOptions, Store, StoreOptions, Wanted, clear_leftovers, recover};
 
 /// Clients that waited for the start come first.
 const REMOVAL_DELAY_MS: u64 = 1000;
@@ -173,21 +173,28 @@ async fn open<E: Env>(
         shard: index,
         shards,
     };
+    let scrub = ScrubOptions {
+        bytes_per_second: config.storage.scrub_bytes_per_second,
+        interval_ms: config.storage.scrub_interval_ms,
+    };
     let directories = Directories::new(&beginning.recovered);
     let store = Store::open(env.clone(), options, beginning.recovered).await?;
     let memory = Memory::new(memory_bytes / 4);
+    let scrubbed = store.clone();
     let local = Local::new(env.clone(), store, memory.reads());
     let router = Router::new(index, process.inboxes.clone(), local);
     let catalog = Catalog::new(beginning.image, config);
+    let broker = Broker::new(
+        env.clone(),
+        process.limits.clone(),
+        memory,
+        router,
+        catalog,
+        directories,
+    );
+    scrubbed.scrub(scrub, &broker.metrics.scrub);
     Ok(Rc::new(Shard {
-        broker: Broker::new(
-            env.clone(),
-            process.limits.clone(),
-            memory,
-            router,
-            catalog,
-            directories,
-        ),
+        broker,
         env,
         process,
         directories: beginning.directories,

@@ -22,6 +22,7 @@ mod options;
 mod partition;
 mod producers;
 mod recovery;
+mod scrub;
 mod seal;
 mod segment;
 mod state;
@@ -36,6 +37,7 @@ pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
 pub use partition::Partition;
 pub use recovery::leftovers::{Wanted, clear_leftovers};
 pub use recovery::{Recovered, RecoveredDirectory, recover};
+pub use scrub::ScrubOptions;
 pub use seal::{Sealed, seal};
 pub use store::Store;
 

@@ -17,7 +17,9 @@ use crate::base::ids::PartitionId;
 use crate::base::planted::{Bug, planted};
 
 const MAGIC: u64 = 0x3154_504b_4354_5452;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// In the place of a shard's number: a base checkpoint.
+const NO_SHARD: u64 = u64::MAX;
 
 /// One partition at the moment of a checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,7 +90,8 @@ impl PartitionState {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checkpoint {
     pub directory_id: [u8; 16],
-    pub start: u64,
+    /// Which file this is, so that another one's content is seen under its name.
+    pub file: OwnFile,
     /// The journal's commits from this sequence on are needed besides (of the shard that wrote the checkpoint).
     pub journal_from: u64,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
@@ -96,12 +99,18 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// The file's bytes, from partitions already encoded.
-    pub fn encode(directory_id: [u8; 16], start: u64, journal_from: u64, count: u32, partitions: &[u8]) -> Vec<u8> {
+    pub fn encode(directory_id: [u8; 16], file: OwnFile, journal_from: u64, count: u32, partitions: &[u8]) -> Vec<u8> {
+        let (shard, number) = match file {
+            OwnFile::Shard { shard, number, .. } => (shard, number),
+            _ => (NO_SHARD, 0),
+        };
         let mut out = Vec::with_capacity(partitions.len() + 64);
         out.put_u64(MAGIC);
         out.put_u32(VERSION);
         out.put(&directory_id);
-        out.put_u64(start);
+        out.put_u64(file.start());
+        out.put_u64(shard);
+        out.put_u64(number);
         out.put_u64(journal_from);
         out.put_u32(count);
         out.put(partitions);
@@ -121,7 +130,12 @@ impl Checkpoint {
             return None;
         }
         let directory_id = fields.take(16)?.try_into().ok()?;
-        let (start, journal_from, count) = (fields.u64()?, fields.u64()?, fields.u32()?);
+        let (start, shard, number) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let (journal_from, count) = (fields.u64()?, fields.u32()?);
+        let file = match shard {
+            NO_SHARD => OwnFile::Base { start },
+            _ => OwnFile::Shard { start, shard, number },
+        };
         let mut partitions = BTreeMap::new();
         for _ in 0..count {
             let state = PartitionState::decode(&mut fields)?;
@@ -129,7 +143,7 @@ impl Checkpoint {
         }
         fields.0.is_empty().then_some(Self {
             directory_id,
-            start,
+            file,
             journal_from,
             partitions,
         })
@@ -142,7 +156,7 @@ pub fn base_name(start: u64) -> String {
 }
 
 /// `ringtail-shard-<start>-<shard>-<number>.ckpt`
-pub fn shard_name(start: u64, shard: usize, number: u64) -> String {
+pub fn shard_name(start: u64, shard: u64, number: u64) -> String {
     format!("ringtail-shard-{start}-{shard}-{number}.ckpt")
 }
 
@@ -223,9 +237,17 @@ mod tests {
     fn a_checkpoint_reads_back_and_every_damage_is_seen() {
         let mut body = Vec::new();
         state().encode(&mut body);
-        let bytes = Checkpoint::encode([1; 16], 2, 3, 1, &body);
+        let file = OwnFile::Shard {
+            start: 2,
+            shard: 1,
+            number: 5,
+        };
+        let bytes = Checkpoint::encode([1; 16], file, 3, 1, &body);
         let read = Checkpoint::decode(&bytes).expect("whole");
-        assert_eq!((read.start, read.journal_from), (2, 3));
+        assert_eq!((read.file, read.journal_from), (file, 3));
+        let base = Checkpoint::encode([1; 16], OwnFile::Base { start: 2 }, 0, 1, &body);
+        let base = Checkpoint::decode(&base).expect("whole");
+        assert_eq!(base.file, OwnFile::Base { start: 2 });
         assert_eq!(read.partitions.into_values().collect::<Vec<_>>(), [state()]);
         for i in 0..bytes.len() {
             let mut flipped = bytes.clone();
@@ -241,7 +263,7 @@ mod tests {
         let read = |state: &PartitionState| {
             let mut body = Vec::new();
             state.encode(&mut body);
-            Checkpoint::decode(&Checkpoint::encode([1; 16], 2, 3, 1, &body))
+            Checkpoint::decode(&Checkpoint::encode([1; 16], OwnFile::Base { start: 2 }, 3, 1, &body))
         };
         assert!(read(&state()).is_some());
         let mut headless = state();

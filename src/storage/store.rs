@@ -21,10 +21,11 @@ use super::recovery::leftovers::remove_partition;
 use super::recovery::{Found, Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
-use super::{EXTEND_BYTES_MIN, OpenError, PartitionSpec, STRAY_SUFFIX, StorageError, StoreOptions};
+use super::{EXTEND_BYTES_MIN, OpenError, PartitionSpec, STRAY_SUFFIX, ScrubOptions, StorageError, StoreOptions};
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_file, replace_file};
+use crate::metrics::ScrubMetrics;
 
 /// A partition and its directory's place in `log.dirs`.
 type Placed<E> = (usize, Rc<Partition<E>>);
@@ -72,8 +73,8 @@ impl<E: Env> Store<E> {
             Some(found) => found,
             None if recovered.is_missing(spec.id) => {
                 let message = format!(
-                    "{}: the partition has data, and no folder whose partition.metadata names it: restore it",
-                    folder.display()
+                    "{}: the partition has data, and no folder whose partition.metadata names it: restore the file",
+                    folder.join("partition.metadata").display()
                 );
                 return Err(StorageError(message).into());
             }
@@ -230,6 +231,13 @@ impl<E: Env> Store<E> {
             .borrow()
             .get(&id)
             .map(|(_, partition)| partition.clone())
+    }
+
+    /// Reads all that is stored again and again, and tells damage.
+    pub fn scrub(&self, options: ScrubOptions, metrics: &Rc<ScrubMetrics>) {
+        for (_, directory) in &self.directories {
+            directory.scrub(options, metrics.clone());
+        }
     }
 
     /// Settles everything, writes a last checkpoint and stops the store's tasks.

@@ -3,6 +3,7 @@
 mod bounds;
 mod broker;
 mod checkpoints;
+mod corrupt;
 mod explore;
 mod faults;
 mod full;

@@ -8,7 +8,10 @@ use bytes::Bytes;
 
 use crate::base::planted::{Bug, planted};
 use crate::cluster::image::Image;
-use crate::cluster::log_format::{COMMIT_BYTES_MAX, Corruption, FormatError, push_commit, scan, sealed_file};
+use crate::cluster::log_format::{
+    COMMIT_BYTES_MAX, CONFIRMATION_BYTES, Corruption, FORMAT_VERSION, FormatError, SLACK_BYTES, check_length,
+    confirmation_position, push_commit, scan, sealed_file,
+};
 use crate::cluster::record::Record;
 use crate::io::{Durability, Env, OpenOptions, read_file, take_place, write_all_at, write_beside};
 use crate::storage::is_passing;
@@ -20,9 +23,7 @@ const COMPACTED_BYTES_MIN: u64 = 256 << 10;
 /// A file is rewritten when it is this many times as long as when it was last written whole.
 const GROWTH_MAX: u64 = 4;
 /// So far ahead of its commits the file has its space, so that those do not fail for want of it.
-const ROOM_BYTES: u64 = 256 << 10;
-/// What a confirmation takes, and a commit beside its records.
-pub(super) const CONFIRMATION_BYTES: u64 = 16;
+const ROOM_BYTES: u64 = 1 << 20;
 
 /// The path of the log in `metadata.log.dir`.
 pub fn metadata_log_path(directory: &Path) -> PathBuf {
@@ -96,9 +97,10 @@ pub async fn verify_metadata_log<E: Env>(env: &E, directory: &Path) -> io::Resul
         problem: None,
         torn: None,
     };
-    match scan(&content, |_| ()) {
+    match scan(&content, |_| ()).and_then(|tail| check_length(&content, &tail).map(|()| tail)) {
         Ok(tail) => {
-            let is_torn = content[tail.end as usize..].iter().any(|&byte| byte != 0);
+            let behind = content.get(tail.end as usize..).unwrap_or_default();
+            let is_torn = behind.iter().any(|&byte| byte != 0);
             verified.torn = is_torn.then_some(tail.end);
         }
         Err(FormatError::Corrupt(corruption)) => {
@@ -155,7 +157,9 @@ impl<E: Env> MetadataLog<E> {
             content => content.map_err(io)?,
         };
         let mut image = Image::default();
-        let tail = scan(&content, |record| image.apply(&record)).map_err(|error| match error {
+        let scanned = scan(&content, |record| image.apply(&record));
+        let scanned = scanned.and_then(|tail| check_length(&content, &tail).map(|()| tail));
+        let tail = scanned.map_err(|error| match error {
             FormatError::Corrupt(corruption) => LogError::Corrupt {
                 path: path.clone(),
                 corruption,
@@ -166,11 +170,10 @@ impl<E: Env> MetadataLog<E> {
             },
         })?;
         let file = env.open(&path, WRITE).await.map_err(io)?;
-        let (_, behind) = content.split_at(tail.end as usize);
-        let mut allocated = content.len() as u64;
+        let behind = content.get(tail.end as usize..).unwrap_or_default();
+        let allocated = content.len() as u64;
         if behind.iter().any(|&byte| byte != 0) {
-            env.truncate(&file, tail.end).await.map_err(io)?;
-            allocated = tail.end;
+            env.zero(&file, tail.end, behind.len() as u64).await.map_err(io)?;
         }
         env.flush(&file).await.map_err(io)?;
         let mut log = Self {
@@ -181,7 +184,10 @@ impl<E: Env> MetadataLog<E> {
             sequence: tail.sequence,
             position: tail.end,
             allocated,
-            compaction_at: compaction_at(tail.header.sealed_bytes),
+            compaction_at: match tail.header.version {
+                FORMAT_VERSION => compaction_at(tail.header.sealed_bytes),
+                _ => 0,
+            },
             confirmed: tail.confirmed,
             fenced: false,
         };
@@ -191,7 +197,7 @@ impl<E: Env> MetadataLog<E> {
 
     /// Bytes that commits may take without asking the disk.
     pub fn room(&self) -> u64 {
-        self.allocated - self.position
+        self.allocated.saturating_sub(self.position)
     }
 
     /// Has room ahead of the commands that will want it; without space for it those are told.
@@ -224,6 +230,12 @@ impl<E: Env> MetadataLog<E> {
                 .allocate(&self.file, self.allocated, end - self.allocated)
                 .await;
             if result.is_ok() {
+                // Its size is on the device before a commit relies on it.
+                if let Err(error) = self.env.flush(&self.file).await {
+                    self.fenced = true;
+                    let path = self.path.clone();
+                    return Err(LogError::Io { path, error });
+                }
                 self.allocated = end;
                 return Ok(());
             }
@@ -240,7 +252,7 @@ impl<E: Env> MetadataLog<E> {
     /// Appends `records` as one commit: all of them or none are there after a crash, all once this returns.
     pub async fn append(&mut self, records: &[Record]) -> Result<(), LogError> {
         debug_assert!(!records.is_empty(), "a commit without records is a confirmation");
-        self.commit(records).await?;
+        self.commit(records, self.position).await?;
         self.confirmed = false;
         Ok(())
     }
@@ -248,33 +260,34 @@ impl<E: Env> MetadataLog<E> {
     /// Writes that all commits so far were durable, so that damage to the last of them cannot pass for a torn one.
     pub async fn confirm(&mut self) -> Result<(), LogError> {
         if !self.confirmed {
-            self.commit(&[]).await?;
+            self.commit(&[], confirmation_position(self.position)).await?;
             self.confirmed = true;
         }
         Ok(())
     }
 
-    async fn commit(&mut self, records: &[Record]) -> Result<(), LogError> {
+    async fn commit(&mut self, records: &[Record], position: u64) -> Result<(), LogError> {
         if self.fenced {
             return Err(LogError::Fenced);
         }
         let mut frame = Vec::new();
         push_commit(&mut frame, self.salt, self.sequence, records);
-        let end = self.position + frame.len() as u64;
+        let end = position + frame.len() as u64;
         if frame.len() > COMMIT_BYTES_MAX || end > FILE_BYTES_MAX {
             return Err(LogError::TooLarge);
+        }
+        if end + SLACK_BYTES > self.allocated {
+            let more = if records.is_empty() {
+                SLACK_BYTES
+            } else {
+                CONFIRMATION_BYTES + SLACK_BYTES
+            };
+            self.make_room(end - self.position + more).await?;
         }
         // Fenced until it is known what the file holds: also when this future is dropped on the way.
         self.fenced = true;
         let written = async {
-            write_all_at(
-                &self.env,
-                &self.file,
-                Bytes::from(frame),
-                self.position,
-                Durability::Cached,
-            )
-            .await?;
+            write_all_at(&self.env, &self.file, Bytes::from(frame), position, Durability::Cached).await?;
             if planted(Bug::MetadataUnflushed) {
                 return Ok(());
             }
@@ -285,7 +298,6 @@ impl<E: Env> MetadataLog<E> {
             error,
         })?;
         self.position = end;
-        self.allocated = self.allocated.max(end);
         self.sequence += 1;
         self.fenced = false;
         Ok(())
@@ -340,8 +352,9 @@ impl<E: Env> Written<E> {
         records: impl Iterator<Item = Record>,
     ) -> Result<Self, LogError> {
         let salt = env.random();
-        let (content, sequence) = sealed_file(salt, sequence, records);
+        let (mut content, sequence) = sealed_file(salt, sequence, records);
         let bytes = content.len() as u64;
+        content.resize(content.len() + SLACK_BYTES as usize, 0);
         if bytes > FILE_BYTES_MAX {
             return Err(LogError::TooLarge);
         }
@@ -360,7 +373,7 @@ impl<E: Env> Written<E> {
             salt,
             sequence,
             position: bytes,
-            allocated: bytes,
+            allocated: bytes + SLACK_BYTES,
             compaction_at: compaction_at(bytes),
             confirmed: true,
             fenced: false,

@@ -4,10 +4,12 @@ mod metadata_log;
 mod room;
 mod controller;
 mod start;
+mod verify;
 
 pub use controller::{ClusterError, Controller, Publish, random_topic_id};
-pub use metadata_log::{LogError, MetadataLog, VerifiedLog, metadata_log_path, verify_metadata_log};
-pub use start::{Directory, DirectoryState, Opened, StartError, is_broker_file, open_cluster, read_directory_id};
+pub use metadata_log::{LogError, MetadataLog, metadata_log_path};
+pub use start::{Directory, DirectoryState, Opened, StartError, open_cluster, read_directory_id};
+pub use verify::verify_directory;
 
 #[cfg(test)]
 mod tests;

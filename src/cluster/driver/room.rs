@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use super::controller::ClusterError;
-use super::metadata_log::{CONFIRMATION_BYTES, MetadataLog};
+use super::metadata_log::MetadataLog;
 use crate::cluster::command::DecideError;
 use crate::cluster::ids::DirectoryId;
-use crate::cluster::log_format::push_commit;
+use crate::cluster::log_format::{CONFIRMATION_BYTES, SLACK_BYTES, push_commit};
 use crate::cluster::record::Record;
 use crate::io::Env;
 use crate::storage::EXTEND_BYTES_MIN;
@@ -85,7 +85,7 @@ impl Room {
     /// Counts a command's records in. Error: the bytes that they lack.
     pub fn take(&mut self, pending: &Pending) -> Result<(), u64> {
         if self.charged + pending.charged > self.bytes {
-            return Err(pending.charged + CONFIRMATION_BYTES);
+            return Err(pending.charged + CONFIRMATION_BYTES + SLACK_BYTES);
         }
         self.charged += pending.charged;
         self.promised += pending.promised;
@@ -96,7 +96,7 @@ impl Room {
     pub fn give_back<E: Env>(&mut self, charged: u64, promised: u64, log: &MetadataLog<E>) {
         self.charged -= charged;
         self.promised -= promised;
-        self.bytes = log.room().saturating_sub(CONFIRMATION_BYTES);
+        self.bytes = log.room().saturating_sub(CONFIRMATION_BYTES + SLACK_BYTES);
     }
 }
 

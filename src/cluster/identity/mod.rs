@@ -23,6 +23,7 @@ pub(super) const META_PROPERTIES: &str = "meta.properties";
 /// More is no `meta.properties`.
 pub(super) const META_PROPERTIES_BYTES_MAX: usize = 64 << 10;
 const VERSION: i64 = 1;
+const SUM: &str = "#crc32c=";
 
 /// What Kafka's brokers and tools find in each log directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,8 +34,9 @@ pub struct MetaProperties {
 }
 
 impl MetaProperties {
+    /// The last line is a comment to Kafka, and to us the check sum of all before it.
     pub fn encode(&self) -> String {
-        format!(
+        let text = format!(
             "#\nversion={VERSION}\ncluster.id={}\nnode.id={}\ndirectory.id={}\n",
             self.cluster_id
                 .replace('\\', "\\\\")
@@ -42,11 +44,18 @@ impl MetaProperties {
                 .replace('\r', "\\r"),
             self.node_id,
             self.directory_id
-        )
+        );
+        let sum = crc32c::crc32c(text.as_bytes());
+        format!("{text}{SUM}{sum:08x}\n")
     }
 
     /// Errors: what is wrong, to go on after the file's name.
     pub fn decode(text: &str) -> Result<Self, String> {
+        if let Some((covered, sum)) = text.rsplit_once(SUM)
+            && sum != format!("{:08x}\n", crc32c::crc32c(covered.as_bytes()))
+        {
+            return Err("its lines do not match their check sum".into());
+        }
         let lines = parse_properties(text).map_err(|error| error.to_string())?;
         let value = |key: &str| {
             let line = lines.iter().rev().find(|line| line.key == key);

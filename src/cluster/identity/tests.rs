@@ -45,12 +45,28 @@ fn a_cluster_id_of_any_characters_reads_back() {
 }
 
 #[test]
+fn a_flipped_bit_in_meta_properties_is_seen_or_lies_in_its_comments() {
+    let ours = meta("ours", 1, 7);
+    let text = ours.encode();
+    for bit in 0..text.len() * 8 {
+        let mut bytes = text.clone().into_bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let read = String::from_utf8(bytes)
+            .ok()
+            .and_then(|text| MetaProperties::decode(&text).ok());
+        assert!(read.is_none() || read == Some(ours.clone()), "bit {bit}: {read:?}");
+    }
+    let crc_at = text.find(SUM).expect("a sum");
+    assert!((1..crc_at).all(|end| MetaProperties::decode(&text[..end]).is_err() || end + 1 == crc_at));
+}
+
+#[test]
 fn meta_properties_read_back_and_kafkas_are_read() {
     let ours = meta("ours", 1, 7);
     assert_eq!(MetaProperties::decode(&ours.encode()), Ok(ours.clone()));
     assert_eq!(
         ours.encode(),
-        "#\nversion=1\ncluster.id=ours\nnode.id=1\ndirectory.id=BwcHBwcHBwcHBwcHBwcHBw\n"
+        "#\nversion=1\ncluster.id=ours\nnode.id=1\ndirectory.id=BwcHBwcHBwcHBwcHBwcHBw\n#crc32c=ad2d61ae\n"
     );
     let kafkas = "#\n#Tue Jan 02 03:04:05 UTC 2024\nnode.id=1\ndirectory.id=BwcHBwcHBwcHBwcHBwcHBw\nversion=1\ncluster.id=ours\n";
     assert_eq!(MetaProperties::decode(kafkas), Ok(ours));

@@ -88,6 +88,43 @@ fn a_confirmation_turns_damage_to_the_last_commit_into_corruption() {
 }
 
 #[test]
+fn a_confirmation_in_its_own_block_tells_of_older_content_of_the_one_before() {
+    let (mut bytes, starts) = file();
+    let (end, sequence) = (bytes.len() as u64, read(&bytes).unwrap().1.sequence);
+    bytes.resize(confirmation_position(end) as usize, 0);
+    push_commit(&mut bytes, SALT, sequence, &[]);
+    let (records, tail) = read(&bytes).unwrap();
+    assert_eq!(
+        (records.len(), tail.end, tail.confirmed),
+        (10, bytes.len() as u64, true)
+    );
+    for start in starts {
+        let mut older = bytes.clone();
+        older[start..end as usize].fill(0);
+        assert!(matches!(read(&older), Err(FormatError::Corrupt(_))), "{start}");
+    }
+    bytes[end as usize] = 1;
+    assert!(read(&bytes).is_err(), "the gap is zeros");
+}
+
+#[test]
+fn a_file_cut_in_its_commits_or_right_behind_them_is_corrupt() {
+    let (mut bytes, _) = file();
+    let (end, sequence) = (bytes.len() as u64, read(&bytes).unwrap().1.sequence);
+    bytes.resize(confirmation_position(end) as usize, 0);
+    push_commit(&mut bytes, SALT, sequence, &[]);
+    let needed = bytes.len() + SLACK_BYTES as usize;
+    bytes.resize(needed + 100, 0);
+    let sealed = Header::decode(&bytes).unwrap().sealed_bytes as usize;
+    for length in sealed..bytes.len() {
+        let checked = read(&bytes[..length]).and_then(|(_, tail)| check_length(&bytes[..length], &tail));
+        // Zeros between the records and their confirmation look like room.
+        let in_room = length >= needed || (end as usize + SLACK_BYTES as usize..needed - 16).contains(&length);
+        assert_eq!(checked.is_ok(), in_room, "{length}");
+    }
+}
+
+#[test]
 fn the_sealed_part_has_no_torn_tail() {
     let (sealed, _) = sealed_file(SALT, 0, one_of_each().into_iter());
     assert!(read(&sealed).unwrap().1.confirmed);
@@ -122,11 +159,11 @@ fn commits_of_another_file_or_sequence_never_replay() {
 #[test]
 fn a_newer_format_is_told_apart_from_damage() {
     let (mut bytes, _) = file();
-    bytes[8] = 2;
+    bytes[8] = 3;
     assert!(matches!(read(&bytes), Err(FormatError::Corrupt(_))));
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(read(&bytes).unwrap_err(), FormatError::Newer(2));
+    assert_eq!(read(&bytes).unwrap_err(), FormatError::Newer(3));
 }
 
 /// The bytes on disk are a promise: when this fails, the format has changed and needs a new version.

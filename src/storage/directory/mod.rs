@@ -21,6 +21,7 @@ use super::health::{Health, OPEN_RETRY_MS, is_full};
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
 use super::memory::{TailMemory, UNIT_BYTES};
 use super::partition::{Evicted, Partition};
+use super::scrub::{Pass, ScrubOptions};
 use super::segment::path_of;
 use super::{LogDirectory, StorageError, StoreOptions};
 use crate::base::buffer::{AlignedBuf, Chunk, ChunkIdentity, Pool};
@@ -29,6 +30,7 @@ use crate::base::ids::PartitionId;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::{Budget, Notify, OneshotSender, oneshot, race};
 use crate::io::{Env, Queue, is_exhausted};
+use crate::metrics::ScrubMetrics;
 
 /// Bytes of segment writes in flight.
 const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
@@ -157,6 +159,18 @@ impl<E: Env> ShardDirectory<E> {
         leader_epoch(self.start)
     }
 
+    pub(super) fn place(&self) -> &LogDirectory {
+        &self.place
+    }
+
+    pub(super) fn shard(&self) -> usize {
+        self.shard
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.shards
+    }
+
     pub fn path(&self) -> &Path {
         &self.place.path
     }
@@ -192,7 +206,7 @@ impl<E: Env> ShardDirectory<E> {
         self.partitions.borrow_mut().remove(&id);
     }
 
-    fn members(&self) -> Vec<Rc<Partition<E>>> {
+    pub(super) fn members(&self) -> Vec<Rc<Partition<E>>> {
         self.partitions.borrow().values().filter_map(Weak::upgrade).collect()
     }
 
@@ -420,6 +434,29 @@ impl<E: Env> ShardDirectory<E> {
     /// Producers whose last append was before this have expired.
     pub fn producers_expire_before_ms(&self) -> i64 {
         self.env.wall_ms().saturating_sub(self.producer_expiration_ms)
+    }
+
+    /// Starts the scrub of this shard's part of the directory.
+    pub(super) fn scrub(self: &Rc<Self>, options: ScrubOptions, metrics: Rc<ScrubMetrics>) {
+        if options.bytes_per_second == 0 {
+            return;
+        }
+        self.running.set(self.running.get() + 1);
+        let directory = self.clone();
+        self.env.spawn(Queue::Background, async move {
+            Pass::run(directory.env.clone(), directory.clone(), options, metrics).await;
+            directory.end_task();
+        });
+    }
+
+    /// Whether background work is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.stopping.get() || self.health.is_fenced()
+    }
+
+    /// Wakes when background work is to end.
+    pub(super) fn ending(&self) -> &Notify {
+        &self.ended
     }
 
     fn end_task(&self) {

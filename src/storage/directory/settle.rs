@@ -12,7 +12,7 @@ use crate::base::sync::{join_all, race};
 use crate::io::{Env, replace_file};
 use crate::storage::health::is_passing;
 use crate::storage::partition::Partition;
-use crate::storage::state::{Checkpoint, shard_name};
+use crate::storage::state::{Checkpoint, OwnFile, shard_name};
 
 /// `written` appends are settled at least this often.
 const SETTLE_MS: u64 = 500;
@@ -132,8 +132,10 @@ impl<E: Env> ShardDirectory<E> {
 
     async fn write_checkpoint(self: &Rc<Self>, journal_from: u64, count: u32, encoded: Vec<u8>) -> Result<(), ()> {
         let number = self.settled.number.get();
-        let content = Checkpoint::encode(self.place.id, self.start, journal_from, count, &encoded);
-        let path = self.place.path.join(shard_name(self.start, self.shard, number));
+        let (start, shard) = (self.start, self.shard as u64);
+        let own = OwnFile::Shard { start, shard, number };
+        let content = Checkpoint::encode(self.place.id, own, journal_from, count, &encoded);
+        let path = self.place.path.join(shard_name(start, shard, number));
         if let Err(error) = replace_file(&self.env, &path, Bytes::from(content)).await {
             if is_passing(&error) {
                 self.note_passing(&error);
@@ -149,7 +151,7 @@ impl<E: Env> ShardDirectory<E> {
             .release(either(Bug::RecycleTooEarly, journal_from, kept_from));
         self.settled.number.set(number + 1);
         if number >= 2 {
-            let old = self.place.path.join(shard_name(self.start, self.shard, number - 2));
+            let old = self.place.path.join(shard_name(start, shard, number - 2));
             if let Err(error) = self.env.unlink(&old).await {
                 tracing::debug!(file = %old.display(), %error, "an old checkpoint stays");
             }

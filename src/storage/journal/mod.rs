@@ -14,4 +14,5 @@
 pub mod format;
 pub mod rows;
 pub mod scan;
+pub mod walk;
 pub mod writer;

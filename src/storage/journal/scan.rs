@@ -7,6 +7,9 @@
 //! | zeros, old bytes, or a commit that does not verify | no valid commit of this journal | the end: that commit was in flight |
 //! | the same | a valid commit with a later sequence | corruption: the later one confirmed this one |
 //! | the last commit names a next file | that file's header is not the one named | corruption |
+//!
+//! A journal has its first file before anything is committed, and goes on in a next one only with a commit in it. So files without
+//! any good header, and an oldest one (but the very first) without a good commit at its beginning, are corrupt too.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +26,8 @@ use crate::storage::codec::Fields;
 pub struct JournalFile {
     pub name: String,
     pub content: Bytes,
+    /// The file's size; what of it is not in `content` holds no commits.
+    pub bytes: u64,
 }
 
 /// What the first two blocks of a journal file tell.
@@ -96,6 +101,10 @@ pub struct Scanned {
     pub first_sequence: u64,
     /// The number of that file; 0 is the one that the journal's first commit went to.
     pub first_file: Option<u64>,
+    /// The sequence of the commit that would come next.
+    pub next_sequence: u64,
+    /// The file and the position where that is.
+    pub end: Option<(String, u64)>,
     pub commits: Vec<Commit>,
     /// Files that were made ready, or were free to be used again: nobody misses them.
     pub spare: Vec<String>,
@@ -105,33 +114,16 @@ pub struct Scanned {
 /// Reads one journal (one start, one shard), whatever the order of its files. Files that were never used are skipped; the
 /// oldest ones may have been recycled.
 pub fn scan(files: Vec<JournalFile>) -> Scanned {
-    let (mut headless, mut spare) = (None, Vec::new());
-    let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
-    for file in files {
-        match FileHeader::decode(&file.content) {
-            Some(header) => used.push((header, file)),
-            // A header is one sector: it is the old one or the new one, never torn. Unused files hold no commits.
-            None if looks_used(&file.content) => headless = Some(file),
-            None => spare.push(file.name),
-        }
-    }
-    used.sort_by_key(|(header, _)| header.file);
-    // Files below a gap were free, waiting to be used again.
-    let gap = used
-        .windows(2)
-        .rposition(|pair| pair[0].0.file.checked_add(1) != Some(pair[1].0.file));
-    let free = used.drain(..gap.map_or(0, |gap| gap + 1));
-    spare.extend(free.map(|(_, file)| file.name));
-    let mut scanned = Scanned {
-        first_file: used.first().map(|(header, _)| header.file),
-        spare,
-        ..Scanned::default()
+    let (used, mut scanned) = match in_order(files) {
+        Ok(sorted) => sorted,
+        Err(scanned) => return scanned,
     };
-    if let Some(file) = headless {
-        return scanned.corrupt(&file, 0, "the header of a file that was in use".into());
-    }
     let mut chain: Option<Chain> = None;
     for (i, (header, file)) in used.iter().enumerate() {
+        if header.file_bytes != file.bytes {
+            let at = header.file_bytes.min(file.bytes) as usize;
+            return scanned.corrupt(file, at, format!("a file of {} bytes", header.file_bytes));
+        }
         let mut walk = match &chain {
             None => Chain::beginning(header, file, &mut scanned),
             Some(before) => match before.continues_in(header) {
@@ -154,6 +146,10 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
                 format!("commit {}, which a later one confirms", walk.sequence),
             );
         }
+        scanned.next_sequence = walk.sequence.max(1);
+        if is_entered {
+            scanned.end = Some((file.name.clone(), stop as u64));
+        }
         if !is_entered && stop == BLOCK_BYTES {
             scanned.spare.push(file.name.clone());
         }
@@ -174,6 +170,47 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
         );
     }
     scanned
+}
+
+/// The files that the journal goes through, in their order. Error: they do not show where it begins.
+#[expect(clippy::result_large_err, reason = "made once per journal")]
+fn in_order(files: Vec<JournalFile>) -> Result<(Vec<(FileHeader, JournalFile)>, Scanned), Scanned> {
+    let (mut headless, mut unused) = (None, Vec::new());
+    let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
+    for file in files {
+        match FileHeader::decode(&file.content) {
+            Some(header) => used.push((header, file)),
+            // A header is one sector: it is the old one or the new one, never torn. Unused files hold no commits.
+            None if looks_used(&file.content) => headless = Some(file),
+            None => unused.push(file),
+        }
+    }
+    used.sort_by_key(|(header, _)| header.file);
+    // Files below a gap were free, waiting to be used again.
+    let gap = used
+        .windows(2)
+        .rposition(|pair| pair[0].0.file.checked_add(1) != Some(pair[1].0.file));
+    let free = used.drain(..gap.map_or(0, |gap| gap + 1));
+    let spare = free.map(|(_, file)| file.name);
+    let spare = spare.chain(unused.iter().map(|file| file.name.clone())).collect();
+    let scanned = Scanned {
+        first_file: used.first().map(|(header, _)| header.file),
+        next_sequence: 1,
+        spare,
+        ..Scanned::default()
+    };
+    if let Some(file) = headless {
+        return Err(scanned.corrupt(&file, 0, "the header of a file that was in use".into()));
+    }
+    let begins = |(header, file): &(FileHeader, JournalFile)| header.file == 0 || first_sequence(header, file) > 0;
+    if !used.first().is_some_and(begins) {
+        return Err(match (unused.first(), used.first()) {
+            (Some(file), _) => scanned.corrupt(file, 0, "the header of the file that the journal begins in".into()),
+            (_, Some((_, file))) => scanned.corrupt(file, BLOCK_BYTES, "a commit, or the files before this one".into()),
+            _ => scanned,
+        });
+    }
+    Ok((used, scanned))
 }
 
 impl Scanned {
@@ -375,6 +412,7 @@ mod tests {
                     .map(|(i, f)| JournalFile {
                         name: name(i),
                         content: padded(f),
+                        bytes: 65536,
                     })
                     .collect(),
             )
@@ -526,5 +564,61 @@ mod tests {
         journal.files.push(header(1).encode());
         let scanned = journal.scan();
         assert_eq!((scanned.commits.len(), scanned.corruption), (1, None));
+    }
+
+    #[test]
+    fn a_file_is_walked_in_pieces_and_a_bad_commit_before_a_good_one_is_told() {
+        let mut journal = Builder::new();
+        let starts: Vec<usize> = (0..5).map(|_| journal.commit(row())).collect();
+        let mut file = journal.files[0].clone();
+        file.resize(65536, 0);
+        let walked = |file: &[u8], piece: usize| -> Result<u64, u64> {
+            let mut walk = super::super::walk::FileWalk::begin(file).expect("a header");
+            let mut at = walk.position();
+            while at < file.len() as u64 {
+                let end = file.len().min(at as usize + piece);
+                at = walk.take(&file[at as usize..end], at).map_err(|_| walk.position())?;
+            }
+            Ok(walk.position())
+        };
+        for piece in [BLOCK_BYTES, 3 * BLOCK_BYTES, 1 << 20] {
+            assert_eq!(walked(&file, piece), Ok(starts[4] as u64 + BLOCK_BYTES as u64));
+            for (i, start) in starts.iter().enumerate() {
+                let mut bad = file.clone();
+                bad[start + COMMIT_HEADER_BYTES] ^= 1;
+                let expected = if i == 4 { Ok(*start as u64) } else { Err(*start as u64) };
+                assert_eq!(walked(&bad, piece), expected, "commit {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_that_does_not_show_its_beginning_or_is_cut_is_corrupt() {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        let file = |content: &[u8], bytes| {
+            let mut content = content.to_vec();
+            content.resize(bytes as usize, 0);
+            let (name, content) = ("j".to_owned(), Bytes::from(content));
+            JournalFile { name, content, bytes }
+        };
+        let whole = journal.files[0].clone();
+        let scanned = scan(vec![file(&whole, 65536)]);
+        assert_eq!((scanned.corruption, scanned.next_sequence), (None, 2));
+        for bytes in [0, 40, 4096, 8192, 65532] {
+            let cut = scan(vec![file(&whole, 65536.min(bytes))]);
+            assert!(cut.corruption.is_some(), "{bytes}");
+        }
+        // The file that it goes on in, once what came before is gone.
+        let ready = header(3).encode();
+        let corruption = scan(vec![file(&ready, 65536)]).corruption.expect("no commit");
+        assert_eq!(corruption.position, BLOCK_BYTES as u64);
+        let scanned = scan(vec![file(&header(0).encode(), 65536)]);
+        assert_eq!(
+            (scanned.corruption, scanned.next_sequence),
+            (None, 1),
+            "nothing was committed yet"
+        );
+        assert_eq!(scan(Vec::new()).corruption, None);
     }
 }

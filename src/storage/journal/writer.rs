@@ -201,6 +201,13 @@ impl<E: Env> Journal<E> {
             .join(format!("ringtail-journal-{}-{}-{number}", place.start, place.shard))
     }
 
+    /// A new file has another name until it has its header, so that one without is damage.
+    fn unfinished_name(place: &JournalPlace, number: u64) -> PathBuf {
+        let mut name = Self::name(place, number).into_os_string();
+        name.push(".tmp");
+        name.into()
+    }
+
     /// A file with zeros (or old commits under another salt) and a durable header.
     async fn make(
         env: &E,
@@ -211,6 +218,7 @@ impl<E: Env> Journal<E> {
         bytes: u64,
     ) -> io::Result<File<E>> {
         let path = Self::name(place, number);
+        let is_new = recycled.is_none();
         let (file, bytes) = match recycled {
             Some(old) => {
                 // Opened first: where that cannot be done, nothing has changed.
@@ -224,7 +232,7 @@ impl<E: Env> Journal<E> {
                     exclusive: false,
                     ..OpenOptions::CREATE_DIRECT
                 };
-                let file = env.open(&path, options).await?;
+                let file = env.open(&Self::unfinished_name(place, number), options).await?;
                 env.allocate(&file, 0, bytes).await?;
                 Self::fill_with_zeros(env, &file, bytes).await?;
                 (file, bytes)
@@ -242,6 +250,9 @@ impl<E: Env> Journal<E> {
         };
         let block = AlignedBuf::copy_of(&header.encode()).freeze();
         write_all_at(env, &file, block, 0, Durability::Device).await?;
+        if is_new {
+            env.rename(&Self::unfinished_name(place, number), &path).await?;
+        }
         Ok(File {
             number,
             salt,
@@ -377,7 +388,7 @@ impl<E: Env> Journal<E> {
             (Err(error), None) if is_passing(&error) => {
                 self.lacks_space.set(true);
                 // Others may do with what it got.
-                let partial = Self::name(&self.place, newest + 1);
+                let partial = Self::unfinished_name(&self.place, newest + 1);
                 if let Err(error) = self.env.unlink(&partial).await {
                     tracing::debug!(file = %partial.display(), %error, "half a journal file stays");
                 }

@@ -50,6 +50,7 @@ impl<E: Env> Partition<E> {
     /// The first record at or above the log start whose timestamp is at least `target_ms`, below the high watermark. Of a
     /// batch that costs too much to look into, its first offset.
     pub async fn offset_for_time(self: &Rc<Self>, target_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
+        self.check_first_segment()?;
         let bases: Vec<i64> = {
             let log = self.log.borrow();
             let closed = log.closed.iter().filter(|s| {
@@ -122,6 +123,7 @@ impl<E: Env> Partition<E> {
 
     /// The record with the largest timestamp (ListOffsets -3), the first of equals.
     pub async fn max_timestamp(self: &Rc<Self>) -> Result<Option<TimedOffset>, ReadError> {
+        self.check_first_segment()?;
         let mut latest: Option<Latest> = None;
         for part in self.parts_by_time().await? {
             let is_later = |latest: Latest| {

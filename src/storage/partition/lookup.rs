@@ -13,6 +13,15 @@ use crate::storage::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, T
 use crate::storage::segment::{ClosedSegment, path_of};
 
 impl<E: Env> Partition<E> {
+    /// Whether the log's first segment is there: where it is missing, nobody can tell which records come first.
+    pub(super) fn check_first_segment(&self) -> Result<(), ReadError> {
+        let start = self.log.borrow().ends.log_start;
+        self.plan_cold(start).map(drop).or_else(|error| match error {
+            ReadError::OutOfRange => Ok(()),
+            error => Err(error),
+        })
+    }
+
     /// A batch boundary at or before `offset` in a closed segment, as far as its index tells the truth.
     pub(super) async fn locate_cold(&self, segment: i64, offset: i64) -> Result<Cursor, ReadError> {
         let relative = (offset - segment) as u64;

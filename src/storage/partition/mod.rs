@@ -18,6 +18,7 @@ mod lookup;
 mod read;
 mod reclaim;
 mod retain;
+mod scrub;
 mod settle;
 mod store;
 

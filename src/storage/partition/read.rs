@@ -154,7 +154,9 @@ impl<E: Env> Partition<E> {
 
     pub(super) fn plan_cold(&self, offset: i64) -> Result<ColdPlan<E>, ReadError> {
         let log = self.log.borrow();
-        let base = log.segment_of(offset).ok_or(ReadError::OutOfRange)?;
+        let Some(base) = log.segment_of(offset) else {
+            return Err(self.lacks_segment(&log, offset));
+        };
         let partition = self.owner.partition;
         let limit = visible_end(&log, base);
         if let Some(closed) = log.closed_segment(base) {
@@ -205,6 +207,10 @@ impl<E: Env> Partition<E> {
         let found = self.find_rows(plan, sums, wanted.offset).await;
         let rows = found.map_err(|error| self.read_failed(error))?;
         let (Some(first), Some(identity)) = (rows.first(), plan.identity(sums)) else {
+            let ended = sums.and_then(|sums| sums.trailer).map(|trailer| trailer.next_offset);
+            if let Some(next) = ended.filter(|next| *next <= wanted.offset) {
+                return Err(self.missing(next));
+            }
             let position = plan.place.log_bytes;
             return Err(self.damaged(
                 plan,
@@ -362,6 +368,21 @@ impl<E: Env> Partition<E> {
             return Err(self.damaged(plan, start, "the log is shorter than its rows".into()));
         }
         Ok(buffer.freeze().slice(skip..))
+    }
+
+    /// No segment begins at or below `offset`, which may have been deleted meanwhile.
+    fn lacks_segment(&self, log: &Log<E>, offset: i64) -> ReadError {
+        match offset < log.ends.log_start {
+            true => ReadError::OutOfRange,
+            false => self.missing(log.ends.log_start),
+        }
+    }
+
+    /// The segment that began at `base` is not there.
+    fn missing(&self, base: i64) -> ReadError {
+        let file = path_of(&self.folder, base, "log");
+        tracing::error!(file = %file.display(), "a segment is missing");
+        ReadError::Corrupt
     }
 
     fn damaged(&self, plan: &ColdPlan<E>, position: u64, what: String) -> ReadError {

@@ -167,6 +167,7 @@ impl<E: Env> JournalFound<E> {
         Ok(JournalFile {
             name: self.name,
             content,
+            bytes: self.size as u64,
         })
     }
 }
@@ -207,7 +208,7 @@ impl Evidence {
         let content = read_file(env, &file, CHECKPOINT_BYTES_MAX).await?;
         let base =
             Checkpoint::decode(&content).ok_or_else(|| corrupt(format!("{} does not verify", file.display())))?;
-        if base.directory_id != *id || base.start != start {
+        if base.directory_id != *id || base.file != (OwnFile::Base { start }) {
             return Err(corrupt(format!(
                 "{} belongs to another directory or start",
                 file.display()
@@ -270,9 +271,10 @@ impl Evidence {
     ) -> io::Result<Needed> {
         let mut unverified = None;
         for &number in numbers.iter().rev() {
-            let file = path.join(shard_name(start, shard as usize, number));
+            let file = path.join(shard_name(start, shard, number));
             let content = read_file(env, &file, CHECKPOINT_BYTES_MAX).await?;
-            if let Some(checkpoint) = Checkpoint::decode(&content).filter(|c| c.start == start) {
+            let own = OwnFile::Shard { start, shard, number };
+            if let Some(checkpoint) = Checkpoint::decode(&content).filter(|c| c.file == own) {
                 checkpoint
                     .partitions
                     .into_values()
@@ -318,6 +320,14 @@ impl Evidence {
             return Err(corrupt(format!(
                 "{}: the journal begins with commit {found}, commit {needed} is needed",
                 path.display()
+            )));
+        }
+        if scanned.next_sequence < needed.sequence {
+            let (file, at) = scanned.end.unwrap_or_default();
+            return Err(corrupt(format!(
+                "{} is corrupt at byte {at}: expected commit {}, which a checkpoint says was durable, or a later one",
+                path.join(file).display(),
+                needed.sequence - 1
             )));
         }
         let last = scanned.commits.len();

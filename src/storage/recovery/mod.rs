@@ -237,7 +237,11 @@ async fn recover_in_space<E: Env>(
 ) -> io::Result<RecoveredDirectory> {
     let path = &place.path;
     let mut phases = Phases::begin(env);
-    let (own, folders) = list_directory(env, path).await?;
+    let Listed {
+        own,
+        folders,
+        unfinished,
+    } = list_directory(env, path).await?;
     let governing = governing_start(&own)?;
     let start = governing.map_or(0, |start| start + 1);
     let mut evidence = Evidence::default();
@@ -280,45 +284,58 @@ async fn recover_in_space<E: Env>(
     let damaged = walked.iter().any(|walked| walked.state.damaged);
     let restored_bytes: u64 = walked.iter().map(|walked| walked.restored).sum();
     let mut superseded = superseded(env, path, start, &own, damaged).await?;
+    superseded.extend(unfinished.iter().map(|name| path.join(name)));
     let left = arenas_of(env, arenas, &place.id).await;
     superseded.extend(left.map_err(|error| of_arenas(arenas, error))?);
     tracing::info!(directory = %path.display(), partitions = walked.len(), restored_bytes, took = phases.text, "recovered");
-    let found = walked.into_iter().map(|walked| {
-        let Walked { state, segments, .. } = walked;
-        (state.id, Found { state, segments })
-    });
+    let missing: BTreeSet<PartitionId> = evidence.ids().collect();
     Ok(RecoveredDirectory {
         place: place.clone(),
         start,
         health: Health::default(),
-        found: Mutex::new(found.collect()),
-        missing: evidence.ids().collect(),
+        found: Mutex::new(walked.into_iter().map(Walked::found).collect()),
+        leftovers: without_lost(leftovers, &missing, wanted),
+        missing,
         folders: names,
-        leftovers,
         superseded: Mutex::new(superseded),
     })
 }
 
-/// The broker's own files in a log directory, and the folders in it.
-async fn list_directory<E: Env>(env: &E, path: &Path) -> io::Result<(Vec<(String, OwnFile)>, Vec<String>)> {
-    let (mut own, mut folders) = (Vec::new(), Vec::new());
+/// What stands at the top of a log directory.
+#[derive(Default)]
+struct Listed {
+    /// The broker's own files.
+    own: Vec<(String, OwnFile)>,
+    /// Those that never got their name.
+    unfinished: Vec<String>,
+    folders: Vec<String>,
+}
+
+async fn list_directory<E: Env>(env: &E, path: &Path) -> io::Result<Listed> {
+    let mut listed = Listed::default();
     for entry in env.list(path).await? {
+        let is_unfinished = entry.name.strip_suffix(".tmp").and_then(OwnFile::parse).is_some();
         match OwnFile::parse(&entry.name) {
-            Some(file) if !entry.is_directory => own.push((entry.name, file)),
-            None if entry.is_directory => folders.push(entry.name),
+            Some(file) if !entry.is_directory => listed.own.push((entry.name, file)),
+            None if entry.is_directory => listed.folders.push(entry.name),
+            None if is_unfinished => listed.unfinished.push(entry.name),
             _ => {}
         }
     }
-    Ok((own, folders))
+    Ok(listed)
 }
 
 /// The start whose base checkpoint is the newest; `None` for a new directory.
 fn governing_start(own: &[(String, OwnFile)]) -> io::Result<Option<u64>> {
     let bases = own.iter().filter(|(_, f)| matches!(f, OwnFile::Base { .. }));
     let governing = bases.map(|(_, f)| f.start()).max();
-    if governing.is_none() && !own.is_empty() {
-        let message =
-            "journals or checkpoints, but no base checkpoint: restore it, or move them away to lose what they hold";
+    // A start has its base before it has anything else.
+    let newest = own.iter().map(|(_, f)| f.start()).max();
+    if let Some(newest) = newest.filter(|newest| Some(*newest) > governing) {
+        let message = format!(
+            "{} is missing, and its start left journals or checkpoints: restore it, or move them away to lose what they hold",
+            base_name(newest)
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(governing)
@@ -373,7 +390,7 @@ async fn erase_behind_all<E: Env>(
 async fn write_base<E: Env>(env: &E, place: &LogDirectory, start: u64, walked: &[Walked<E>]) -> io::Result<()> {
     let mut encoded = Vec::new();
     walked.iter().for_each(|walked| walked.state.encode(&mut encoded));
-    let content = Checkpoint::encode(place.id, start, 0, walked.len() as u32, &encoded);
+    let content = Checkpoint::encode(place.id, OwnFile::Base { start }, 0, walked.len() as u32, &encoded);
     replace_file(env, &place.path.join(base_name(start)), Bytes::from(content)).await
 }
 
@@ -405,6 +422,26 @@ fn sort_out(
     let (ours, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_ours);
     let others = others.into_iter().map(|(id, name)| (id, path.join(name)));
     Ok((ours, others.collect()))
+}
+
+/// The leftovers but for those that may be what a partition misses, under a topic id that rot has made: they stay as they are.
+fn without_lost(
+    leftovers: Vec<(PartitionId, PathBuf)>,
+    missing: &BTreeSet<PartitionId>,
+    wanted: &dyn Fn(PartitionId) -> Wanted,
+) -> Vec<(PartitionId, PathBuf)> {
+    let is_lost = |(id, folder): &(PartitionId, PathBuf)| {
+        let mut candidates = missing
+            .iter()
+            .filter(|lost| lost.index == id.index && wanted(**lost) == Wanted::Yes);
+        let lost = candidates.next().filter(|_| wanted(*id) == Wanted::Unknown);
+        if let Some(lost) = lost {
+            let file = folder.join("partition.metadata");
+            tracing::error!(file = %file.display(), "it names a topic that nobody knows, and a folder of partition {} of topic {} is missing: left as it is", lost.index, lost.topic);
+        }
+        lost.is_some()
+    };
+    leftovers.into_iter().filter(|leftover| !is_lost(leftover)).collect()
 }
 
 /// Folders that hold a partition, by the topic id in their `partition.metadata`.
@@ -447,7 +484,8 @@ async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<
         Err(error) => return Err(error),
     };
     if topic.is_none() {
-        tracing::error!(folder = %path.join(name).display(), "partition.metadata is unreadable: left alone");
+        let file = path.join(name).join("partition.metadata");
+        tracing::error!(file = %file.display(), "it is not as it is written: the folder is left alone");
     }
     Ok(topic.map(|topic| PartitionId { topic, index }))
 }
@@ -455,8 +493,9 @@ async fn find_partition<E: Env>(env: &E, path: &Path, name: &str) -> io::Result<
 /// The topic id in a `partition.metadata`.
 pub fn topic_id(metadata: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(metadata).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("topic_id:"))?;
-    TopicId::parse(value.trim())
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    // Nothing in it has a check sum: it is taken only as it is always written.
+    TopicId::parse(text.strip_prefix("version: 0\ntopic_id: ")?)
 }
 
 /// An error of the directory of the arenas, which is not the one recovered.

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::Found;
 use super::evidence::{PartitionEvidence, Piece, Source};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
+use crate::base::ids::PartitionId;
 use crate::base::planted::{Bug, planted};
 use crate::io::{Durability, Env, OpenOptions, read_up_to, write_all_at};
 use crate::storage::EXTEND_BYTES_MIN;
@@ -64,6 +66,12 @@ pub struct Walked<E: Env> {
 }
 
 impl<E: Env> Walked<E> {
+    /// What the partition is opened with.
+    pub fn found(self) -> (PartitionId, Found) {
+        let Self { state, segments, .. } = self;
+        (state.id, Found { state, segments })
+    }
+
     /// Nothing of its files was or will be changed.
     fn damaged(state: PartitionState, segments: Segments) -> Self {
         assert!(state.damaged);
@@ -115,6 +123,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
         restored: 0,
     };
     let log_start = evidence.log_start.max(original.log_start);
+    walk.tell_what_lacks(log_start, original.stored);
     walk.run().await?;
     if walk.at.offset < log_start {
         walk.skip_to(log_start);
@@ -122,11 +131,9 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
     }
     let end = walk.at;
     if end.offset < evidence.reach && !planted(Bug::CorruptionIsTornTail) {
-        let (folder, segment, position) = (walk.folder.display().to_string(), end.segment, end.position);
         tracing::error!(
-            folder,
-            segment,
-            position,
+            file = %path_of(&walk.folder, end.segment, "log").display(),
+            position = end.position,
             end = end.offset,
             durable = evidence.reach,
             "durable batches are missing or wrong: the partition is not served and nothing of it is changed"
@@ -163,6 +170,21 @@ fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> Partition
 }
 
 impl<E: Env> Walk<'_, E> {
+    /// Tells of files that are missing or too short below the checkpoint's boundary: reads of what they held are answered with an
+    /// error, and all else goes on.
+    fn tell_what_lacks(&self, log_start: i64, stored: u64) {
+        let is_known = self.epoch.is_some();
+        let first = self.segments.keys().next().copied().unwrap_or(self.at.segment);
+        if is_known && first > log_start {
+            let file = path_of(&self.folder, log_start, "log");
+            tracing::error!(file = %file.display(), next = first, "the first segment of a log is missing");
+        }
+        if self.found < stored && self.at.offset > log_start {
+            let file = path_of(&self.folder, self.at.segment, "log");
+            tracing::error!(file = %file.display(), bytes = self.found, stored, "a segment is shorter than what was stored in it");
+        }
+    }
+
     /// Walks to the end of what continues here.
     async fn run(&mut self) -> io::Result<()> {
         while self.segment().await? {
@@ -442,9 +464,6 @@ impl<E: Env> Walk<'_, E> {
 
     /// The state at the end.
     async fn finish(mut self, log_start: i64) -> io::Result<Walked<E>> {
-        let first = self.segments.keys().next().copied().unwrap_or(0);
-        // Retention may have removed segments whose log start the journal no longer tells.
-        let log_start = log_start.max(first.min(self.at.offset));
         let active = Some(self.open_with_room(EXTEND_BYTES_MIN).await?);
         self.producers.truncate(self.at.offset);
         self.epochs.truncate(self.at.offset);

@@ -14,7 +14,7 @@ use super::epochs::Epochs;
 use super::journal::format::{COMMIT_HEADER_BYTES, CommitHeader, FileHeader};
 use super::journal::rows::{Owner, Range, Row};
 use super::producers::{Producers, Sequenced};
-use super::state::{Checkpoint, PartitionState};
+use super::state::{Checkpoint, OwnFile, PartitionState};
 use super::sums::{SUMS_TRAILER_BYTES, SumsTrailer, decode_rows};
 use super::tail::ChunkPlace;
 use crate::base::buffer::BLOCK_BYTES;
@@ -245,9 +245,14 @@ fn the_checkpoint() {
     };
     let mut body = Vec::new();
     state.encode(&mut body);
-    let file = Checkpoint::encode(*b"directory's id..", 4, 17, 1, &body);
+    let own = OwnFile::Shard {
+        start: 4,
+        shard: 2,
+        number: 3,
+    };
+    let file = Checkpoint::encode(*b"directory's id..", own, 17, 1, &body);
     let read = Checkpoint::decode(&file).expect("whole");
-    assert_eq!((read.start, read.journal_from), (4, 17));
+    assert_eq!((read.file, read.journal_from), (own, 17));
     assert_eq!(read.partitions.into_values().collect::<Vec<_>>(), [state]);
     assert_golden(
         "checkpoint.txt",

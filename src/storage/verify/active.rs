@@ -6,8 +6,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::Report;
 use super::segment::{Checker, LogBytes, Walked, read_companion, walk};
+use super::{Pace, Report};
 use crate::base::ids::PartitionId;
 use crate::io::Env;
 use crate::storage::build::{SUMS_HEAD_BYTES, SegmentIdentity};
@@ -24,7 +24,7 @@ pub async fn verify_chain<E: Env>(
     bases: &[i64],
     known: PartitionEvidence,
     report: &mut Report,
-    progress: &mut impl FnMut(&Report),
+    pace: &mut impl Pace,
 ) -> io::Result<()> {
     let state = known.state.as_ref();
     if state.is_some_and(|state| state.damaged) {
@@ -50,18 +50,12 @@ pub async fn verify_chain<E: Env>(
             check_owner(env, folder, base, known.id, report).await?;
         }
         if let Some(state) = state.filter(|_| base == first) {
-            describe(env, folder, state, &mut checker, report).await?;
-            at = walk(env, &log, at, state.boundary.position, &mut checker, report, progress).await?;
-            if (at.position, at.offset) != (state.boundary.position, state.boundary.offset) {
-                let what = format!(
-                    "batches end at offset {}, the checkpoint has them up to {}: {:?}",
-                    at.offset, state.boundary.offset, at.stop
-                );
-                report.problem(&log.path, at.position, what);
-                return Ok(());
+            match verify_described(env, folder, state, &log, &mut checker, report, pace).await? {
+                Some(walked) => at = walked,
+                None => return Ok(()),
             }
         }
-        at = walk(env, &log, at, log.end(), &mut checker, report, progress).await?;
+        at = walk(env, &log, at, log.end(), &mut checker, report, pace).await?;
         let goes_on = at.position > 0 && at.offset > base;
         let pieces = known.pieces.iter().any(|piece| piece.segment == at.offset);
         if goes_on && (pieces || bases.contains(&at.offset)) {
@@ -83,6 +77,35 @@ pub async fn verify_chain<E: Env>(
         }
         return Ok(());
     }
+}
+
+/// Verifies a segment up to the boundary that `state` describes; where that is, unless batches end before it.
+pub async fn verify_described<E: Env>(
+    env: &E,
+    folder: &Path,
+    state: &PartitionState,
+    log: &LogBytes<E>,
+    checker: &mut Checker,
+    report: &mut Report,
+    pace: &mut impl Pace,
+) -> io::Result<Option<Walked>> {
+    let boundary = &state.boundary;
+    describe(env, folder, state, checker, report).await?;
+    let begin = Walked {
+        position: 0,
+        offset: boundary.segment,
+        stop: None,
+    };
+    let at = walk(env, log, begin, boundary.position, checker, report, pace).await?;
+    if (at.position, at.offset) == (boundary.position, boundary.offset) {
+        return Ok(Some(at));
+    }
+    let what = format!(
+        "batches end at offset {}, those up to {} were stored: {:?}",
+        at.offset, boundary.offset, at.stop
+    );
+    report.problem(&log.path, at.position, what);
+    Ok(None)
 }
 
 /// Without a checkpoint the sums' head may tell that `partition.metadata` names the wrong topic.
@@ -147,7 +170,7 @@ async fn describe<E: Env>(
         report.bytes += content.len() as u64;
         content.extend_from_slice(growing.rest());
         if !is_whole(growing, &content) {
-            report.problem(&path, None, "does not match its sum in the checkpoint");
+            report.problem(&path, None, "does not match the sum that was kept of it");
         }
         whole.push(content);
     }

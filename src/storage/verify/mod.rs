@@ -13,6 +13,12 @@ pub(super) mod partition;
 mod segment;
 mod top;
 
+pub(super) use active::verify_described;
+pub(super) use partition::verify_texts;
+pub(super) use segment::{Checker, LogBytes, verify_closed};
+pub(super) use top::verify_checkpoint;
+
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +74,7 @@ impl Report {
         self.problems.is_empty()
     }
 
-    fn problem(&mut self, file: &Path, position: impl Into<Option<u64>>, what: impl Into<String>) {
+    pub(super) fn problem(&mut self, file: &Path, position: impl Into<Option<u64>>, what: impl Into<String>) {
         if self.problems.len() == PROBLEMS_MAX {
             self.problems_more += 1;
             return;
@@ -91,6 +97,26 @@ impl Report {
     }
 }
 
+/// Who reads along: called after each piece of a log.
+pub trait Pace {
+    /// Returns when the next piece is to be read; an error ends the reading.
+    fn turn(&mut self, report: &Report) -> impl Future<Output = io::Result<()>>;
+}
+
+/// As fast as it goes.
+struct Unpaced<'a, E, F> {
+    env: &'a E,
+    progress: F,
+}
+
+impl<E: Env, F: FnMut(&Report)> Pace for Unpaced<'_, E, F> {
+    async fn turn(&mut self, report: &Report) -> io::Result<()> {
+        (self.progress)(report);
+        self.env.yield_now().await;
+        Ok(())
+    }
+}
+
 /// Verifies a directory. `is_known` tells which other names at its top belong to the broker; `progress` is called with the
 /// report as it grows. A directory that a broker has locked is refused, unless only closed segments are asked for.
 pub async fn verify<E: Env>(
@@ -98,7 +124,7 @@ pub async fn verify<E: Env>(
     directory: &LogDirectory,
     options: VerifyOptions,
     is_known: impl Fn(&str) -> bool,
-    mut progress: impl FnMut(&Report),
+    progress: impl FnMut(&Report),
 ) -> Result<Report, StorageError> {
     let path = &directory.path;
     let named = |e: io::Error| StorageError(format!("{}: {e}", path.display()));
@@ -117,6 +143,7 @@ pub async fn verify<E: Env>(
         false => None,
     };
     let mut report = Report::default();
+    let mut pace = Unpaced { env, progress };
     let mut evidence = None;
     if !options.closed_only {
         evidence = Some(
@@ -131,15 +158,26 @@ pub async fn verify<E: Env>(
         .map(|e| e.name.as_str())
         .collect();
     folders.sort_unstable();
+    let mut unknown = Vec::new();
     for name in folders {
         let folder = path.join(name);
-        let done = partition::verify_folder(env, &folder, name, evidence.as_mut(), &mut report, &mut progress).await;
-        if let Err(error) = done {
-            report.problem(&folder, None, format!("cannot be read: {error}"));
+        let done = partition::verify_folder(env, &folder, name, evidence.as_mut(), &mut report, &mut pace).await;
+        match done {
+            Ok(Some(index)) => unknown.push((index, folder)),
+            Ok(None) => {}
+            Err(error) => report.problem(&folder, None, format!("cannot be read: {error}")),
         }
-        progress(&report);
+        (pace.progress)(&report);
     }
     for id in evidence.iter().flat_map(|evidence| evidence.ids()) {
+        if let Some((_, folder)) = unknown.iter().find(|(index, _)| *index == id.index) {
+            let what = format!(
+                "names nothing that is known, and partition {} of topic {} has no folder",
+                id.index, id.topic
+            );
+            report.problem(&folder.join("partition.metadata"), None, what);
+            continue;
+        }
         let what = format!(
             "partition {} of topic {} has a checkpoint and no folder (its topic may be deleted)",
             id.index, id.topic

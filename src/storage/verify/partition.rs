@@ -3,42 +3,44 @@
 use std::io;
 use std::path::Path;
 
-use super::Report;
 use super::active::verify_chain;
 use super::segment::verify_closed;
+use super::{Pace, Report};
 use crate::base::ids::{PartitionId, TopicId};
 use crate::io::{Env, read_file};
 use crate::storage::recovery::evidence::Evidence;
 use crate::storage::recovery::topic_id;
-use crate::storage::segment::base_of;
+use crate::storage::segment::{base_of, path_of};
 use crate::storage::{DELETED_SUFFIX, STRAY_SUFFIX};
 
 /// The text files are small.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 
-/// Verifies the partition in `folder`, called `name`. Without `evidence` only segments that are over.
+/// Verifies the partition in `folder`, called `name`; its index, if the directory's `evidence` has nothing of it. Without `evidence` only
+/// segments that are over.
 pub async fn verify_folder<E: Env>(
     env: &E,
     folder: &Path,
     name: &str,
     evidence: Option<&mut Evidence>,
     report: &mut Report,
-    progress: &mut impl FnMut(&Report),
-) -> io::Result<()> {
+    pace: &mut impl Pace,
+) -> io::Result<Option<i32>> {
     if name.ends_with(DELETED_SUFFIX) || name.ends_with(STRAY_SUFFIX) {
         report.note(folder, "set aside or being deleted: not looked at");
-        return Ok(());
+        return Ok(None);
     }
     let Some(index) = name.rsplit_once('-').and_then(|(_, index)| index.parse::<i32>().ok()) else {
         report.note(folder, "not the folder of a partition");
-        return Ok(());
+        return Ok(None);
     };
     let Some(topic) = verify_texts(env, folder, report).await? else {
-        return Ok(());
+        return Ok(Some(index));
     };
     report.partitions += 1;
     let bases = verify_names(env, folder, report).await?;
     let partition = PartitionId { topic, index };
+    let is_unknown = evidence.as_ref().is_some_and(|evidence| !evidence.knows(partition));
     let known = evidence.map(|evidence| evidence.of(partition));
     let first = bases.first().copied().unwrap_or(0);
     let active = match &known {
@@ -46,27 +48,32 @@ pub async fn verify_folder<E: Env>(
         None => bases.last().copied().unwrap_or(0),
     };
     let log_start = known.as_ref().map_or(0, |known| known.log_start);
+    let is_known = known.as_ref().is_some_and(|known| known.state.is_some());
+    if is_known && first > log_start {
+        let what = format!("the log's first segment is missing, the next begins at {first}");
+        report.problem(&path_of(folder, log_start, "log"), None, what);
+    }
     for (i, &base) in bases.iter().enumerate().take_while(|(_, base)| **base < active) {
         let next = bases.get(i + 1).copied().unwrap_or(active);
         if next > log_start {
-            verify_closed(env, folder, partition, base, next, known.is_none(), report, progress).await?;
+            verify_closed(env, folder, partition, base, next, known.is_none(), report, pace).await?;
         }
     }
     if let Some(known) = known {
-        verify_chain(env, folder, &bases, known, report, progress).await?;
+        verify_chain(env, folder, &bases, known, report, pace).await?;
     }
-    Ok(())
+    Ok(is_unknown.then_some(index))
 }
 
 /// `partition.metadata` and `leader-epoch-checkpoint`; the topic's id.
-async fn verify_texts<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io::Result<Option<TopicId>> {
+pub async fn verify_texts<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io::Result<Option<TopicId>> {
     let metadata = folder.join("partition.metadata");
     let topic = match read_file(env, &metadata, TEXT_BYTES_MAX).await {
         Ok(text) => topic_id(&text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             report.note(
-                folder,
-                "a folder without partition.metadata: never finished, or not ours",
+                &metadata,
+                "it is missing: the folder was never finished, or is not ours",
             );
             return Ok(None);
         }
@@ -76,7 +83,7 @@ async fn verify_texts<E: Env>(env: &E, folder: &Path, report: &mut Report) -> io
         report.problem(
             &metadata,
             None,
-            "names no topic id: the folder's partition is not found at a start",
+            "is not as it is written: the folder's partition is not found at a start",
         );
     }
     let epochs = folder.join("leader-epoch-checkpoint");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::Report;
+use super::{Pace, Report};
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions};
 use crate::storage::build::{SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity};
@@ -208,12 +208,20 @@ impl Checker {
         }
     }
 
+    /// Whether a batch of so many bytes may begin at `position`: where rows are, none goes beyond its row.
+    fn may_hold(&self, position: u64, bytes: u64) -> bool {
+        let row = self.row_of(position);
+        row.is_none_or(|row| position + bytes <= row.end)
+    }
+
+    fn row_of(&self, position: u64) -> Option<Row> {
+        let row = self.rows.get(self.rows.partition_point(|row| row.end <= position))?;
+        (row.start <= position).then_some(*row)
+    }
+
     /// Goes on behind the row that holds `position`, which is damaged; where that is, if the sums tell.
     fn skip_row(&mut self, position: u64) -> Option<(u64, i64)> {
-        let row = *self
-            .rows
-            .iter()
-            .find(|row| row.start <= position && position < row.end)?;
+        let row = self.row_of(position)?;
         self.row_at = self.rows.partition_point(|other| other.start < row.end);
         // What lies in the row is not known: entries that speak of it are passed over, and times can no more be judged.
         while self
@@ -263,7 +271,7 @@ pub async fn walk<E: Env>(
     end: u64,
     checker: &mut Checker,
     report: &mut Report,
-    progress: &mut impl FnMut(&Report),
+    pace: &mut impl Pace,
 ) -> io::Result<Walked> {
     let options = ScanOptions {
         crc_check: true,
@@ -297,15 +305,17 @@ pub async fn walk<E: Env>(
             at.offset = batch.header.next_offset();
         }
         report.bytes += at.position - start;
-        progress(report);
+        pace.turn(report).await?;
         match at.stop {
             None => {}
-            Some(StopReason::Incomplete { bytes_needed }) if to < end => {
+            // Of a length that its row does not hold, nothing more is read.
+            Some(StopReason::Incomplete { bytes_needed })
+                if to < end && checker.may_hold(at.position, bytes_needed as u64) =>
+            {
                 window = WINDOW_BYTES.max(bytes_needed as u64);
             }
             Some(_) => return Ok(at),
         }
-        env.yield_now().await;
     }
     Ok(at)
 }
@@ -321,7 +331,7 @@ pub async fn verify_closed<E: Env>(
     next: i64,
     may_grow: bool,
     report: &mut Report,
-    progress: &mut impl FnMut(&Report),
+    pace: &mut impl Pace,
 ) -> io::Result<()> {
     let mut checker = Checker::new(folder, base);
     let log = LogBytes::open(env, checker.path("log"), Vec::new()).await?;
@@ -354,7 +364,7 @@ pub async fn verify_closed<E: Env>(
         stop: None,
     };
     loop {
-        at = walk(env, &log, at, log.size, &mut checker, report, progress).await?;
+        at = walk(env, &log, at, log.size, &mut checker, report, pace).await?;
         let Some(stop) = at.stop.take() else { break };
         report.problem(
             &log.path,
@@ -421,7 +431,14 @@ fn take_sums(
     if trailer.sums_crc != crc32c::crc32c(&sums[..rows_end]) {
         report.problem(&path, None, "head and rows do not match the trailer's sum");
     }
-    if trailer.log_bytes != log_bytes || trailer.next_offset != next {
+    if trailer.log_bytes == log_bytes && trailer.next_offset < next {
+        let missing = path_of(&checker.folder, trailer.next_offset, "log");
+        report.problem(
+            &missing,
+            None,
+            format!("it is missing, the next segment begins at {next}"),
+        );
+    } else if trailer.log_bytes != log_bytes || trailer.next_offset != next {
         let what = format!(
             "{log_bytes} bytes up to offset {next}, expected {} up to {}",
             trailer.log_bytes, trailer.next_offset

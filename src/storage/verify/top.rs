@@ -9,7 +9,7 @@ use crate::io::{DirectoryEntry, Env, OpenOptions, read_file};
 use crate::storage::LogDirectory;
 use crate::storage::journal::scan::{JournalFile, scan};
 use crate::storage::recovery::evidence::Evidence;
-use crate::storage::state::{Checkpoint, OwnFile};
+use crate::storage::state::{Checkpoint, OwnFile, base_name};
 
 /// No checkpoint is larger.
 const CHECKPOINT_BYTES_MAX: usize = 1 << 30;
@@ -34,6 +34,12 @@ pub async fn verify_top<E: Env>(
     let bases = own.iter().filter(|(_, file)| matches!(file, OwnFile::Base { .. }));
     let governing = bases.map(|(_, file)| file.start()).max();
     let mut evidence = Evidence::default();
+    if let Some(newest) = own.iter().map(|(_, file)| file.start()).max()
+        && Some(newest) > governing
+    {
+        let what = "it is missing, and its start left journals or checkpoints";
+        report.problem(&path.join(base_name(newest)), None, what);
+    }
     let Some(governing) = governing else {
         return Ok(evidence);
     };
@@ -51,20 +57,14 @@ pub async fn verify_top<E: Env>(
                 let file = JournalFile {
                     name: name.clone(),
                     content: content.clone(),
+                    bytes: content.len() as u64,
                 };
                 journals.entry(*shard).or_default().push(file);
                 content
             }
             _ => {
-                let content = read_file(env, &at, CHECKPOINT_BYTES_MAX).await?;
-                match Checkpoint::decode(&content) {
-                    None => report.problem(&at, None, "the checkpoint does not verify"),
-                    Some(read) if read.directory_id != directory.id => {
-                        report.problem(&at, None, "the checkpoint is of another directory");
-                    }
-                    Some(_) => {}
-                }
-                content
+                verify_checkpoint(env, directory, name, report).await?;
+                continue;
             }
         };
         report.bytes += content.len() as u64;
@@ -83,6 +83,27 @@ pub async fn verify_top<E: Env>(
         report.problem(path, None, format!("a broker would not start here: {error}"));
     }
     Ok(evidence)
+}
+
+/// Verifies one checkpoint of the directory.
+pub async fn verify_checkpoint<E: Env>(
+    env: &E,
+    directory: &LogDirectory,
+    name: &str,
+    report: &mut Report,
+) -> io::Result<()> {
+    let path = directory.path.join(name);
+    let content = read_file(env, &path, CHECKPOINT_BYTES_MAX).await?;
+    let own = OwnFile::parse(name);
+    match Checkpoint::decode(&content).filter(|read| Some(read.file) == own) {
+        None => report.problem(&path, None, "the checkpoint does not verify"),
+        Some(read) if read.directory_id != directory.id => {
+            report.problem(&path, None, "the checkpoint is of another directory");
+        }
+        Some(_) => {}
+    }
+    report.bytes += content.len() as u64;
+    Ok(())
 }
 
 async fn read_journal<E: Env>(env: &E, path: &std::path::Path) -> io::Result<bytes::Bytes> {

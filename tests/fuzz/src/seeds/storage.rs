@@ -4,8 +4,8 @@ use ringtail::base::ids::{PartitionId, TopicId};
 use ringtail::cluster::formats::{encode_commit, push_commit, sealed_file};
 use ringtail::cluster::{DirectoryId, Record};
 use ringtail::storage::formats::{
-    Checkpoint, ChunkPlace, Cursor, Epochs, OffsetEntry, Owner, PartitionState, Producers, Range, Row, SegmentBuild,
-    SegmentIdentity, Sequenced, SumsRow, SumsTrailer, TimeEntry,
+    Checkpoint, ChunkPlace, Cursor, Epochs, OffsetEntry, OwnFile, Owner, PartitionState, Producers, Range, Row,
+    SegmentBuild, SegmentIdentity, Sequenced, SumsRow, SumsTrailer, TimeEntry,
 };
 
 use super::{Seeds, put};
@@ -199,7 +199,11 @@ pub fn checkpoint(folder: &mut Seeds) {
     let checkpoint = |states: &[PartitionState]| {
         let mut bytes = Vec::new();
         states.iter().for_each(|state| state.encode(&mut bytes));
-        [vec![0], Checkpoint::encode([1; 16], 2, 3, states.len() as u32, &bytes)].concat()
+        [
+            vec![0],
+            Checkpoint::encode([1; 16], OwnFile::Base { start: 2 }, 3, states.len() as u32, &bytes),
+        ]
+        .concat()
     };
     put(folder, "empty", &checkpoint(&[]));
     put(folder, "partition", &checkpoint(&[state(partition())]));

@@ -10,7 +10,7 @@ use super::input::put;
 use super::memory::bounded;
 
 /// Magic and version.
-const HEAD: [u8; 12] = *b"RTTCKPT1\x01\0\0\0";
+const HEAD: [u8; 12] = *b"RTTCKPT1\x02\0\0\0";
 
 pub fn run(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else {
@@ -30,7 +30,7 @@ pub fn run(input: &[u8]) {
         .for_each(|state| state.encode(&mut partitions));
     let again = Checkpoint::encode(
         checkpoint.directory_id,
-        checkpoint.start,
+        checkpoint.file,
         checkpoint.journal_from,
         checkpoint.partitions.len() as u32,
         &partitions,

@@ -193,8 +193,9 @@ pub fn run(input: &[u8]) {
             let _ = head.has_commit_in(file);
         }
     });
-    let name = |(index, content)| JournalFile {
+    let name = |(index, content): (usize, Vec<u8>)| JournalFile {
         name: format!("{index}"),
+        bytes: FileHeader::decode(&content).map_or(content.len() as u64, |header| header.file_bytes),
         content: Bytes::from(content),
     };
     let files: Vec<JournalFile> = built.files.into_iter().enumerate().map(name).collect();

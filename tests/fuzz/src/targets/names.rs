@@ -24,7 +24,7 @@ pub fn run(input: &[u8]) {
     };
     let again = match own {
         OwnFile::Base { start } => base_name(start),
-        OwnFile::Shard { start, shard, number } => shard_name(start, shard as usize, number),
+        OwnFile::Shard { start, shard, number } => shard_name(start, shard, number),
         OwnFile::Journal { start, shard, number } => format!("ringtail-journal-{start}-{shard}-{number}"),
     };
     assert_eq!(again, name);

@@ -1,0 +1,44 @@
+//! All of a stopped broker's log directory verified: partitions, checkpoints and journals by `storage`, and what the cluster keeps.
+
+use std::path::Path;
+
+use super::metadata_log::verify_metadata_log;
+use super::start::{is_broker_file, read_directory_id};
+use crate::io::Env;
+use crate::storage::verify::{Problem, Report, VerifyOptions, verify};
+use crate::storage::{LogDirectory, StorageError};
+
+/// Verifies `path`, and the metadata log if it is there; `progress` is called with the report as it grows. Errors: it is no log
+/// directory, or a broker uses it.
+pub async fn verify_directory<E: Env>(
+    env: &E,
+    path: &Path,
+    options: VerifyOptions,
+    progress: impl FnMut(&Report),
+) -> Result<Report, StorageError> {
+    let directory = LogDirectory {
+        path: path.to_owned(),
+        id: read_directory_id(env, path).await.map_err(StorageError)?,
+    };
+    let mut report = verify(env, &directory, options, is_broker_file, progress).await?;
+    if options.closed_only {
+        return Ok(report);
+    }
+    let found = verify_metadata_log(env, path).await;
+    let found = found.map_err(|error| StorageError(format!("{}: the metadata log: {error}", path.display())))?;
+    if let Some(log) = found {
+        let at = |position, what: &str| Problem {
+            file: log.path.clone(),
+            position: Some(position),
+            what: what.into(),
+        };
+        let problem = log.problem.iter().map(|(position, what)| at(*position, what));
+        report.problems.extend(problem);
+        let torn = log
+            .torn
+            .map(|position| at(position, "a commit was cut short here; the next start erases it"));
+        report.notes.extend(torn);
+        report.bytes += log.bytes;
+    }
+    Ok(report)
+}

@@ -1,0 +1,258 @@
+//! What became of a damaged disk: what is served, what the log and `log verify` say, what the scrub finds, what the files hold then.
+
+use std::io::Write;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use ringtail::io::Env;
+use ringtail::io::sim::{SimEnv, World};
+use ringtail::metrics::ScrubMetrics;
+use ringtail::storage::verify::{Report, VerifyOptions, verify};
+use ringtail::storage::{Partition, ReadError, ScrubOptions};
+use ringtail::wire::batch::BatchHeader;
+
+use super::bases::{Base, Files, Stores, Truth, files_of, options_of};
+use super::damage::{Touched, apply};
+use super::rules;
+use crate::model::{DATA, world};
+
+/// What a start on the damaged disk came to.
+#[derive(Default)]
+pub struct Seen {
+    /// The start said no, with these words.
+    pub refused: Option<String>,
+    /// So did partitions, or their reads.
+    pub corrupt: usize,
+    pub served: usize,
+    /// Against the promise.
+    pub wrong: Vec<String>,
+    /// What was said: log lines, and reasons of refusals.
+    pub told: String,
+}
+
+/// The verdict on one damage.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    Detected,
+    Harmless(&'static str),
+    Undetected(String),
+    Wrong(String),
+}
+
+/// A log that is read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panics with it").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `work` and returns what it logged.
+pub fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
+    let log = Log::default();
+    let kept = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || kept.clone())
+        .with_ansi(false)
+        .with_max_level(tracing::Level::WARN)
+        .finish();
+    let value = tracing::subscriber::with_default(subscriber, work);
+    let text = log.0.lock().expect("nobody panics with it").clone();
+    (value, String::from_utf8_lossy(&text).into_owned())
+}
+
+/// How a file is named so that nothing else is meant.
+pub fn name_of(path: &Path) -> String {
+    let own = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path
+        .parent()
+        .and_then(Path::file_name)
+        .unwrap_or_default()
+        .to_string_lossy();
+    match own.starts_with("ringtail-") || own == "meta.properties" {
+        true => own.into_owned(),
+        false => format!("{folder}/{own}"),
+    }
+}
+
+pub fn names(report: &Report, path: &Path) -> bool {
+    let name = name_of(path);
+    report.problems.iter().any(|p| p.file == path || p.what.contains(&name))
+}
+
+async fn read_through(partition: &Rc<Partition<SimEnv>>, truth: &Truth, seen: &mut Seen) {
+    let name = format!("{}-{}", truth.spec.topic_name, truth.spec.id.index);
+    let mut at = truth.batches.iter().peekable();
+    while let Some((offset, _)) = at.peek() {
+        match partition.read(*offset, 200_000, true).await {
+            Ok(slice) => {
+                let bytes = slice.pieces.concat();
+                let mut rest = &bytes[..];
+                if rest.is_empty() {
+                    seen.wrong.push(format!("{name}: nothing at {offset}"));
+                    return;
+                }
+                while let Some(header) = BatchHeader::parse(rest).ok().filter(|_| !rest.is_empty()) {
+                    let (whole, after) = rest.split_at(header.total_bytes().min(rest.len()));
+                    match at.next() {
+                        Some((base, known)) if known == whole && *base == header.base_offset() => seen.served += 1,
+                        other => {
+                            let expected = other.map(|(base, _)| *base);
+                            let found = header.base_offset();
+                            seen.wrong
+                                .push(format!("{name}: {found} is served, {expected:?} is there"));
+                            return;
+                        }
+                    }
+                    rest = after;
+                }
+            }
+            Err(ReadError::Corrupt) => {
+                seen.corrupt += 1;
+                at.next();
+            }
+            Err(error) => {
+                seen.wrong.push(format!(
+                    "{name}: offset {offset}: {error:?}, ends {:?}",
+                    partition.ends()
+                ));
+                return;
+            }
+        }
+    }
+    for (offset, bytes) in truth.batches.iter().step_by(17) {
+        let time = BatchHeader::parse(bytes).expect("a batch").max_timestamp();
+        match partition.offset_for_time(time).await {
+            Ok(Some(found)) if found.offset == *offset => {}
+            Err(ReadError::Corrupt) => {}
+            other => seen.wrong.push(format!("{name}: the time of {offset} gives {other:?}")),
+        }
+    }
+    match (partition.max_timestamp().await, truth.batches.last()) {
+        (Ok(Some(found)), Some((last, _))) if found.offset == *last => {}
+        (Err(ReadError::Corrupt), _) | (Ok(None), None) => {}
+        (other, _) => seen.wrong.push(format!("{name}: the latest of all is {other:?}")),
+    }
+}
+
+async fn start(env: SimEnv, base: Rc<Base>) -> Seen {
+    let mut seen = Seen::default();
+    let stores = match Stores::open(&env).await {
+        Ok(stores) => stores,
+        Err(why) => {
+            seen.told += &why;
+            seen.refused = Some(why);
+            return seen;
+        }
+    };
+    for truth in &base.truth {
+        match stores.partition(&truth.spec).await {
+            Ok(partition) => {
+                let ends = partition.ends();
+                let moved = (ends.log_start, partition.high_watermark()) != (truth.log_start, truth.end);
+                if moved && !partition.is_damaged() {
+                    let (from, to) = (truth.log_start, truth.end);
+                    seen.wrong.push(format!(
+                        "{:?}: ends {ends:?}, they were {from} and {to}",
+                        truth.spec.id.index
+                    ));
+                }
+                read_through(&partition, truth, &mut seen).await;
+            }
+            Err(why) => {
+                seen.told += &why;
+                seen.corrupt += truth.batches.len();
+            }
+        }
+    }
+    scrub(&env, &stores).await;
+    seen
+}
+
+/// A pass over everything.
+async fn scrub(env: &SimEnv, stores: &Stores) {
+    let metrics: Rc<ScrubMetrics> = Rc::default();
+    let options = ScrubOptions {
+        bytes_per_second: 1 << 40,
+        interval_ms: 3_600_000,
+    };
+    for store in &stores.shards {
+        store.scrub(options, &metrics);
+    }
+    while metrics.passes.value() < stores.shards.len() as u64 {
+        env.sleep_until(env.now().plus_ms(100)).await;
+    }
+}
+
+/// Does the damage to the base's disk and judges what comes of it.
+pub fn judge(base: &Rc<Base>, touched: &[Touched], seed: u64) -> (Seen, Report, Verdict) {
+    let world = world(seed).with_disk(0, &base.image);
+    let doing = touched.to_vec();
+    world.block_on(0, |env| async move { apply(&env, &doing).await });
+    let report = world.block_on(0, |env| async move {
+        let directory = options_of(0).directories[0].clone();
+        let report = verify(&env, &directory, VerifyOptions::default(), |_| false, |_| ());
+        report.await.expect("not locked")
+    });
+    let before = files_of(&world.disk_image(0).after_kill(1), &[DATA]);
+    let moving = base.clone();
+    let (mut seen, log) = logged(|| world.block_on(0, |env| start(env, moving)));
+    seen.told += &log;
+    let after = files_of(&settled(&world), &[DATA]);
+    let verdict = verdict(base, touched, &seen, &report, &before, &after);
+    (seen, report, verdict)
+}
+
+fn settled(world: &World) -> ringtail::io::sim::DiskImage {
+    world.disk_image(0).after_kill(1)
+}
+
+pub fn verdict(
+    base: &Base,
+    touched: &[Touched],
+    seen: &Seen,
+    report: &Report,
+    before: &Files,
+    after: &Files,
+) -> Verdict {
+    if let Some(wrong) = seen.wrong.first() {
+        return Verdict::Wrong(wrong.clone());
+    }
+    if seen.refused.is_some() && before != after {
+        let changed = before.iter().find(|(path, content)| after.get(*path) != Some(content));
+        return Verdict::Wrong(format!("a refused start changed {:?}", changed.map(|(path, _)| path)));
+    }
+    let mut harmless = None;
+    for touched in touched {
+        if let Some(what) = rules::rewritten(base, touched, after, seen.refused.is_some()) {
+            return Verdict::Wrong(what);
+        }
+        let rule = rules::harmless(base, touched, after);
+        let told = seen.told.contains(&name_of(&touched.path));
+        match (rule, names(report, &touched.path), told) {
+            (_, true, true) => {}
+            // Of a file that is gone `log verify` may not know; a start that needs it does.
+            (_, named, told) if touched.now.is_none() && (named || told) => {}
+            // What the start has no more need of is gone then, and only `log verify` looks at it before.
+            (_, true, false) if rules::is_superseded(&touched.path) => {}
+            (Some(rule), ..) => harmless = Some(rule),
+            (None, true, false) => return Verdict::Undetected(format!("{touched}: not told by the broker")),
+            (None, false, true) => return Verdict::Undetected(format!("{touched}: not told by log verify")),
+            (None, false, false) => return Verdict::Undetected(format!("{touched}: told by nobody")),
+        }
+    }
+    match harmless {
+        // Of two files one may have been read.
+        Some(rule) if touched.len() == 1 => Verdict::Harmless(rule),
+        Some(rule) if seen.corrupt == 0 && seen.refused.is_none() && report.is_good() => Verdict::Harmless(rule),
+        _ => Verdict::Detected,
+    }
+}
