@@ -253,8 +253,8 @@ fn the_log_is_rewritten_and_stays_small() {
             .unwrap();
         env.size(&file).await.unwrap()
     });
-    // 20 times 400 KB went in.
-    assert!(bytes < 1_000_000, "{bytes}");
+    // 20 times 400 KB went in; 1 MiB is room.
+    assert!(bytes < 2_000_000, "{bytes}");
 }
 
 #[test]

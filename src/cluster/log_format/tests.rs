@@ -90,13 +90,14 @@ fn a_confirmation_turns_damage_to_the_last_commit_into_corruption() {
 #[test]
 fn a_confirmation_in_its_own_block_tells_of_older_content_of_the_one_before() {
     let (mut bytes, starts) = file();
-    let (end, sequence) = (bytes.len() as u64, read(&bytes).unwrap().1.sequence);
+    let (before, tail) = read(&bytes).unwrap();
+    let (end, sequence) = (bytes.len() as u64, tail.sequence);
     bytes.resize(confirmation_position(end) as usize, 0);
     push_commit(&mut bytes, SALT, sequence, &[]);
     let (records, tail) = read(&bytes).unwrap();
     assert_eq!(
         (records.len(), tail.end, tail.confirmed),
-        (10, bytes.len() as u64, true)
+        (before.len(), bytes.len() as u64, true)
     );
     for start in starts {
         let mut older = bytes.clone();
@@ -110,7 +111,8 @@ fn a_confirmation_in_its_own_block_tells_of_older_content_of_the_one_before() {
 #[test]
 fn a_file_cut_in_its_commits_or_right_behind_them_is_corrupt() {
     let (mut bytes, _) = file();
-    let (end, sequence) = (bytes.len() as u64, read(&bytes).unwrap().1.sequence);
+    let (before, tail) = read(&bytes).unwrap();
+    let (end, sequence) = (bytes.len() as u64, tail.sequence);
     bytes.resize(confirmation_position(end) as usize, 0);
     push_commit(&mut bytes, SALT, sequence, &[]);
     let needed = bytes.len() + SLACK_BYTES as usize;

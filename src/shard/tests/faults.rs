@@ -469,7 +469,7 @@ struct Crowd {
     waits_ms_max: [u64; 2],
 }
 
-/// A few well-behaved clients; and a crowd whose requests take all of the memory for requests, down to the last bytes.
+/// A few well-behaved clients; and a crowd on another host whose requests take all of the memory for requests, down to the last bytes.
 #[test]
 fn a_slow_directory_delays_only_its_own_partitions() {
     let few = Crowd {
@@ -485,7 +485,7 @@ fn a_slow_directory_delays_only_its_own_partitions() {
         waits_ms_max: [2_000, 1_000],
     };
     for (seed, crowd) in [(86, few), (87, many)] {
-        let world = world(seed);
+        let world = world_of(seed, 3);
         start_on_two(&world);
         create_on(&world);
         let (fast, slow) = (partitions_in(&world, "/data"), partitions_in(&world, "/data2"));
@@ -493,17 +493,24 @@ fn a_slow_directory_delays_only_its_own_partitions() {
         let stall = FaultEffect::Stall { ns: 3_000_000_000 };
         world.plant(BROKER, Fault::always(DiskOperation::Any, "/data2", stall));
         let Crowd { clients, values, .. } = crowd;
-        let worst = world.block_on(CLIENT, move |env| async move {
-            for client in 0..clients {
-                let connection = connect(&env).await;
-                let (count, bytes) = values[client % values.len()];
-                let value: Rc<str> = "s".repeat(bytes).into();
-                for _ in 0..count {
-                    let partition = slow[client / 2 % slow.len()];
-                    let insisting = insist(env.clone(), connection.clone(), partition, value.clone());
-                    env.spawn(Queue::Foreground, insisting);
+        world.spawn_process(CLIENT + 1, 1, move |env, _| {
+            let slow = slow.clone();
+            async move {
+                for client in 0..clients {
+                    let connection = connect(&env).await;
+                    let (count, bytes) = values[client % values.len()];
+                    let value: Rc<str> = "s".repeat(bytes).into();
+                    for _ in 0..count {
+                        let partition = slow[client / 2 % slow.len()];
+                        let insisting = insist(env.clone(), connection.clone(), partition, value.clone());
+                        env.spawn(Queue::Foreground, insisting);
+                    }
                 }
+                std::future::pending::<()>().await;
             }
+        });
+        world.run_for(1_000);
+        let worst = world.block_on(CLIENT, move |env| async move {
             let value = "f".repeat(crowd.honest_bytes);
             [
                 worst_of(&env, &fast, &value, 40).await,

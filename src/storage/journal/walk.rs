@@ -53,7 +53,9 @@ impl FileWalk {
             }
         }
         let expected = self.next.map_or(0, |(sequence, _)| sequence);
-        let later = bytes[from..].chunks(BLOCK_BYTES).find_map(|block| {
+        // The block at `position` may begin the last commit, torn or still being written.
+        let own = usize::from(at + from as u64 == self.position);
+        let later = bytes[from..].chunks(BLOCK_BYTES).skip(own).find_map(|block| {
             let (head, _) = CommitHeader::decode(block, self.header.salt)?;
             (head.sequence >= expected).then_some(head.sequence)
         });

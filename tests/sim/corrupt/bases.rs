@@ -109,7 +109,10 @@ impl Stores {
 
     pub async fn partition(&self, spec: &PartitionSpec) -> Result<Rc<Partition<SimEnv>>, String> {
         let store = &self.shards[spec.id.index as usize % SHARDS];
-        store.open_partition(spec.clone()).await.map_err(|error| error.to_string())
+        store
+            .open_partition(spec.clone())
+            .await
+            .map_err(|error| error.to_string())
     }
 
     pub async fn close(&self) {
