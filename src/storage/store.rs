@@ -221,9 +221,14 @@ impl<E: Env> Store<E> {
         partition.end().await;
         let folder = partition.folder().to_owned();
         directory.forget_folder(&folder);
-        remove_partition(&self.env, directory.path(), &folder, id)
-            .await
-            .map_err(|e| StorageError(format!("{}: {e}", folder.display())))
+        let removed = remove_partition(&self.env, directory.path(), &folder, id).await;
+        removed.map_err(|error| {
+            // Whoever took the folder away did what was asked.
+            if !is_passing(&error) && error.kind() != io::ErrorKind::NotFound {
+                directory.fence("removing a partition", &error);
+            }
+            StorageError(format!("{}: {error}", folder.display()))
+        })
     }
 
     pub fn partition(&self, id: PartitionId) -> Option<Rc<Partition<E>>> {

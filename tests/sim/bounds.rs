@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringtail::base::ids::PartitionId;
 use ringtail::base::mailbox::{Receiver, mailbox};
-use ringtail::base::sync::{Budget, Permit, Signal};
+use ringtail::base::sync::{Budget, Holder, Permit, Signal};
+use ringtail::broker::Reader;
 use ringtail::broker::route::{
     Append, Envelope, Epochs, Local, ReadItem, ReadOutcome, ReadRequest, Reply, Request, Router,
 };
@@ -287,35 +288,40 @@ fn what_other_shards_read_is_counted_before_it_is_kept() {
                 last_fetched: -1,
             },
         };
-        let read = |items, bytes_max| {
+        let read = |holder, items, bytes_max| {
             let request = ReadRequest {
                 items: vec![item; items],
                 bytes_max,
                 bytes_min: 1,
                 wait_ms: 0,
                 parts: None,
-                reader: READER,
+                reader: Reader {
+                    holder: Holder(holder),
+                    is_proven: true,
+                },
             };
             router.read(request)
         };
         let sizes = |outcomes: &[ReadOutcome]| outcomes.iter().map(ReadOutcome::bytes).collect::<Vec<_>>();
-        let (outcomes, all) = read(2, 400_000).await;
+        let (outcomes, all) = read(1, 2, 400_000).await;
         assert_eq!(sizes(&outcomes), [400_000, 400_000]);
         assert_eq!(budget.used(), 800_000);
         // The other shard is asked for no more than there is room for.
-        let (outcomes, asked) = read(1, 1 << 20).await;
+        let (outcomes, asked) = read(2, 1, 1 << 20).await;
         assert_eq!(sizes(&outcomes), [(1 << 20) - 800_000]);
         drop(asked);
-        // What fits is kept, the rest is for a later request.
-        let (outcomes, some) = read(3, 100_000).await;
-        assert_eq!(sizes(&outcomes), [100_000, 100_000, 0]);
+        // What fits beside what is left for others is kept, the rest is for a later request.
+        let (outcomes, some) = read(3, 3, 100_000).await;
+        assert_eq!(sizes(&outcomes), [100_000, 0, 0]);
+        let (outcomes, more) = read(4, 1, 100_000).await;
+        assert_eq!(sizes(&outcomes), [100_000]);
         assert_eq!(budget.used(), 1_000_000);
         // Nothing fits: a little comes from the reserve, which an eighth of the memory is.
-        let (outcomes, short) = read(2, 100_000).await;
+        let (outcomes, short) = read(5, 2, 100_000).await;
         assert_eq!(sizes(&outcomes), [64 << 10, 0]);
         let units = |held: &[Permit]| held.iter().map(Permit::units).sum::<u64>();
         assert_eq!((units(&short), budget.used()), (64 << 10, 1_000_000));
-        drop((all, some, short));
+        drop((all, some, more, short));
         assert_eq!(budget.used(), 0);
     });
 }

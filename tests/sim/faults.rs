@@ -78,9 +78,9 @@ fn an_operation_that_failed_once_loses_nothing_acknowledged() {
             history.borrow_mut().power_cut(world.now());
             let fenced = count(Mark::Fenced);
             world.plant(0, Fault::nth(operation, path, seed * 5, FaultEffect::Error(EIO)));
-            // Until somebody notices, and longer than what a power cut may take of `written`.
+            assert!(world.run_until(|| !life.is_in_service()), "nobody noticed");
+            // Longer than what a power cut may take of `written`.
             world.run_for(5_000);
-            assert!(!life.is_in_service(), "nobody noticed");
             assert_eq!(count(Mark::Fenced), fenced + 1, "one directory is out of service");
             judge_after(&world, &history, seed);
         }

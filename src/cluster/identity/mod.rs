@@ -166,7 +166,7 @@ impl fmt::Display for IdentityError {
             Self::Duplicate { id, first, second } => {
                 write!(
                     f,
-                    "{first} and {second} both have the directory.id {id}: one is a copy of the other"
+                    "the meta.properties of {first} and {second} both have the directory.id {id}: one is a copy of the other"
                 )
             }
             Self::LogMissing { path, cluster_id, log } => write!(

@@ -150,7 +150,7 @@ fn what_belongs_to_another_stops_the_start() {
                 ("/a", Found::Formatted(meta("ours", 1, 1))),
                 ("/b", Found::Formatted(meta("ours", 1, 1))),
             ],
-            "/a and /b both have the directory.id AQEBAQEBAQEBAQEBAQEBAQ: one is a copy of the other",
+            "the meta.properties of /a and /b both have the directory.id AQEBAQEBAQEBAQEBAQEBAQ: one is a copy of the other",
         ),
         (
             vec![("/a", Found::Strange("orders-0".into()))],

@@ -51,10 +51,14 @@ pub enum End {
     PowerCut,
 }
 
-pub fn options_of(shard: usize) -> StoreOptions {
+/// While a base is made retention deletes; while damage is judged nothing goes by itself.
+const RETENTION_MS: u64 = 150;
+pub const NO_RETENTION_MS: u64 = 1 << 40;
+
+pub fn options_of(shard: usize, retention_check_ms: u64) -> StoreOptions {
     StoreOptions {
         journal_bytes: 4 << 20,
-        retention_check_ms: 150,
+        retention_check_ms,
         shards: SHARDS,
         ..store_options(shard)
     }
@@ -93,15 +97,15 @@ pub struct Stores {
 }
 
 impl Stores {
-    pub async fn open(env: &SimEnv) -> Result<Self, String> {
-        let directories = options_of(0).directories;
+    pub async fn open(env: &SimEnv, retention_check_ms: u64) -> Result<Self, String> {
+        let directories = options_of(0, retention_check_ms).directories;
         let recovered = recover(env, &directories, Path::new(MEMORY), wanted).await;
         let recovered = recovered.map_err(|error| error.0)?;
         let cleared = clear_leftovers(env, &recovered, wanted).await;
         cleared.map_err(|error| error.0)?;
         let mut shards = Vec::new();
         for shard in 0..SHARDS {
-            let store = Store::open(env.clone(), options_of(shard), recovered.clone()).await;
+            let store = Store::open(env.clone(), options_of(shard, retention_check_ms), recovered.clone()).await;
             shards.push(store.map_err(|error| error.0)?);
         }
         Ok(Self { recovered, shards })
@@ -174,7 +178,7 @@ async fn append(partitions: &[Rc<Partition<SimEnv>>], sequences: &mut [i32], cou
 
 /// One life of the stores; `at_rest` is called when nothing is under way.
 async fn live(env: SimEnv, specs: Vec<PartitionSpec>, start: i32, large: bool, stop: bool, between: Rc<Cell<usize>>) {
-    let stores = Stores::open(&env).await.expect("opens");
+    let stores = Stores::open(&env, RETENTION_MS).await.expect("opens");
     let mut partitions = Vec::new();
     let mut sequences = Vec::new();
     for spec in &specs {
@@ -255,7 +259,7 @@ fn undamaged(image: &DiskImage, specs: &[PartitionSpec]) -> (Vec<Truth>, Files) 
     let world = world(3).with_disk(0, image);
     let specs = specs.to_vec();
     let truth = world.block_on(0, move |env| async move {
-        let stores = Stores::open(&env).await.expect("opens");
+        let stores = Stores::open(&env, RETENTION_MS).await.expect("opens");
         let mut truth = Vec::new();
         for spec in specs {
             let partition = stores.partition(&spec).await.expect("opens");

@@ -12,7 +12,7 @@ use ringtail::storage::verify::{Report, VerifyOptions, verify};
 use ringtail::storage::{Partition, ReadError, ScrubOptions};
 use ringtail::wire::batch::BatchHeader;
 
-use super::bases::{Base, Files, Stores, Truth, files_of, options_of};
+use super::bases::{Base, Files, NO_RETENTION_MS, Stores, Truth, files_of, options_of};
 use super::damage::{Touched, apply};
 use super::rules;
 use crate::model::{DATA, world};
@@ -145,7 +145,7 @@ async fn read_through(partition: &Rc<Partition<SimEnv>>, truth: &Truth, seen: &m
 
 async fn start(env: SimEnv, base: Rc<Base>) -> Seen {
     let mut seen = Seen::default();
-    let stores = match Stores::open(&env).await {
+    let stores = match Stores::open(&env, NO_RETENTION_MS).await {
         Ok(stores) => stores,
         Err(why) => {
             seen.told += &why;
@@ -198,7 +198,7 @@ pub fn judge(base: &Rc<Base>, touched: &[Touched], seed: u64) -> (Seen, Report, 
     let doing = touched.to_vec();
     world.block_on(0, |env| async move { apply(&env, &doing).await });
     let report = world.block_on(0, |env| async move {
-        let directory = options_of(0).directories[0].clone();
+        let directory = options_of(0, NO_RETENTION_MS).directories[0].clone();
         let report = verify(&env, &directory, VerifyOptions::default(), |_| false, |_| ());
         report.await.expect("not locked")
     });
@@ -215,6 +215,11 @@ fn settled(world: &World) -> ringtail::io::sim::DiskImage {
     world.disk_image(0).after_kill(1)
 }
 
+/// The log directory.
+fn root_of(path: &Path) -> Option<&std::ffi::OsStr> {
+    path.iter().nth(1)
+}
+
 pub fn verdict(
     base: &Base,
     touched: &[Touched],
@@ -226,10 +231,18 @@ pub fn verdict(
     if let Some(wrong) = seen.wrong.first() {
         return Verdict::Wrong(wrong.clone());
     }
-    if seen.refused.is_some() && before != after {
-        let changed = before.iter().find(|(path, content)| after.get(*path) != Some(content));
-        return Verdict::Wrong(format!("a refused start changed {:?}", changed.map(|(path, _)| path)));
+    // Another directory recovers by itself.
+    let is_damaged = |path: &Path| touched.iter().any(|touched| root_of(&touched.path) == root_of(path));
+    let mut kept = before.iter().filter(|(path, _)| is_damaged(path));
+    if seen.refused.is_some()
+        && let Some((path, _)) = kept.find(|(path, content)| after.get(*path) != Some(content))
+    {
+        return Verdict::Wrong(format!("a refused start changed {path:?}"));
     }
+    // Without the checkpoint nobody knows what is over, and so where else something is wrong.
+    let lacks_base = touched
+        .iter()
+        .any(|touched| rules::type_of(&touched.path, &base.files) == "base checkpoint" && names(report, &touched.path));
     let mut harmless = None;
     for touched in touched {
         if let Some(what) = rules::rewritten(base, touched, after, seen.refused.is_some()) {
@@ -244,6 +257,7 @@ pub fn verdict(
             // What the start has no more need of is gone then, and only `log verify` looks at it before.
             (_, true, false) if rules::is_superseded(&touched.path) => {}
             (Some(rule), ..) => harmless = Some(rule),
+            _ if lacks_base && seen.refused.is_some() => {}
             (None, true, false) => return Verdict::Undetected(format!("{touched}: not told by the broker")),
             (None, false, true) => return Verdict::Undetected(format!("{touched}: not told by log verify")),
             (None, false, false) => return Verdict::Undetected(format!("{touched}: told by nobody")),

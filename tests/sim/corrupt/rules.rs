@@ -80,6 +80,15 @@ pub fn harmless(base: &Base, touched: &Touched, after: &Files) -> Option<&'stati
             return Some("journal: the last commit, which says nothing");
         }
     }
+    if kind == "meta.properties" {
+        let sum = before
+            .windows(8)
+            .rposition(|word| word == b"#crc32c=")
+            .unwrap_or(before.len());
+        if all_within(touched, |at| at >= sum) {
+            return Some("meta.properties: the line of its sum, a comment");
+        }
+    }
     if kind == "leader-epoch-checkpoint" {
         return Some("leader-epoch-checkpoint: written for Kafka's tools, never read");
     }
