@@ -112,7 +112,7 @@ fn cut_again_and_again(
         let is_long = cut == 0 && loss == Loss::All;
         if !is_long {
             // A slow device has more that no flush has covered.
-            disk.tell(&format!("slow {}", random.between(0, SLOWEST_MS + 1)));
+            disk.tell(&format!("slow {}", random.between(1, SLOWEST_MS + 1)));
         }
         wait_for("acknowledgements", || {
             let goes_on = recorder.acked_count() < enough || is_long && begin.elapsed() < LONG_LIFE;
@@ -122,6 +122,9 @@ fn cut_again_and_again(
             return;
         }
         thread::sleep(Duration::from_micros(random.between(0, 20_000)));
+        // Most cuts should have something to lose.
+        let mut tries = 0..random.between(0, 2000);
+        while disk.stats()["unflushed"] == 0 && tries.next().is_some() {}
         cut_and_start(broker, disk, written, (loss, memory), random.u64());
     }
 }
