@@ -199,7 +199,7 @@ fn produce(config: &ClientConfig, first: u64, stop: &AtomicBool) -> (Vec<Ack>, u
         drop(client.send(record));
         client.poll(Duration::ZERO);
         id += 1;
-        if id % 64 == 0 {
+        if id.is_multiple_of(64) {
             thread::sleep(Duration::from_millis(5));
         }
     }
