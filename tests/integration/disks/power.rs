@@ -90,7 +90,7 @@ fn cut_and_start(
     let took = broker.restart();
     println!("{loss:?}, memory {memory:?}: {left}; up again in {took:?}");
     match memory {
-        Memory::Lost => written.judge(broker, cut),
+        Memory::Lost => written.judge(broker, cut, took),
         Memory::Kept => written.forget(broker),
     }
 }
