@@ -70,8 +70,20 @@ fn mount(folder: &Path) -> Result<Arc<File>, String> {
         .ok_or_else(|| format!("mount {}: {status}", folder.display()))
 }
 
-/// Takes it out of the tree with all that is mounted on it; the kernel ends it when nobody uses it any more.
+/// Takes it out of the tree with all that is mounted on it; the kernel ends it when nobody uses it any more. Loop devices over it go, too.
 fn unmount(folder: &Path) {
+    let mut losetup = Process::new("losetup");
+    losetup.args(["--noheadings", "--output", "NAME", "--associated"]);
+    let listed = losetup.arg(folder.join("image")).output();
+    let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    for device in listed.unwrap_or_default().lines() {
+        drop(
+            Process::new("losetup")
+                .args(["--detach", device.trim()])
+                .stderr(Stdio::null())
+                .status(),
+        );
+    }
     // It may be unmounted already.
     drop(
         Process::new("umount")

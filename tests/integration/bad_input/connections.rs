@@ -153,7 +153,7 @@ fn large_answers_that_nobody_reads() {
     }
     // 48 MiB of answers for each of the shards.
     let shards = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    assert_bounded(&broker, before, (shards * 48 << 20) + GROWTH_BYTES_MAX);
+    assert_bounded(&broker, before, ((shards * 48) << 20) + GROWTH_BYTES_MAX);
     broker.assert_alive();
     drop(crowd);
     honest.is_served();

@@ -47,7 +47,7 @@ impl Pair {
     fn start(test: &str) -> Pair {
         let sound = FaultyDisk::start(test, DISK_BYTES);
         let faulty = FaultyDisk::start(test, DISK_BYTES);
-        let broker = start(test, &[&sound, &faulty], &[("segment.bytes", "1048576")]);
+        let broker = start(test, &[&sound, &faulty], &[("log.segment.bytes", "1048576")]);
         // Each new partition goes where there are fewest.
         create_topic(&broker, SOUND, 1, &[]);
         create_topic(&broker, FAULTY, 1, &[]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +68,8 @@ impl FaultyDisk {
         let mut process = Command::new(executable())
             .arg(&folder)
             .arg(bytes.to_string())
+            // A signal that ends the tests and all they run (a time-out, Ctrl-C) leaves it to clean up.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -21,8 +21,10 @@ use crate::harness::wait_for;
 const DISK_BYTES: u64 = 1 << 30;
 /// Cuts of one topic's life at most, so that a history fits into memory however long the soak is.
 const CUTS_PER_ROUND: u64 = 10;
+/// How long each request of the device takes at most.
+const SLOWEST_MS: u64 = 4;
 /// A life in which acknowledgements of `written` get as old as they may be lost, and older.
-const LONG_LIFE: Duration = Duration::from_secs(7);
+const LONG_LIFE: Duration = Duration::from_secs(12);
 const LOAD: Load = Load {
     topic: "flushed",
     partition_count: 4,
@@ -79,6 +81,7 @@ fn cut_and_start(
     let left = disk.cut(loss, seed);
     broker.kill();
     written.stop();
+    disk.tell("heal");
     disk.detach();
     if memory == Memory::Lost {
         empty(broker.arena());
@@ -87,7 +90,7 @@ fn cut_and_start(
     let took = broker.restart();
     println!("{loss:?}, memory {memory:?}: {left}; up again in {took:?}");
     match memory {
-        Memory::Lost => written.judge(broker, cut),
+        Memory::Lost => written.judge(broker, cut, took),
         Memory::Kept => written.forget(broker),
     }
 }
@@ -107,6 +110,10 @@ fn cut_again_and_again(
         let begin = Instant::now();
         let enough = recorder.acked_count() + random.between(1, acks_between);
         let is_long = cut == 0 && loss == Loss::All;
+        if !is_long {
+            // A slow device has more that no flush has covered.
+            disk.tell(&format!("slow {}", random.between(1, SLOWEST_MS + 1)));
+        }
         wait_for("acknowledgements", || {
             let goes_on = recorder.acked_count() < enough || is_long && begin.elapsed() < LONG_LIFE;
             (!goes_on || recorder.has_trouble()).then_some(())
@@ -115,6 +122,9 @@ fn cut_again_and_again(
             return;
         }
         thread::sleep(Duration::from_micros(random.between(0, 20_000)));
+        // Most cuts should have something to lose.
+        let mut tries = 0..random.between(0, 2000);
+        while disk.stats()["unflushed"] == 0 && tries.next().is_some() {}
         cut_and_start(broker, disk, written, (loss, memory), random.u64());
     }
 }

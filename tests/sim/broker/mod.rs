@@ -7,7 +7,6 @@
 //! seeds for simulated hours.
 
 mod admin;
-mod broker;
 mod idempotent;
 mod nemesis;
 mod network;
@@ -15,6 +14,7 @@ mod offsets;
 mod party;
 mod payload;
 mod plain;
+mod process;
 mod readers;
 mod recorder;
 mod run;

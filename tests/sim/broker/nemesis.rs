@@ -7,9 +7,9 @@ use std::rc::Rc;
 use ringtail::io::Env;
 use ringtail::io::sim::{DiskOperation, EIO, Fault, FaultEffect, LossMode, ProcessId, World};
 
-use super::broker::{Setup, Started, interrogate, start};
 use super::network::Network;
 use super::party::{BROKER, Shared};
+use super::process::{Setup, Started, interrogate, start};
 
 const MS: u64 = 1_000_000;
 /// A start that takes longer, or a stop, hangs.

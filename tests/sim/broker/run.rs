@@ -11,10 +11,10 @@ use ringtail::storage::DurabilityClass;
 use ringtail_checker::{Event, check};
 
 use super::admin::{self, TopicPlan};
-use super::broker::Setup;
 use super::nemesis::{CAPACITY_BYTES, Dice, Kind, Nemesis};
 use super::offsets::{self, Place, offset_by_name};
 use super::party::{Caller, Party, Shared};
+use super::process::Setup;
 use super::readers::{self, Cursor, Got, fetch};
 use super::{idempotent, plain};
 

@@ -9,8 +9,10 @@ mod texts;
 /// The seeds of one target, by name.
 pub type Seeds = BTreeMap<String, Vec<u8>>;
 
-/// The folders of seeds, and what makes them.
-pub const FOLDERS: &[(&str, fn(&mut Seeds))] = &[
+/// A folder of seeds, and what makes them.
+type Folder = (&'static str, fn(&mut Seeds));
+
+pub const FOLDERS: &[Folder] = &[
     ("arena", storage::arena),
     ("batch_validator", kafka::batches),
     ("checkpoint", storage::checkpoint),

@@ -20,8 +20,10 @@ pub mod names;
 pub mod record_reader;
 pub mod segment_files;
 
-/// Every target, by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target's name, and what it does with an input.
+type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[
     ("arena", arena::run),
     ("batch_validator", batch_validator::run),
     ("checkpoint", checkpoint::run),

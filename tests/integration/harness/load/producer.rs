@@ -75,6 +75,11 @@ pub fn produce(load: &Load, config: ClientConfig, producer: Producer, recorder: 
                 recorder.push(Event::Indeterminate { record });
                 return give_up(&client);
             }
+            // The readers go last: without them the test has failed, and nobody waits for a broker that does not come back.
+            if recorder.stop_reading.load(Ordering::Relaxed) {
+                recorder.push(Event::Indeterminate { record });
+                return give_up(&client);
+            }
             client.poll(Duration::from_millis(5));
             queued = back;
         }
@@ -84,6 +89,9 @@ pub fn produce(load: &Load, config: ClientConfig, producer: Producer, recorder: 
         if sequence % 64 == 0 {
             thread::sleep(Duration::from_millis(5));
         }
+    }
+    if recorder.stop_reading.load(Ordering::Relaxed) {
+        return give_up(&client);
     }
     if let Err(error) = client.flush(ANSWER_WITHIN) {
         let reason = client.client().fatal_error();
