@@ -59,7 +59,6 @@ fn an_operation_that_failed_once_loses_nothing_acknowledged() {
     let operations = [
         (DiskOperation::Write, "/data/a/ringtail-journal"),
         (DiskOperation::Write, "/data/a/topic"),
-        (DiskOperation::Flush, "/data/a"),
     ];
     for seed in 1..=6 {
         for (operation, path) in operations {

@@ -99,6 +99,12 @@ pub fn harmless(base: &Base, touched: &Touched, after: &Files) -> Option<&'stati
     if grows && all_within(touched, |at| at >= ends) {
         return Some("behind what was ever written");
     }
+    if !base.after.contains_key(path) && !after.contains_key(path) && !is_superseded(path) {
+        return Some("below the log's start: removed by the start as without damage");
+    }
+    if kind == "journal" && touched.now.is_none() {
+        return Some("journal file removed: all of it had been settled, every record is there");
+    }
     let made_again = base.after.get(path).is_some_and(|good| after.get(path) == Some(good));
     if made_again && base.after.get(path) != touched.now.as_ref() {
         return Some("made right again by the start");
@@ -111,6 +117,9 @@ pub fn rewritten(base: &Base, touched: &Touched, after: &Files, refused: bool) -
     let Some(now) = &touched.now else { return None };
     let path = &touched.path;
     let Some(left) = after.get(path) else {
+        if !base.after.contains_key(path) {
+            return None;
+        }
         return (!is_superseded(path) || refused).then(|| format!("{} is gone", path.display()));
     };
     let good = base.after.get(path).unwrap_or(&touched.before);
