@@ -111,7 +111,7 @@ fn a_confirmation_in_its_own_block_tells_of_older_content_of_the_one_before() {
 #[test]
 fn a_file_cut_in_its_commits_or_right_behind_them_is_corrupt() {
     let (mut bytes, _) = file();
-    let (before, tail) = read(&bytes).unwrap();
+    let (_, tail) = read(&bytes).unwrap();
     let (end, sequence) = (bytes.len() as u64, tail.sequence);
     bytes.resize(confirmation_position(end) as usize, 0);
     push_commit(&mut bytes, SALT, sequence, &[]);

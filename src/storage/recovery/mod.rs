@@ -237,11 +237,8 @@ async fn recover_in_space<E: Env>(
 ) -> io::Result<RecoveredDirectory> {
     let path = &place.path;
     let mut phases = Phases::begin(env);
-    let Listed {
-        own,
-        folders,
-        unfinished,
-    } = list_directory(env, path).await?;
+    let listed = list_directory(env, path).await?;
+    let (own, folders, unfinished) = (listed.own, listed.folders, listed.unfinished);
     let governing = governing_start(&own)?;
     let start = governing.map_or(0, |start| start + 1);
     let mut evidence = Evidence::default();

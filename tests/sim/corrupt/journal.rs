@@ -30,7 +30,7 @@ pub fn map(content: &[u8]) -> Option<Map> {
     }
     let salt = &content[48..56];
     let mut map = Map {
-        meaning: vec![0..76],
+        meaning: std::iter::once(0..76).collect(),
         last_empty: None,
         commits: 0,
     };
