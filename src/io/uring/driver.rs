@@ -26,6 +26,11 @@ const CANCELLATION: u64 = u64::MAX;
 /// Completions handled before other tasks get the core again.
 const REAPED_PER_TURN_MAX: usize = 1024;
 
+/// The kernel raises its flag of deferred work after it has queued the work, and nothing lowers it again where an enter ran the work
+/// in between. A flag that outlives so many enters in a row is such a one: the driver sleeps in spite of it. (Work that comes while the
+/// eventfd is on rings the bell besides.)
+const FRUITLESS_ROUNDS_MAX: u32 = 8;
+
 /// Spins that may fail in a row before the driver stops trying.
 const SPIN_CREDIT_MAX: i32 = 8;
 
@@ -149,7 +154,7 @@ impl Core {
     /// Enters the ring if that is of use (or `forced`), and reaps. Whether anything happened.
     fn turn(&self, forced: bool) -> io::Result<bool> {
         let submitted = self.with_ring(|ring| {
-            if forced || ring.wants_enter() {
+            if forced || ring.wants_enter(true) {
                 ring.enter()
             } else {
                 Ok(0)
@@ -176,8 +181,8 @@ impl Core {
         after.run();
     }
 
-    fn has_work(&self) -> bool {
-        self.with_ring(|ring| ring.wants_enter())
+    fn has_work(&self, believes_flag: bool) -> bool {
+        self.with_ring(|ring| ring.wants_enter(believes_flag))
     }
 
     fn is_drained(&self) -> bool {
@@ -217,6 +222,8 @@ impl Drop for Core {
 pub(super) async fn drive(core: Rc<Core>) -> io::Result<()> {
     let mut bell = Bell::new(&core)?;
     let mut spin = Spin::new(core.spin);
+    // Rounds in which the ring wanted to be entered and showed nothing then.
+    let mut fruitless = 0;
     while !core.is_drained() {
         if core.turn(false)? {
             spin.found_work();
@@ -224,31 +231,41 @@ pub(super) async fn drive(core: Rc<Core>) -> io::Result<()> {
         } else if spin.goes_on() {
             yield_once().await;
         } else {
-            sleep(&core, &mut bell).await?;
+            let believes_flag = fruitless < FRUITLESS_ROUNDS_MAX;
+            if sleep(&core, &mut bell, believes_flag).await? {
+                fruitless = 0;
+            } else {
+                fruitless += 1;
+                // Without this no task would run until the ring shows something.
+                yield_once().await;
+            }
             spin.slept();
         }
     }
     Ok(())
 }
 
-/// Sleeps until the ring has completions or a task submits something.
-async fn sleep(core: &Rc<Core>, bell: &mut Bell) -> io::Result<()> {
+/// Sleeps until the ring has completions or a task submits something; whether there was any sleep. With `believes_flag` not
+/// while the ring says that there is deferred work.
+async fn sleep(core: &Rc<Core>, bell: &mut Bell, believes_flag: bool) -> io::Result<bool> {
+    let mut slept = false;
     core.with_ring(|ring| ring.announce(true));
     // What completed before the eventfd was on rang no bell, so look again; the kernel tells only of the first piece of
     // work it defers, which this enter runs.
     if !core.turn(true)? && !core.is_drained() {
         poll_fn(|cx| {
-            if core.has_work() || core.is_drained() {
+            if core.has_work(believes_flag) || core.is_drained() {
                 return Poll::Ready(Ok(()));
             }
             *core.parked.borrow_mut() = Some(cx.waker().clone());
+            slept = true;
             bell.poll(cx)
         })
         .await?;
         core.parked.borrow_mut().take();
     }
     core.with_ring(|ring| ring.announce(false));
-    Ok(())
+    Ok(slept)
 }
 
 type BellRead = Pin<Box<dyn Future<Output = io::Result<()>>>>;

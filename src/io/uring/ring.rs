@@ -107,10 +107,12 @@ impl Ring {
         }
     }
 
-    /// Whether an `enter` would achieve something: entries to submit, or completions the kernel holds back.
-    pub(super) fn wants_enter(&mut self) -> bool {
+    /// Whether an `enter` would achieve something: entries to submit, or completions the kernel holds back (those it
+    /// defers only if its flag for them is believed).
+    pub(super) fn wants_enter(&mut self, believes_taskrun: bool) -> bool {
         let queue = self.ring.submission();
-        !queue.is_empty() || queue.taskrun() || queue.cq_overflow() || !self.waiting.is_empty()
+        let deferred = believes_taskrun && queue.taskrun();
+        !queue.is_empty() || deferred || queue.cq_overflow() || !self.waiting.is_empty()
     }
 
     /// Submits what is queued and lets the kernel post completions.
