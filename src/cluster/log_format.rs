@@ -193,7 +193,8 @@ pub struct Tail {
     pub header: Header,
     /// Of the next commit.
     pub sequence: u64,
-    /// Byte behind the last valid commit.
+    /// Where the last valid commit begins, and the byte behind it.
+    pub last: u64,
     pub end: u64,
     /// The last commit is a confirmation, or the sealed part ends here.
     pub confirmed: bool,
@@ -206,6 +207,7 @@ pub fn scan(file: &[u8], mut apply: impl FnMut(Record)) -> Result<Tail, FormatEr
     let mut tail = Tail {
         header,
         sequence: header.sequence,
+        last: 0,
         end: HEADER_BYTES as u64,
         confirmed: false,
     };
@@ -222,6 +224,7 @@ pub fn scan(file: &[u8], mut apply: impl FnMut(Record)) -> Result<Tail, FormatEr
             };
             records.into_iter().for_each(&mut apply);
         }
+        tail.last = position;
         tail.end = position + (FRAME_HEADER_BYTES + payload.len()).next_multiple_of(ALIGNMENT) as u64;
         tail.sequence += 1;
         tail.confirmed = payload.is_empty() || tail.end == header.sealed_bytes;
@@ -256,6 +259,11 @@ fn next_frame<'a>(file: &'a [u8], tail: &Tail) -> Option<(u64, &'a [u8])> {
         let gap = &file[tail.end as usize..block as usize];
         (payload.is_empty() && gap.iter().all(|byte| *byte == 0)).then_some((block, payload))
     })
+}
+
+/// Where the block begins that holds the byte at `position`.
+pub(super) fn block_floor(position: u64) -> u64 {
+    position / BLOCK_BYTES * BLOCK_BYTES
 }
 
 /// Where a confirmation of what ends at `end` begins.

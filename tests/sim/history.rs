@@ -404,12 +404,6 @@ pub async fn read_log(partition: &Rc<Partition<SimEnv>>) -> Found {
                 let header = BatchHeader::parse(&rest).expect("whole batches");
                 assert_eq!(header.base_offset(), offset, "{}: offsets are dense", partition.id());
                 let whole = rest.split_to(header.total_bytes());
-                assert_eq!(
-                    crc32c::crc32c(&whole[21..]),
-                    header.crc(),
-                    "{}: {offset}",
-                    partition.id()
-                );
                 found.batches.push((offset, whole));
                 offset = header.next_offset();
             }

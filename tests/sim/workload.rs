@@ -48,8 +48,8 @@ pub fn store_options(shard: usize, shards: usize) -> StoreOptions {
     StoreOptions {
         directories: DIRECTORIES.iter().enumerate().map(place).collect(),
         arena_directory: PathBuf::from(MEMORY),
-        memory_bytes: 4 << 20,
-        journal_bytes: 2 << 20,
+        memory_bytes: 2 << 20,
+        journal_bytes: 1 << 20,
         reserve_bytes: 0,
         producer_expiration_ms: 86_400_000,
         producer_count_max: 10_000,
@@ -64,8 +64,8 @@ fn log_options(index: i32) -> LogOptions {
         2 => DurabilityClass::Written,
         _ => DurabilityClass::Flushed,
     };
-    let segment_bytes = [600_000, 250_000, 160_000, 400_000][index as usize % 4];
-    let retention_bytes = [-1, 300_000, 200_000, 500_000][index as usize % 4];
+    let segment_bytes = [300_000, 180_000, 160_000, 200_000][index as usize % 4];
+    let retention_bytes = [if index == 0 { -1 } else { 150_000 }, 150_000, 100_000, 200_000][index as usize % 4];
     LogOptions {
         durability,
         segment_bytes,
@@ -264,11 +264,14 @@ impl AtWork {
     }
 
     async fn produce(self: Rc<Self>, partition: Member, mut producer: i64) {
+        // What is never deleted grows slowly: every case reads all of it.
+        let is_bounded = partition.id().index != 0;
+        let share = if is_bounded { 1 } else { 8 };
         while !self.life.stop.get() {
             let sizes: Vec<usize> = match producer {
                 // More than the tail memory holds.
-                ANONYMOUS if self.random(24) == 0 => vec![140_000; 10],
-                _ => (0..=self.random(4)).map(|_| self.size()).collect(),
+                ANONYMOUS if is_bounded && self.random(24) == 0 => vec![140_000; 10],
+                _ => (0..=self.random(4)).map(|_| self.size() / share).collect(),
             };
             match self.send(&partition, producer, &sizes).await {
                 Err(AppendError::OutOfOrderSequence) => {

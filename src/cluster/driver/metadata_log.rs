@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::base::planted::{Bug, planted};
 use crate::cluster::image::Image;
 use crate::cluster::log_format::{
-    COMMIT_BYTES_MAX, CONFIRMATION_BYTES, Corruption, FORMAT_VERSION, FormatError, SLACK_BYTES, check_length,
-    confirmation_position, push_commit, scan, sealed_file,
+    COMMIT_BYTES_MAX, CONFIRMATION_BYTES, Corruption, FORMAT_VERSION, FormatError, SLACK_BYTES, block_floor,
+    check_length, confirmation_position, push_commit, scan, sealed_file,
 };
 use crate::cluster::record::Record;
 use crate::io::{Durability, Env, OpenOptions, read_file, take_place, write_all_at, write_beside};
@@ -175,6 +175,11 @@ impl<E: Env> MetadataLog<E> {
         if behind.iter().any(|&byte| byte != 0) {
             env.zero(&file, tail.end, behind.len() as u64).await.map_err(io)?;
         }
+        // The last commit's flush may have failed: its pages then read as written, and no flush brings them to the device any more.
+        let last = block_floor(tail.last);
+        let again = Bytes::copy_from_slice(&content[last as usize..tail.end as usize]);
+        let written = write_all_at(env, &file, again, last, Durability::Cached).await;
+        written.map_err(io)?;
         env.flush(&file).await.map_err(io)?;
         let mut log = Self {
             env: env.clone(),

@@ -126,6 +126,9 @@ enum Phase {
     },
 }
 
+/// A broker that ends by itself so often without a fault never serves again: the run ends, and says why.
+const OWN_ENDS_MAX: u32 = 5;
+
 pub struct Nemesis<'w> {
     world: &'w World,
     party: Shared,
@@ -138,6 +141,8 @@ pub struct Nemesis<'w> {
     next_ns: u64,
     /// A device failed since the last start: directories are out of service, or the process ends.
     broken: bool,
+    /// How often the broker ended by itself on devices in order.
+    own_ends: u32,
     clock: Option<(i64, u64)>,
     /// No more faults begin.
     resting: bool,
@@ -158,6 +163,7 @@ impl<'w> Nemesis<'w> {
             phase: Phase::Serving,
             next_ns: u64::MAX,
             broken: false,
+            own_ends: 0,
             clock: None,
             resting: false,
             counts: BTreeMap::new(),
@@ -339,6 +345,11 @@ impl<'w> Nemesis<'w> {
         if !self.broken {
             let why = format!("{:?}", self.broker.ended.borrow());
             self.find(format!("the broker ended by itself: {why}"));
+            self.own_ends += 1;
+            assert!(
+                self.own_ends < OWN_ENDS_MAX,
+                "the broker does not start any more: {why}"
+            );
         }
         let until_ns = match self.phase {
             Phase::Faulty { until_ns, .. } => until_ns,

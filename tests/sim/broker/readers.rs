@@ -52,7 +52,10 @@ impl Cursor {
     }
 
     pub fn seek(&mut self, env: &SimEnv, party: &Shared, reader: Reader, offset: i64) {
-        self.offset = Some(offset);
+        if self.offset.replace(offset) != Some(offset) {
+            // Nothing was read up to there: clients forget the epoch, too.
+            self.epoch = -1;
+        }
         self.placed = env.now();
         let mut recorder = party.recorder.borrow_mut();
         recorder.seeked(env, reader, self.partition, offset as u64);
