@@ -7,6 +7,7 @@
 # A failure prints RINGTAIL_CORRUPT=…: with it in the environment, `cargo test --test sim corrupt -- --nocapture` shows that one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/sim/allocator.env
 case "${1:-10000}" in
 *[!0-9]*)
     sed -n '2,8s/^# \{0,1\}//p' "$0"

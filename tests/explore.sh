@@ -11,6 +11,7 @@
 # replays that crash in every way. RINGTAIL_SIM_STRIDE (7 in the long forms) is the distance between crash points: 1 crashes at each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/sim/allocator.env
 profile=(--profile explore)
 case "${1:-600}" in
 ci)

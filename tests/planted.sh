@@ -23,6 +23,13 @@ further   | whole | 600 | sim         | explore::nothing_acknowledged RINGTAIL_S
 kills     | whole | 300 | integration | killed:: RINGTAIL_TEST_KILLS=5
 clients   | part  | 400 | integration | retention:: lifecycle:: bad_input::
 '
+# On a faulty disk, under ext4 and the real binary.
+power='power     | whole | 400 | integration | disks::power::nothing_flushed RINGTAIL_TEST_CUTS=5'
+if [ "$(id -u)" = 0 ] && [ -e /dev/fuse ] && [ -e /dev/loop-control ]; then
+    tools+=$power$'\n'
+else
+    printf 'NOT RUN, which needs root, /dev/fuse and /dev/loop-control: the tool `power`\n' >&2
+fi
 
 # Bugs that can take, double, move or hide acknowledged records: a tool has to find them that knows nothing of the code.
 acknowledged='AcknowledgeBeforeFlush FlushWrongFile CommitUnflushed SettleUnflushed SkipJournalBlock ConfirmUnwrittenCommit
@@ -54,7 +61,10 @@ if [ "${RINGTAIL_PLANTED_BUILD:-yes}" = yes ]; then
     say "building with faults (once)"
     RUSTFLAGS="--cfg ringtail_planted" cargo test --profile explore --no-run --lib --bin ringtail --test sim --test integration \
         2>&1 | tee "$logs/build" >&2
+    # A tool of the tests, without faults of its own.
+    cargo build --profile explore -p ringtail-faulty-disk
 fi
+export RINGTAIL_TEST_DISK=$CARGO_TARGET_DIR/explore/ringtail-faulty-disk
 
 # binary SOURCE: the test executable that was built of it.
 binary() {

@@ -6,6 +6,7 @@
 # A seed that fails prints the command that replays it. The exit status is 0 only if no seed failed and every kind of fault happened.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/sim/allocator.env
 hours=${1:-1}
 if ! [[ $hours =~ ^[0-9]+$ ]] || [ "$hours" -eq 0 ]; then
     sed -n '2,6s/^# \{0,1\}//p' "$0"

@@ -12,6 +12,7 @@
 mod append;
 mod by_time;
 mod commit;
+mod complaints;
 mod line;
 mod log;
 mod lookup;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use complaints::Complaints;
 use log::{Log, NextSegment, State};
 pub(super) use reclaim::Evicted;
 
@@ -61,6 +63,7 @@ pub struct Partition<E: Env> {
     evictable: Cell<bool>,
     /// What the directory counts of this log's full chunks.
     queued: Cell<u64>,
+    complaints: Complaints,
 }
 
 /// What opening found on the disk, beyond the state that recovery gives.
@@ -127,6 +130,7 @@ impl<E: Env> Partition<E> {
             file_turn: Budget::new(1),
             evictable: Cell::new(false),
             queued: Cell::new(0),
+            complaints: Complaints::default(),
         }))
     }
 

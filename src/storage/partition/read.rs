@@ -145,8 +145,10 @@ impl<E: Env> Partition<E> {
             Sums::Absent if plan.growing.is_some() => self.read_rows(&plan, &segment, None, wanted).await,
             Sums::Absent => self.read_bare(&plan, &segment.log, wanted).await,
             Sums::Damaged(path) => {
-                let file = path.display();
-                tracing::error!(%file, "the sums of a segment are unreadable: nothing of it is served (without the file its batches are served with their own check sums alone)");
+                if self.complains_at(plan.place.base, 0) {
+                    let file = path.display();
+                    tracing::error!(%file, "the sums of a segment are unreadable: nothing of it is served (without the file its batches are served with their own check sums alone)");
+                }
                 Err(ReadError::Corrupt)
             }
         }
@@ -295,7 +297,9 @@ impl<E: Env> Partition<E> {
             let mut found = CutOut::new(wanted, None);
             let stop = found.walk(&bytes);
             if indexed && found.first_base.is_none_or(|first| first > wanted.offset) && !is_incomplete(stop) {
-                tracing::error!(folder = %self.folder.display(), segment = base, position = at.position, "an index entry leads astray: the segment is read from its beginning");
+                if self.complains_at(base, at.position) {
+                    tracing::error!(folder = %self.folder.display(), segment = base, position = at.position, "an index entry leads astray: the segment is read from its beginning");
+                }
                 (at, indexed) = (Cursor::segment_start(base), false);
                 continue;
             }
@@ -380,20 +384,31 @@ impl<E: Env> Partition<E> {
 
     /// The segment that began at `base` is not there.
     fn missing(&self, base: i64) -> ReadError {
-        let file = path_of(&self.folder, base, "log");
-        tracing::error!(file = %file.display(), "a segment is missing");
+        if self.complains_at(base, 0) {
+            let file = path_of(&self.folder, base, "log");
+            tracing::error!(file = %file.display(), "a segment is missing");
+        }
         ReadError::Corrupt
     }
 
     fn damaged(&self, plan: &ColdPlan<E>, position: u64, what: String) -> ReadError {
-        let file = path_of(&self.folder, plan.place.base, "log");
-        tracing::error!(file = %file.display(), position, what, "stored bytes do not verify");
+        if self.complains_at(plan.place.base, position) {
+            let file = path_of(&self.folder, plan.place.base, "log");
+            tracing::error!(file = %file.display(), position, what, "stored bytes do not verify");
+        }
         ReadError::Corrupt
     }
 
     pub(super) fn read_failed(&self, error: io::Error) -> ReadError {
-        tracing::error!(folder = %self.folder.display(), %error, "a segment cannot be read");
+        if self.complains_at(-1, 0) {
+            tracing::error!(folder = %self.folder.display(), %error, "a segment cannot be read");
+        }
         ReadError::Offline
+    }
+
+    /// Whether what a read met at that place gets a line in the log.
+    fn complains_at(&self, segment: i64, position: u64) -> bool {
+        self.complaints.is_due(self.env.now(), (segment, position))
     }
 
     /// Bytes that a `read` from `offset` could give, up to `enough` (for the long poll's min_bytes); cheap.

@@ -345,13 +345,14 @@ async fn find_ends<E: Env>(
     found: Vec<(PartitionId, String)>,
     evidence: &mut Evidence,
 ) -> io::Result<Vec<Walked<E>>> {
+    let partitions = found.len();
     let left = RefCell::new((found, evidence));
     let next = || {
         let (found, evidence) = &mut *left.borrow_mut();
         let (id, folder) = found.pop()?;
         Some((path.join(folder), evidence.of(id)))
     };
-    let walkers = (0..SIDE_BY_SIDE).map(|_| async {
+    let walkers = (0..SIDE_BY_SIDE.min(partitions)).map(|_| async {
         let mut ended = Vec::new();
         while let Some((folder, evidence)) = next() {
             ended.push(walk::recover_partition(env, folder, evidence).await?);
@@ -370,8 +371,9 @@ async fn erase_behind_all<E: Env>(
     folders: &BTreeMap<PartitionId, PathBuf>,
     walked: &mut [Walked<E>],
 ) -> io::Result<()> {
+    let partitions = walked.len();
     let left = RefCell::new(walked.iter_mut().filter(|walked| !walked.state.damaged));
-    let erasers = (0..SIDE_BY_SIDE).map(|_| async {
+    let erasers = (0..SIDE_BY_SIDE.min(partitions)).map(|_| async {
         loop {
             let Some(walked) = left.borrow_mut().next() else {
                 return Ok(());
@@ -448,7 +450,7 @@ pub(super) async fn find_partitions<E: Env>(
     folders: &[String],
 ) -> io::Result<Vec<(PartitionId, String)>> {
     let left = RefCell::new(folders.iter());
-    let finders = (0..SIDE_BY_SIDE).map(|_| async {
+    let finders = (0..SIDE_BY_SIDE.min(folders.len())).map(|_| async {
         let mut found = Vec::new();
         loop {
             let Some(name) = left.borrow_mut().next() else {

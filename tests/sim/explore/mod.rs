@@ -77,6 +77,8 @@ struct Crash {
     seed: u64,
     /// What earlier restarts from the same moment showed.
     residue: Rc<RefCell<Residue>>,
+    /// Clients retry and append after the restart, and its log is not only read.
+    goes_on: bool,
     /// Restarts to try after this one, each killed or cut.
     again: u32,
     crash_recovery: bool,
@@ -218,6 +220,7 @@ impl Explorer {
             cut_ns: cut.then_some(now_ns),
             seed,
             residue: Rc::default(),
+            goes_on: true,
             again: (seed / 8 % 2) as u32,
             crash_recovery: (seed / 16).is_multiple_of(self.plan.recovery_every) || self.plan.only.is_some(),
         };
@@ -267,6 +270,7 @@ impl Explorer {
             cut_ns,
             seed: mix(crash.seed, 77),
             residue,
+            goes_on: true,
             again: crash.again - 1,
             crash_recovery: false,
         });
@@ -304,6 +308,8 @@ impl Explorer {
                 },
                 seed,
                 residue: Rc::default(),
+                // The most of all states: that the log goes on is tried for a part of them.
+                goes_on: (seed / 4096).is_multiple_of(4),
                 again: 0,
                 crash_recovery: false,
             });
@@ -328,10 +334,12 @@ impl Trial {
             let partition = store.open_partition(spec).await.expect("opens");
             let found = read_log(&partition).await;
             self.judge(&partition, &found);
-            self.send_again(&partition, &found).await;
-            self.append(&partition).await;
+            if self.crash.goes_on {
+                self.send_again(&partition, &found).await;
+                self.append(&partition).await;
+            }
         }
-        if self.crash.again == 0 {
+        if self.crash.goes_on && self.crash.again == 0 {
             self.make_anew(&store).await;
         }
         self.life.judged.set(self.life.judged.get() + 1);
@@ -397,7 +405,11 @@ impl Trial {
         let end = partition.high_watermark();
         let number = mix(self.crash.seed, id.index as u64) >> 8;
         let segment_bytes = self.history.borrow_mut().log(id).spec.options.segment_bytes as usize;
-        let size = [100, 5_000, 140_000][number as usize % 3].min(segment_bytes - 2_000);
+        let size = match number % 16 {
+            0 => 140_000.min(segment_bytes - 2_000),
+            1..6 => 5_000,
+            _ => 100,
+        };
         // A producer of its own, so that nothing is a duplicate.
         let producer = 5_000 + (number % 1_000_000_000) as i64;
         let bytes = batch(producer, 0, self.env.wall_ms(), 2, number, size);
@@ -557,7 +569,7 @@ fn nothing_acknowledged_is_lost_whatever_crashes_when() {
                 while begin.elapsed().as_secs() < seconds && tally.state_count() < wanted {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     // Every eighth goes on for longer: its logs are longer, and so is each of its cases.
-                    let completions = if seed % 8 == 0 { 8_000 } else { 2_500 };
+                    let completions = if seed.is_multiple_of(8) { 8_000 } else { 2_500 };
                     let stride = variable("RINGTAIL_SIM_STRIDE").unwrap_or(7);
                     explore(
                         Plan {

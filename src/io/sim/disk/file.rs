@@ -80,6 +80,8 @@ impl FileNode {
     pub(super) fn write(&mut self, sequence: u64, position: u64, data: &[u8], device: bool) {
         let (start, end) = (position, position + data.len() as u64);
         let (mut images, mut converts) = (Vec::new(), Vec::new());
+        // What a failed flush left undone, the write-back of a later write does: extents and size are still the file's.
+        let again = self.changes.iter().any(|change| change.doomed);
         for block in start / BLOCK..end.div_ceil(BLOCK) {
             let from = start.max(block * BLOCK);
             let to = end.min((block + 1) * BLOCK);
@@ -92,7 +94,7 @@ impl FileNode {
             bytes[at..at + count].copy_from_slice(&data[source..source + count]);
             let image = Block::of(bytes);
             // RWF_DSYNC commits the conversion of its blocks, whoever converted them.
-            if device || self.current.extent(block) != Extent::Written {
+            if device || again || self.current.extent(block) != Extent::Written {
                 converts.push(block);
             }
             let extent = Extent::Written;
@@ -115,6 +117,9 @@ impl FileNode {
             converts: converts.into(),
         };
         self.change(sequence, device, kind);
+        if again {
+            self.change(sequence, device, ChangeKind::Grow(end));
+        }
         self.grow(sequence, end, device);
         self.fold();
     }
@@ -181,10 +186,11 @@ impl FileNode {
         self.fold();
     }
 
-    /// A flush failed: what it covered is never written back.
+    /// A flush failed: the data that it covered is never written back. Other changes are in the file system's journal, for a later flush.
     pub(super) fn fail_flush(&mut self, sequence: u64) {
         for change in &mut self.changes {
-            change.doomed |= change.sequence < sequence && !change.durable;
+            let is_data = matches!(change.kind, ChangeKind::Write { .. } | ChangeKind::Grow(_));
+            change.doomed |= is_data && change.sequence < sequence && !change.durable;
         }
     }
 
