@@ -109,6 +109,12 @@ pub fn messages(folder: &mut Seeds) {
             );
         }
     }
+    // Fetch 12: one partition with the tag that became `high_watermark` in version 18.
+    let numbers_before = [0; 4 + 4 + 4 + 4 + 1 + 4 + 4];
+    let partition = [[0; 4 + 4 + 8 + 4 + 8 + 4].as_slice(), &[1, 1, 1, 0]].concat();
+    let topics = [&[2, 2, b'a', 2], &partition[..], &[0]].concat();
+    let body = [&numbers_before[..], &topics, &[1, 1, 0]].concat();
+    put(folder, "fetchrequest-12-later-tag", &[&[2, 8], &body[..]].concat());
 }
 
 /// A body that the decoder led to, byte by byte: where it says that one is missing, one that lengths and counts may be is put.
@@ -206,6 +212,9 @@ pub fn records(folder: &mut Seeds) {
             ]
             .concat(),
         );
+    }
+    for (framing, name) in [(1, "gzip-deflated"), (2, "gzip-members-deflated")] {
+        put(folder, name, &[&[framing, 6, 0, 0, 0, 8, 0, 0], payload].concat());
     }
     // The compressed bytes themselves.
     for codec in Codec::ALL {
