@@ -248,7 +248,8 @@ fn reached(lcov: &str) -> BTreeMap<&str, BTreeMap<usize, u64>> {
         if let Some(path) = line.strip_prefix("SF:") {
             file = path;
         } else if let Some((number, count)) = line.strip_prefix("DA:").and_then(|row| row.split_once(',')) {
-            let (number, count) = (number.parse().expect("a line"), count.parse().expect("a count"));
+            let number: usize = number.parse().expect("a line");
+            let count: u64 = count.parse().expect("a count");
             *files.entry(file).or_default().entry(number).or_default() += count;
         }
     }
