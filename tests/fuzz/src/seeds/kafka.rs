@@ -88,6 +88,23 @@ pub fn batches(folder: &mut Seeds) {
         let batch = builder.finish().expect("small");
         put(folder, name, &[&[3], batch].concat());
     }
+    // Refused: too long, zstd, a time in the header and one behind it, a key that is missing.
+    let mut builder = BatchBuilder::new(plain);
+    builder.push(1_000, Some(b"key"), None, &[]).expect("small");
+    builder.push(1_003, None, Some(&[b'a'; 40]), &[]).expect("small");
+    let mut batch = builder.finish().expect("small").to_vec();
+    put(folder, "long", &[&[3 | 0x40], &batch[..]].concat());
+    put(folder, "late", &[&[3 | 0x10], &batch[..]].concat());
+    put(folder, "keyless", &[&[5], &batch[..]].concat());
+    batch[35..43].copy_from_slice(&1_000_i64.to_be_bytes());
+    put(folder, "late-inside", &[&[3 | 0x10], &batch[..]].concat());
+    let mut builder = BatchBuilder::new(BatchOptions {
+        codec: Codec::Zstd,
+        ..plain
+    });
+    builder.push(1_000, Some(b"key"), None, &[]).expect("small");
+    let batch = builder.finish().expect("small");
+    put(folder, "zstd-forbidden", &[&[3 | 0x20], &batch[..]].concat());
     let mut builder = BatchBuilder::new(plain);
     builder.extend_to(3);
     put(folder, "empty", &[&[1], builder.finish().expect("small")].concat());
