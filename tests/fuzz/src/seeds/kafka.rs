@@ -95,6 +95,7 @@ pub fn batches(folder: &mut Seeds) {
         }
         let batch = builder.finish().expect("small");
         put(folder, name, &[&[3], batch].concat());
+        put(folder, &format!("{name}-unread"), &[&[1], batch].concat());
     }
     // Refused: too long, zstd, a time in the header and one behind it, a key that is missing.
     let mut builder = BatchBuilder::new(plain);
@@ -112,7 +113,7 @@ pub fn batches(folder: &mut Seeds) {
     });
     builder.push(1_000, Some(b"key"), None, &[]).expect("small");
     let batch = builder.finish().expect("small");
-    put(folder, "zstd-forbidden", &[&[3 | 0x20], &batch[..]].concat());
+    put(folder, "zstd-forbidden", &[&[3 | 0x20], batch].concat());
     altered(folder);
     let mut builder = BatchBuilder::new(plain);
     builder.extend_to(3);
