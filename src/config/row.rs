@@ -324,31 +324,61 @@ macro_rules! rows {
 }
 pub(super) use rows;
 
-/// The known name nearest to `name` by edit distance, if any is near enough to be what was meant.
+/// The known name nearest to `name` by edit distance, if any is near enough to be what was meant. Known names are ASCII.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const NAME_CHARS_MAX: usize = 128;
-    if name.chars().count() > NAME_CHARS_MAX {
-        return None;
-    }
-    let (distance, candidate) = known
-        .map(|candidate| (edit_distance(name, candidate), candidate))
-        .min()?;
-    (distance <= name.len().max(4) / 2).then_some(candidate)
+    let distance_max = name.len().max(4) / 2;
+    let name = EditDistance::new(name)?;
+    known
+        .filter(|candidate| candidate.len().abs_diff(name.char_count as usize) <= distance_max)
+        .map(|candidate| (name.to(candidate), candidate))
+        .min()
+        .filter(|(distance, _)| *distance <= distance_max)
+        .map(|(_, candidate)| candidate)
 }
 
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+/// Edit distances from one text of at most 128 characters: Myers' bit-vector algorithm as Hyyrö simplified it, a bit per character of that
+/// text. A file may name hundreds of unknown options, each of which is held against hundreds of known ones.
+struct EditDistance {
+    char_count: u32,
+    /// Where in the text each ASCII character stands.
+    places: [u128; 128],
+}
+
+impl EditDistance {
+    /// `None` for a text that is empty or too long.
+    fn new(text: &str) -> Option<Self> {
+        let mut places = [0; 128];
+        let mut char_count = 0;
+        for c in text.chars() {
+            let place = 1_u128.checked_shl(char_count)?;
+            if c.is_ascii() {
+                places[c as usize] |= place;
+            }
+            char_count += 1;
         }
+        (char_count > 0).then_some(Self { char_count, places })
     }
-    row[b.len()]
+
+    /// The distance to `other`, whose characters are ASCII.
+    fn to(&self, other: &str) -> usize {
+        debug_assert!(other.is_ascii());
+        let last = 1 << (self.char_count - 1);
+        // Bit i of `above` and `below`: the distance of the text's first i + 1 characters is one more, or less, than that of its first i.
+        let (mut above, mut below) = (u128::MAX, 0);
+        let mut distance = self.char_count as usize;
+        for byte in other.bytes() {
+            let same = self.places[usize::from(byte & 0x7f)];
+            let diagonal = ((same & above).wrapping_add(above) ^ above) | same | below;
+            let more = below | !(diagonal | above);
+            let less = above & diagonal;
+            distance += usize::from(more & last != 0);
+            distance -= usize::from(less & last != 0);
+            let (more, less) = (more << 1 | 1, less << 1);
+            above = less | !(diagonal | more);
+            below = more & diagonal;
+        }
+        distance
+    }
 }
 
 #[cfg(test)]
@@ -410,6 +440,51 @@ mod tests {
         assert_eq!(nearest("log.retenton.ms", known.into_iter()), Some("log.retention.ms"));
         assert_eq!(nearest("nun.partition", known.into_iter()), Some("num.partitions"));
         assert_eq!(nearest("abcdefgh", known.into_iter()), None);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn distances_are_those_of_the_textbook() {
+        /// One row of the table of distances after the other.
+        fn by_table(a: &str, b: &str) -> usize {
+            let mut row: Vec<usize> = (0..=b.len()).collect();
+            for (i, ca) in a.chars().enumerate() {
+                let mut diagonal = row[0];
+                row[0] = i + 1;
+                for (j, cb) in b.chars().enumerate() {
+                    let replaced = diagonal + usize::from(ca != cb);
+                    diagonal = row[j + 1];
+                    row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+                }
+            }
+            row[b.len()]
+        }
+        let long = "log.retention.bytes.".repeat(7);
+        let texts = [
+            "kitten",
+            "a",
+            "tt",
+            "log.retention.ms",
+            "größe.log",
+            "ms.log.retention",
+            &long[..127],
+            &long[12..],
+        ];
+        for text in texts {
+            let distances = EditDistance::new(text).expect("neither empty nor too long");
+            for other in [
+                "sitting",
+                "",
+                "t",
+                "log.retention.bytes",
+                "num.partitions",
+                &long,
+                &long[1..128],
+            ] {
+                assert_eq!(distances.to(other), by_table(text, other), "{text} {other}");
+            }
+        }
+        assert_eq!(EditDistance::new("kitten").map(|kitten| kitten.to("sitting")), Some(3));
+        assert!(EditDistance::new("").is_none());
+        assert!(EditDistance::new(&long[..129]).is_none());
     }
 }

@@ -17,7 +17,8 @@ rm -f "$out"/raw/*
 RUSTFLAGS="-C instrument-coverage" LLVM_PROFILE_FILE="$PWD/$out/raw/build-%m.profraw" \
     cargo +nightly build --release --target-dir "$out" --example replay
 rm -f "$out"/raw/*
-cargo +nightly build --quiet --release --example coverage
+# Alone: it needs nothing of the broker, which would be built once more for it.
+rustc +nightly --edition 2024 -O src/coverage.rs -o "$out/table"
 for target in $(awk '/^\[\[/ { bin = /bin/ } bin && /^name/ { gsub(/"/, ""); print $3 }' Cargo.toml); do
     LLVM_PROFILE_FILE="$PWD/$out/raw/$target.profraw" \
         "$out/release/examples/replay" "$target" "seeds/$target" "corpus/$target"
@@ -26,4 +27,4 @@ done
 sources=$(cd ../../src && pwd)
 "$tools/llvm-cov" export --format=lcov --instr-profile="$out/all.profdata" "$out/release/examples/replay" \
     --sources "$sources" >"$out/lcov"
-target/release/examples/coverage "$sources" "$out/lcov" "$@"
+"$out/table" "$sources" "$out/lcov" "$@"

@@ -2,7 +2,8 @@
 //! exported. Fails below the bar.
 //!
 //! Counted are the lines that carry code of a decoder's files. Not counted are tests (from `#[cfg(test)]` to the end of what it stands
-//! before), messages for people (`fmt`), and the functions named beside the file: those that write, and those that need a disk.
+//! before), messages for people (`fmt`), and the functions named beside the file: those that write, those that need a disk, and those that
+//! only the compiler runs.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -20,13 +21,33 @@ const DECODERS: &[Decoder] = &[
         "Kafka: headers and frames",
         &[(
             "wire/kafka/frame.rs",
-            &["write", "encode_response", "encode_request", "begin_frame"],
+            &[
+                "write",
+                "encode_response",
+                "encode_request",
+                "begin_frame",
+                "response",
+                "copied_bytes",
+                "encode",
+            ],
         )],
     ),
     (
         "Kafka: fields and arrays",
         &[
-            ("wire/kafka/field.rs", &["write", "write_nullable", "put_length"]),
+            (
+                "wire/kafka/field.rs",
+                &[
+                    "write",
+                    "write_nullable",
+                    "put_length",
+                    "since",
+                    "until",
+                    "null",
+                    "tag",
+                    "tags_rise",
+                ],
+            ),
             (
                 "wire/kafka/list.rs",
                 &[
@@ -136,7 +157,7 @@ const DECODERS: &[Decoder] = &[
             ("storage/sums.rs", &["encode"]),
             (
                 "storage/build.rs",
-                &["encode", "sums_head", "add", "close_row", "add_time"],
+                &["encode", "sums_head", "new", "add", "close_row", "add_time"],
             ),
         ],
     ),
@@ -248,7 +269,8 @@ fn reached(lcov: &str) -> BTreeMap<&str, BTreeMap<usize, u64>> {
         if let Some(path) = line.strip_prefix("SF:") {
             file = path;
         } else if let Some((number, count)) = line.strip_prefix("DA:").and_then(|row| row.split_once(',')) {
-            let (number, count) = (number.parse().expect("a line"), count.parse().expect("a count"));
+            let number: usize = number.parse().expect("a line");
+            let count: u64 = count.parse().expect("a count");
             *files.entry(file).or_default().entry(number).or_default() += count;
         }
     }

@@ -41,6 +41,14 @@ pub fn frames(folder: &mut Seeds) {
             put(folder, &format!("{}-{version}", api.name.to_lowercase()), &frame);
         }
     }
+    let whole = folder["metadata-9"].clone();
+    put(folder, "cut", &whole[..whole.len() - 1]);
+    put(folder, "trailing", &[&whole[..], &[0]].concat());
+    put(folder, "unserved", &[&[0, 3, 0, 99], &whole[4..]].concat());
+    put(folder, "no-text", &[&whole[..10], &[0xff], &whole[11..]].concat());
+    put(folder, "long-name", &[&whole[..8], &[1, 0], &whole[10..]].concat());
+    put(folder, "long-varint", &[&whole[..11], &[0xff; 6]].concat());
+    put(folder, "many-topics", &[&whole[..12], &[90]].concat());
 }
 
 pub fn batches(folder: &mut Seeds) {
@@ -87,10 +95,76 @@ pub fn batches(folder: &mut Seeds) {
         }
         let batch = builder.finish().expect("small");
         put(folder, name, &[&[3], batch].concat());
+        put(folder, &format!("{name}-unread"), &[&[1], batch].concat());
     }
+    // Refused: too long, zstd, a time in the header and one behind it, a key that is missing.
+    let mut builder = BatchBuilder::new(plain);
+    builder.push(1_000, Some(b"key"), None, &[]).expect("small");
+    builder.push(1_003, None, Some(&[b'a'; 40]), &[]).expect("small");
+    let mut batch = builder.finish().expect("small").to_vec();
+    put(folder, "long", &[&[3 | 0x40], &batch[..]].concat());
+    put(folder, "late", &[&[3 | 0x10], &batch[..]].concat());
+    put(folder, "keyless", &[&[5], &batch[..]].concat());
+    batch[35..43].copy_from_slice(&1_000_i64.to_be_bytes());
+    put(folder, "late-inside", &[&[3 | 0x10], &batch[..]].concat());
+    let mut builder = BatchBuilder::new(BatchOptions {
+        codec: Codec::Zstd,
+        ..plain
+    });
+    builder.push(1_000, Some(b"key"), None, &[]).expect("small");
+    let batch = builder.finish().expect("small");
+    put(folder, "zstd-forbidden", &[&[3 | 0x20], batch].concat());
+    altered(folder);
     let mut builder = BatchBuilder::new(plain);
     builder.extend_to(3);
     put(folder, "empty", &[&[1], builder.finish().expect("small")].concat());
+}
+
+/// Batches that the header is wrong in, one way each, and those that are corrected when they are stored.
+fn altered(folder: &mut Seeds) {
+    let whole = folder["none"][1..].to_vec();
+    let mut alter = |name: &str, mode: u8, changes: &[(usize, &[u8])]| {
+        let mut batch = whole.clone();
+        for (position, bytes) in changes {
+            batch[*position..][..bytes.len()].copy_from_slice(bytes);
+        }
+        put(folder, name, &[&[mode], &batch[..]].concat());
+    };
+    const OFFSET_DELTA: usize = HEADER_BYTES + 3;
+    let producer: (usize, &[u8]) = (43, &[0, 0, 0, 0, 0, 0, 0, 4]);
+    alter("header-alone", 1, &[]);
+    alter("append-time", 3 | 8, &[]);
+    alter("append-time-claimed", 3, &[(22, &[8])]);
+    alter("maximum-wrong", 3, &[(35, &[0, 0, 0, 0, 0, 0, 9, 9])]);
+    alter("crc-wrong", 2, &[(HEADER_BYTES, &[9])]);
+    alter("magic-wrong", 2, &[(16, &[1])]);
+    alter("length-wrong", 2, &[(8, &[0, 0, 0, 3])]);
+    alter("length-beyond", 2, &[(8, &[0, 0, 9, 9])]);
+    alter("length-within", 2, &[(8, &[0, 0, 0, 80])]);
+    alter(
+        "offsets-wrong",
+        2,
+        &[(0, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])],
+    );
+    alter("delta-negative", 3, &[(23, &[0xff, 0xff, 0xff, 0xff])]);
+    alter("based", 3, &[(7, &[1])]);
+    alter(
+        "many-records",
+        1,
+        &[(23, &[0, 0xff, 0xff, 0xfe]), (57, &[0, 0xff, 0xff, 0xff])],
+    );
+    alter(
+        "sequence-missing",
+        3,
+        &[producer, (51, &[0, 1, 0xff, 0xff, 0xff, 0xff])],
+    );
+    alter("epoch-missing", 3, &[producer, (51, &[0xff, 0xff, 0, 0, 0, 1])]);
+    alter("producer-missing", 3, &[(22, &[0x10])]);
+    alter("codec-unknown", 3, &[(22, &[7])]);
+    alter("record-jumps", 3, &[(OFFSET_DELTA, &[2])]);
+    put(folder, "records-missing", &[&[1], &whole[..HEADER_BYTES]].concat());
+    put(folder, "stub", &[&[1], &whole[..20]].concat());
+    put(folder, "zeros", &[0; 100]);
 }
 
 /// The first, the last and the first flexible version of every message, with something in its arrays.
@@ -107,8 +181,25 @@ pub fn messages(folder: &mut Seeds) {
                 &format!("{}-{version}", message.name.to_lowercase()),
                 &[&choice[..], &body].concat(),
             );
+            // Behind a response's header.
+            if message.name == "MetadataResponse" {
+                let tags: &[u8] = if version >= message.flexible_from { &[0] } else { &[] };
+                let header = [&[0, 0, 0, 7], tags].concat();
+                let choice = [choice[0], choice[1] | 0x80];
+                put(
+                    folder,
+                    &format!("headed-{version}"),
+                    &[&choice[..], &header, &body].concat(),
+                );
+            }
         }
     }
+    // Fetch 12: one partition with the tag that became `high_watermark` in version 18.
+    let numbers_before = [0; 4 + 4 + 4 + 4 + 1 + 4 + 4];
+    let partition = [[0; 4 + 4 + 8 + 4 + 8 + 4].as_slice(), &[1, 1, 1, 0]].concat();
+    let topics = [&[2, 2, b'a', 2], &partition[..], &[0]].concat();
+    let body = [&numbers_before[..], &topics, &[1, 1, 0]].concat();
+    put(folder, "fetchrequest-12-later-tag", &[&[2, 8], &body[..]].concat());
 }
 
 /// A body that the decoder led to, byte by byte: where it says that one is missing, one that lengths and counts may be is put.
@@ -206,6 +297,9 @@ pub fn records(folder: &mut Seeds) {
             ]
             .concat(),
         );
+    }
+    for (framing, name) in [(1, "gzip-deflated"), (2, "gzip-members-deflated")] {
+        put(folder, name, &[&[framing, 6, 0, 0, 0, 8, 0, 0], payload].concat());
     }
     // The compressed bytes themselves.
     for codec in Codec::ALL {

@@ -37,11 +37,14 @@ pub fn names(folder: &mut Seeds) {
     }
 }
 
+/// A mode of `config` that has what holds described; a multiple of 3.
+const DESCRIBED: u8 = 0xc0;
+
 /// Every option of a broker with a value it takes, some to a file, in all places; every option of a topic; lines as they are.
 pub fn config(folder: &mut Seeds) {
     let rows: Vec<_> = broker_rows().collect();
     for (chunk, part) in rows.chunks(12).enumerate() {
-        let mut seed = vec![(chunk % 3) as u8 | 0x40];
+        let mut seed = vec![DESCRIBED + (chunk % 3) as u8];
         for (index, row) in part.iter().enumerate() {
             let number = chunk * 12 + index;
             seed.extend([0x40 + (number / 64) as u8, 0x40 + (number % 64) as u8]);
@@ -85,12 +88,10 @@ pub fn config(folder: &mut Seeds) {
         "#qwertyuiop=1",
         "#connections.max.idle.ms=-1",
     ];
-    for (mode, name) in [(b'`', "file"), (b'a', "arguments"), (b'b', "variables")] {
-        put(
-            folder,
-            name,
-            format!("{}{}", char::from(mode), lines.join("\n")).as_bytes(),
-        );
+    for (mode, name) in ["file", "arguments", "variables"].into_iter().enumerate() {
+        let mut seed = vec![DESCRIBED + mode as u8];
+        seed.extend(lines.join("\n").bytes());
+        put(folder, name, &seed);
     }
     put(
         folder,

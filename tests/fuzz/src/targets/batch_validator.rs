@@ -1,10 +1,12 @@
 //! Any bytes as a produced batch and as a stretch of log. The first byte chooses: bit 0 makes length, magic and CRC right, so that the
-//! rest is reached; bits 1 and 2 choose the record checks; bit 3 LogAppendTime.
+//! rest is reached; bits 1 and 2 choose the record checks; bit 3 LogAppendTime, else
+//! bit 4 bounds for the producer's times; bit 5 forbids zstd; bit 6 bounds the batch.
 
 use super::memory::peak_bytes;
 use ringtail::wire::batch::{
     BatchHeader, DecodeLimits, HEADER_BYTES, Limits, RecordChecks, RecordIter, RecordReader, ScanOptions,
-    TimestampRule, TimestampType, ValidBatch, max_timestamp_offset, offset_for_time, scan, unpack, validate_produce,
+    TimestampRule, TimestampType, ValidBatch, check_records, max_timestamp_offset, offset_for_time, scan, unpack,
+    validate_produce,
 };
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -32,16 +34,20 @@ pub fn run(input: &[u8]) {
         _ => RecordChecks::StructureAndKeys,
     };
     let append_time = mode & 8 != 0;
-    let timestamp = if append_time {
-        TimestampRule::LogAppendTime
-    } else {
-        TimestampRule::ANY
+    let timestamp = match (append_time, mode & 0x10 != 0) {
+        (true, _) => TimestampRule::LogAppendTime,
+        (false, false) => TimestampRule::ANY,
+        (false, true) => TimestampRule::CreateTime {
+            now_ms: 1_001,
+            before_ms_max: 1,
+            after_ms_max: 1,
+        },
     };
     let limits = Limits {
-        batch_bytes_max: BATCH_BYTES_MAX,
+        batch_bytes_max: if mode & 0x40 == 0 { BATCH_BYTES_MAX } else { 100 },
         timestamp,
         records,
-        zstd_allowed: true,
+        zstd_allowed: mode & 0x20 == 0,
         decode: DECODE,
     };
 
@@ -51,7 +57,11 @@ pub fn run(input: &[u8]) {
     assert!(bytes <= walk_bytes_max, "{bytes} bytes to validate {}", batch.len());
     let counted = read_everything(&batch, walk_bytes_max);
     if let Ok(valid) = verdict {
-        if records != RecordChecks::HeaderOnly {
+        assert_eq!(valid.bytes(), batch);
+        assert_eq!(valid.summary().is_some(), records != RecordChecks::HeaderOnly);
+        if let Some(summary) = valid.summary() {
+            let checked = check_records(valid.header(), &batch, &DECODE, &timestamp, false);
+            assert_eq!(checked.map(|again| again.timestamp_max), Ok(summary.timestamp_max));
             assert_eq!(
                 counted,
                 Some(valid.header().record_count()),
@@ -78,6 +88,12 @@ fn append(valid: &ValidBatch<'_>, append_time: bool) {
     let mut log = scan(&stored, SCAN);
     let header = log.next().expect("one batch").expect("a stored batch is whole").header;
     assert!(log.next().is_none());
+    assert_eq!(log.position(), stored.len());
+    assert_eq!(header.partition_leader_epoch(), 9);
+    assert_eq!(header.attributes().to_be_bytes(), stored[21..23]);
+    assert_eq!(header.producer_id(), valid.header().producer_id());
+    assert_eq!(header.last_sequence(), valid.header().last_sequence());
+    assert!(header.last_sequence() >= 0 || header.base_sequence() < 0);
     assert_eq!(header.next_offset(), (1 << 40) + i64::from(header.record_count()));
     assert_eq!(header.timestamp_type() == TimestampType::LogAppendTime, append_time);
 }

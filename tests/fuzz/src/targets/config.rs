@@ -2,8 +2,8 @@
 //! no panic; memory within the bytes given, their lines and one text per option; every error names a place and a reason; the same settings
 //! given as arguments make the same configuration.
 //!
-//! The input: a byte (modulo 3: where the lines go; bit 6: describe what holds), then lines. The first two bytes of a line choose an option by its number, or, when the
-//! first is a `#`, are the beginning of a line as it is.
+//! The input: a byte (modulo 3: where the lines go; bits 6 and 7: describe what holds), then lines. The first two bytes of a line choose an
+//! option by its number, or, when the first is a `#`, are the beginning of a line as it is.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -20,7 +20,14 @@ const ROWS_BYTES: usize = 192 << 10;
 /// What a line takes besides: its key and value, their place, a message about an option that it almost names.
 const LINE_BYTES: usize = 1024;
 
+/// A longer file says nothing new and takes its time.
+const LINES_MAX: usize = 64;
+
 static ROWS: LazyLock<Vec<&Row>> = LazyLock::new(|| broker_rows().collect());
+static DEFAULTS: LazyLock<BrokerConfig> = LazyLock::new(|| {
+    let loaded = load_with(None, &[], &[]).expect("the defaults are a configuration");
+    loaded.config
+});
 static TOPIC_ROWS: LazyLock<Vec<TopicRow>> = LazyLock::new(|| topic_rows().collect());
 
 pub fn run(input: &[u8]) {
@@ -28,7 +35,7 @@ pub fn run(input: &[u8]) {
         return;
     };
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let lines: Vec<(String, &str)> = text.split('\n').filter_map(option).collect();
+    let lines: Vec<(String, &str)> = text.split('\n').filter_map(option).take(LINES_MAX).collect();
     let loaded = match mode % 3 {
         0 => {
             let text: String = lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
@@ -51,17 +58,11 @@ pub fn run(input: &[u8]) {
             loaded(None, &variables, &[])
         }
     };
-    let base = match loaded {
-        Some(loaded) => loaded.config,
-        None => {
-            load_with(None, &[], &[])
-                .expect("the defaults are a configuration")
-                .config
-        }
-    };
-    let describe = mode & 0x40 != 0;
-    change(&base, &lines, describe);
-    topic_options(&base, &lines, describe);
+    let base = loaded.as_ref().map_or(&*DEFAULTS, |loaded| &loaded.config);
+    // Every option with all that is said of it: dear, and much the same each time.
+    let describe = mode >= 0xc0;
+    change(base, &lines, describe);
+    topic_options(base, &lines, describe);
 }
 
 /// A line's option and its value.

@@ -70,6 +70,7 @@ pub struct Described {
     pub flexible_from: i16,
     /// Reads a whole message and writes it again.
     pub reencode: fn(&[u8], i16) -> Result<Vec<u8>, DecodeError>,
+    decode: fn(&[u8], i16) -> Result<(), DecodeError>,
     header: fn(&[u8], i16) -> Option<usize>,
 }
 
@@ -81,6 +82,7 @@ macro_rules! table {
             version_max: <messages::$name$(<$lifetime>)? as Message>::VERSION_MAX,
             flexible_from: <messages::$name$(<$lifetime>)? as Message>::FLEXIBLE_FROM,
             reencode: |bytes, version| reencode::<messages::$name$(<$lifetime>)?>(bytes, version),
+            decode: |bytes, version| messages::$name::decode(&mut Decoder::new(bytes), version).map(drop),
             header: |bytes, version| header::<messages::$name$(<$lifetime>)?>(bytes, version),
         },)*];
     };
@@ -128,6 +130,7 @@ impl Described {
             "{} version {version} changes when encoded again",
             self.name
         );
+        assert_eq!((self.decode)(&canonical, version), Ok(()));
         Some(canonical)
     }
 }

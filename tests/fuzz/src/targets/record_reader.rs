@@ -2,8 +2,8 @@
 //! bytes are the input's own. Claims: no panic; memory within what the codec's blocks take; no more decompressed than the limits allow;
 //! all readers agree; an undamaged payload reads the same through every codec.
 //!
-//! The input: a byte (codec and framing), two of the record count, two of the last offset delta less the count, three of options
-//! (timestamp type, limits), damage with its length, the payload.
+//! The input: a byte (codec and framing), two of the record count, two of the last offset delta less the count, one of options (timestamp
+//! type, limits, gzip's blocks), two of a limit if the options say so, damage with its length, the payload.
 
 use ringtail::wire::batch::{
     BatchHeader, Codec, DecodeLimits, HEADER_BYTES, RecordIter, RecordReader, max_timestamp_offset, offset_for_time,
@@ -58,13 +58,13 @@ impl Framing {
         }
     }
 
-    fn pack(self, payload: &[u8]) -> Vec<u8> {
+    fn pack(self, payload: &[u8], gzip: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         match self {
             Self::Plain | Self::Raw(_) => payload.to_vec(),
-            Self::Gzip => packed::gzip(payload),
+            Self::Gzip => gzip(payload),
             Self::GzipTwice => {
                 let (one, two) = payload.split_at(payload.len() / 2);
-                [packed::gzip(one), packed::gzip(two)].concat()
+                [gzip(one), gzip(two)].concat()
             }
             Self::SnappyXerial => packed::snappy_xerial(payload),
             Self::SnappyBare => packed::snappy(payload),
@@ -75,16 +75,50 @@ impl Framing {
     }
 }
 
-/// The codecs as other clients use them.
+/// The codecs as other clients use them. What is dear to make, gzip's and zstd's state, is kept.
 mod packed {
+    use std::cell::RefCell;
     use std::io::Write;
 
+    use flate2::{Compress, Compression, Crc, FlushCompress, Status};
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    use zstd::bulk::Compressor;
 
-    pub fn gzip(payload: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(payload).expect("memory takes it");
-        encoder.finish().expect("memory takes it")
+    thread_local! {
+        static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+        static ZSTD: RefCell<Compressor<'static>> = RefCell::new(Compressor::new(1).expect("memory takes it"));
+    }
+
+    pub fn gzip_deflated(payload: &[u8]) -> Vec<u8> {
+        DEFLATE.with_borrow_mut(|deflate| {
+            deflate.reset();
+            let mut blocks = Vec::with_capacity(payload.len() + payload.len() / 8 + 64);
+            let status = deflate.compress_vec(payload, &mut blocks, FlushCompress::Finish);
+            assert!(matches!(status, Ok(Status::StreamEnd)), "there is room for all");
+            gzip_member(payload, &blocks)
+        })
+    }
+
+    /// In stored blocks of 1 KiB: as quick to make as to read.
+    pub fn gzip_stored(payload: &[u8]) -> Vec<u8> {
+        let mut blocks = Vec::with_capacity(payload.len() + 64);
+        for block in payload.chunks(1 << 10) {
+            let bytes = block.len() as u16;
+            blocks.push(0);
+            blocks.extend_from_slice(&bytes.to_le_bytes());
+            blocks.extend_from_slice(&(!bytes).to_le_bytes());
+            blocks.extend_from_slice(block);
+        }
+        // The last block, and empty.
+        blocks.extend_from_slice(&[1, 0, 0, 0xff, 0xff]);
+        gzip_member(payload, &blocks)
+    }
+
+    fn gzip_member(payload: &[u8], blocks: &[u8]) -> Vec<u8> {
+        let mut crc = Crc::new();
+        crc.update(payload);
+        let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+        [&head, blocks, &crc.sum().to_le_bytes(), &crc.amount().to_le_bytes()].concat()
     }
 
     pub fn snappy(payload: &[u8]) -> Vec<u8> {
@@ -123,7 +157,7 @@ mod packed {
     }
 
     pub fn zstd(payload: &[u8]) -> Vec<u8> {
-        zstd::bulk::compress(payload, 1).expect("memory takes it")
+        ZSTD.with_borrow_mut(|zstd| zstd.compress(payload).expect("memory takes it"))
     }
 }
 
@@ -176,7 +210,16 @@ pub fn run(input: &[u8]) {
     };
     let flips = input.sized();
     let payload = input.0;
-    let mut packed = framing.pack(payload);
+    // A header that every reader refuses needs no payload.
+    if read(&shape.batch(framing.codec(), &[]), &limits).is_none() {
+        return;
+    }
+    let gzip = if options & 8 == 0 {
+        packed::gzip_stored
+    } else {
+        packed::gzip_deflated
+    };
+    let mut packed = framing.pack(payload, gzip);
     damage(&mut packed, Input(flips));
     let batch = shape.batch(framing.codec(), &packed);
     let found = read(&batch, &limits);
