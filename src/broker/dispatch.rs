@@ -53,23 +53,6 @@ impl Dispatched {
     }
 }
 
-/// What a request needs of the cluster's authorizer, by resource and operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Authorization {
-    /// Served to anyone.
-    None,
-    DescribeCluster,
-    DescribeConfigs,
-    DescribeTopic,
-    ReadTopic,
-    WriteTopic,
-    CreateTopic,
-    DeleteTopic,
-    AlterTopic,
-    /// IdempotentWrite on the cluster, or Write on any topic; Write on the transactional id.
-    IdempotentWrite,
-}
-
 /// One request on its way through its handler.
 pub struct Call<E: Env> {
     pub broker: Rc<Broker<E>>,
@@ -212,22 +195,15 @@ fn misdirected<E: Env>(broker: &Broker<E>, client: &Client, error: RequestError)
     Dispatched::close()
 }
 
-/// The table: API → how its requests run → handler → what its caller must be allowed.
+/// The table: API → how its requests run → handler.
 ///
 /// `alone` requests are answered before the next one begins; so are `holding` ones, whose answers hold memory already, and
 /// `wide` ones, whose answers may be far larger than they are; `staged` ones bring their own two stages.
 macro_rules! routes {
-    ($($key:ident: $kind:ident $request:ident => $handler:path, $authorization:ident;)*) => {
+    ($($key:ident: $kind:ident $request:ident => $handler:path;)*) => {
         async fn route<E: Env>(call: Call<E>) -> Dispatched {
             match call.api.key {
                 $(ApiKey::$key => routes!(@$kind call, $request, $handler),)*
-            }
-        }
-
-        /// What the caller of an API must be allowed.
-        pub fn authorization(key: ApiKey) -> Authorization {
-            match key {
-                $(ApiKey::$key => Authorization::$authorization,)*
             }
         }
     };
@@ -278,17 +254,17 @@ macro_rules! routes {
 }
 
 routes! {
-    Produce: staged ProduceRequest => produce::begin, WriteTopic;
-    Fetch: holding FetchRequest => fetch::handle, ReadTopic;
-    ListOffsets: alone ListOffsetsRequest => list_offsets::handle, DescribeTopic;
-    Metadata: wide MetadataRequest => metadata::handle, DescribeTopic;
-    ApiVersions: alone ApiVersionsRequest => api_versions::handle, None;
-    CreateTopics: alone CreateTopicsRequest => create_topics::handle, CreateTopic;
-    DeleteTopics: alone DeleteTopicsRequest => delete_topics::handle, DeleteTopic;
-    InitProducerId: alone InitProducerIdRequest => init_producer_id::handle, IdempotentWrite;
-    OffsetForLeaderEpoch: alone OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle, DescribeTopic;
-    DescribeConfigs: wide DescribeConfigsRequest => describe_configs::handle, DescribeConfigs;
-    CreatePartitions: alone CreatePartitionsRequest => create_partitions::handle, AlterTopic;
-    DescribeCluster: alone DescribeClusterRequest => describe_cluster::handle, DescribeCluster;
-    DescribeTopicPartitions: wide DescribeTopicPartitionsRequest => describe_topic_partitions::handle, DescribeTopic;
+    Produce: staged ProduceRequest => produce::begin;
+    Fetch: holding FetchRequest => fetch::handle;
+    ListOffsets: alone ListOffsetsRequest => list_offsets::handle;
+    Metadata: wide MetadataRequest => metadata::handle;
+    ApiVersions: alone ApiVersionsRequest => api_versions::handle;
+    CreateTopics: alone CreateTopicsRequest => create_topics::handle;
+    DeleteTopics: alone DeleteTopicsRequest => delete_topics::handle;
+    InitProducerId: alone InitProducerIdRequest => init_producer_id::handle;
+    OffsetForLeaderEpoch: alone OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle;
+    DescribeConfigs: wide DescribeConfigsRequest => describe_configs::handle;
+    CreatePartitions: alone CreatePartitionsRequest => create_partitions::handle;
+    DescribeCluster: alone DescribeClusterRequest => describe_cluster::handle;
+    DescribeTopicPartitions: wide DescribeTopicPartitionsRequest => describe_topic_partitions::handle;
 }
