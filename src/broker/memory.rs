@@ -5,7 +5,7 @@
 //! | of a receive buffer, beyond its first 4 KiB | `arriving` | the buffer is made | it is given back or made smaller |
 //! | of a whole request | `requests` | its last byte is here | its answer is known |
 //! | of batches that a fetch reads | `answers` | before they are read | they are sent |
-//! | of any other answer | `answers` | before it is encoded | it is sent |
+//! | of any other answer, by estimate | `answers` | before it is made | it is sent |
 //!
 //! What does not fit waits, and with it the socket it came from. All of it is taken in the name of the peer's address, which
 //! gets no more than what is left beside it (`Budget`).
@@ -133,16 +133,24 @@ impl Memory {
         permit.or_else(|| (bytes <= SMALL_ANSWER_BYTES).then(|| budget.overdraw(reader.holder, bytes)))
     }
 
-    /// Room for `bytes` of an answer that holds some already: who waits must hold nothing that others wait for.
-    pub fn add_answer(&self, reader: Reader, bytes: u64) -> Permit {
-        self.answers_for(reader).overdraw(reader.holder, bytes)
+    /// Room for an answer of `bytes` that is not made yet, for as long as it takes. None: it is small, and counts when it is made.
+    pub async fn answer(&self, reader: Reader, bytes: u64) -> Option<Permit> {
+        match bytes {
+            ..=SMALL_ANSWER_BYTES => None,
+            _ => Some(self.answers_for(reader).acquire_for(reader.holder, bytes).await),
+        }
     }
 
-    /// Room for an answer of `bytes`, for as long as it takes.
-    pub async fn answer(&self, reader: Reader, bytes: u64) -> Permit {
-        match self.try_answer(reader, bytes) {
-            Some(permit) => permit,
-            None => self.answers_for(reader).acquire_for(reader.holder, bytes).await,
+    /// Counts an answer of `bytes` that is made, in the `room` that was taken for it.
+    pub fn made(&self, reader: Reader, room: Option<Permit>, bytes: u64) -> Permit {
+        let expected_bytes = room.as_ref().map_or(SMALL_ANSWER_BYTES, Permit::units);
+        debug_assert!(bytes <= expected_bytes, "{bytes} bytes, {expected_bytes} expected");
+        match room {
+            Some(mut room) => {
+                room.resize(bytes);
+                room
+            }
+            None => self.answers_for(reader).overdraw(reader.holder, bytes),
         }
     }
 
@@ -290,6 +298,7 @@ mod tests {
             "their part is used up"
         );
         let small = now(memory.answer(reader(OTHER, false), SMALL_ANSWER_BYTES)).expect("it is small");
+        let small = memory.made(reader(OTHER, false), small, SMALL_ANSWER_BYTES);
         assert_eq!(memory.used_bytes(), 54 << 10, "and counted all the same");
         assert!(
             memory.try_answer(reader(OTHER, true), 5 << 10).is_some(),

@@ -9,7 +9,7 @@ const POLICY_VIOLATION: i16 = 44;
 const MESSAGE_TOO_LARGE: i16 = 10;
 
 /// Creates topics of so many partitions with the same configs; the error of each.
-async fn create_topics(
+pub(super) async fn create_topics(
     connection: &Connection<SimEnv>,
     names: &[String],
     partitions: i32,
