@@ -148,7 +148,11 @@ impl<E: Env> Connection<E> {
     async fn take(&self, frame: Bytes, room: &mut Room) -> bool {
         let bytes = frame.len();
         let held = self.broker.memory.request(self.client.holder, room, bytes as u64).await;
+        if self.replies.is_alone() {
+            self.vitals.request_held_up(self.broker.env.now());
+        }
         self.replies.room(bytes).await;
+        self.vitals.request_begins();
         let Dispatched { reply, alone, last } = dispatch::begin(&self.broker, &self.client, frame).await;
         self.replies.push(reply, Some(held), bytes, alone);
         self.vitals.set_in_flight(self.replies.len());

@@ -30,6 +30,8 @@ pub struct Vitals {
     /// The same, whether or not the reader has paused since.
     frame_first: Cell<Option<Monotonic>>,
     send_began: Cell<Option<Monotonic>>,
+    /// Since when a whole request waits for its connection's own earlier ones.
+    held_up: Cell<Option<Monotonic>>,
     in_flight: Cell<usize>,
     given_up: Signal,
 }
@@ -44,6 +46,8 @@ pub enum Overdue {
     FramePressed,
     /// Its unread answers do.
     SendPressed,
+    /// Its whole request does, behind one that waits.
+    RequestPressed,
 }
 
 /// The time of a frame at which its reader stopped receiving.
@@ -59,6 +63,7 @@ impl Vitals {
             frame_began: Cell::default(),
             frame_first: Cell::default(),
             send_began: Cell::default(),
+            held_up: Cell::default(),
             in_flight: Cell::default(),
             given_up: Signal::default(),
         }
@@ -104,6 +109,16 @@ impl Vitals {
         self.last_request.set(now);
     }
 
+    /// A whole request holds memory, and waits for an earlier one of its connection.
+    pub fn request_held_up(&self, now: Monotonic) {
+        self.held_up.set(Some(now));
+    }
+
+    /// It is held up no longer.
+    pub fn request_begins(&self) {
+        self.held_up.set(None);
+    }
+
     /// Requests dispatched and not yet answered.
     pub fn set_in_flight(&self, count: usize) {
         self.in_flight.set(count);
@@ -138,6 +153,9 @@ impl Vitals {
         }
         if pressure.requests && waited(self.frame_first.get(), patience.pressed_ms) {
             return Some(Overdue::FramePressed);
+        }
+        if pressure.requests && waited(self.held_up.get(), patience.pressed_ms) {
+            return Some(Overdue::RequestPressed);
         }
         let idle = self.is_idle() && self.frame_began.get().is_none();
         (idle && now.ms_since(self.last_request.get()) >= patience.idle_ms).then_some(Overdue::Idle)
@@ -315,5 +333,12 @@ mod tests {
         vitals.send_begins(at(40));
         let why = vitals.overdue(at(60), &PATIENCE, short_of(false, true));
         assert_eq!(why, Some(Overdue::SendPressed));
+        vitals.send_ends(at(60));
+        vitals.request_held_up(at(70));
+        assert_eq!(vitals.overdue(at(90), &PATIENCE, short_of(false, true)), None);
+        let why = vitals.overdue(at(90), &PATIENCE, short_of(true, false));
+        assert_eq!(why, Some(Overdue::RequestPressed));
+        vitals.request_begins();
+        assert_eq!(vitals.overdue(at(90), &PATIENCE, short_of(true, false)), None);
     }
 }

@@ -453,3 +453,33 @@ fn a_produce_that_there_is_no_room_to_tell_of_waits() {
     });
     assert!(world.run_until(|| told.get() == 20_000), "an answer");
 }
+
+/// Requests of 1 MiB, each whole and behind a fetch of its own connection that waits for ten minutes.
+#[test]
+fn whole_requests_behind_a_long_poll_make_way_for_an_honest_one() {
+    let world = world(56);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let honest = connect(&env).await;
+        create(&honest).await;
+        let mut greedy = Vec::new();
+        for _ in 0..40 {
+            let stream = raw(&env).await;
+            let both = [
+                encoded(1, FETCH, &fetch(&[(0, 0)], 600_000)),
+                frame(18, 0, &vec![0; 1 << 20]),
+            ];
+            sends_on(&env, &stream, both.concat().into());
+            greedy.push(stream);
+        }
+        env.sleep_until(env.now().plus_ms(2_000)).await;
+        let began = env.now();
+        let large = "v".repeat(900_000);
+        for partition in 1..4 {
+            let answer = honest.ask(&produce(-1, &[(partition, &large)]), PRODUCE).await;
+            assert!(answer.is_ok(), "{:?}", answer.err());
+        }
+        let waited_ms = env.now().ms_since(began);
+        assert!(waited_ms < 20_000, "{waited_ms}");
+    });
+}
