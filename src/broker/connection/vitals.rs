@@ -33,6 +33,7 @@ pub struct Vitals {
     /// Since when a whole request waits for its connection's own earlier ones.
     held_up: Cell<Option<Monotonic>>,
     in_flight: Cell<usize>,
+    is_beginning: Cell<bool>,
     given_up: Signal,
 }
 
@@ -65,6 +66,7 @@ impl Vitals {
             send_began: Cell::default(),
             held_up: Cell::default(),
             in_flight: Cell::default(),
+            is_beginning: Cell::default(),
             given_up: Signal::default(),
         }
     }
@@ -114,12 +116,23 @@ impl Vitals {
         self.held_up.set(Some(now));
     }
 
-    /// It is held up no longer.
+    /// A request is being dispatched, and held up no longer.
     pub fn request_begins(&self) {
         self.held_up.set(None);
+        self.is_beginning.set(true);
     }
 
-    /// Requests dispatched and not yet answered.
+    /// It has its place among the `count` in flight.
+    pub fn request_begun(&self, count: usize) {
+        self.is_beginning.set(false);
+        self.set_in_flight(count);
+    }
+
+    pub fn is_beginning(&self) -> bool {
+        self.is_beginning.get()
+    }
+
+    /// Requests begun and not yet answered.
     pub fn set_in_flight(&self, count: usize) {
         self.in_flight.set(count);
     }
@@ -136,7 +149,7 @@ impl Vitals {
 
     /// A connection that is owed nothing.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.get() == 0 && self.send_began.get().is_none()
+        self.in_flight.get() == 0 && !self.is_beginning.get() && self.send_began.get().is_none()
     }
 
     pub fn overdue(&self, now: Monotonic, patience: &Patience, pressure: Pressure) -> Option<Overdue> {
@@ -340,5 +353,16 @@ mod tests {
         assert_eq!(why, Some(Overdue::RequestPressed));
         vitals.request_begins();
         assert_eq!(vitals.overdue(at(90), &PATIENCE, short_of(true, false)), None);
+    }
+
+    #[test]
+    fn a_connection_whose_request_is_being_dispatched_is_not_idle() {
+        let vitals = Vitals::new(Holder(0));
+        vitals.request_begins();
+        vitals.set_in_flight(0);
+        assert!(!vitals.is_idle(), "an earlier answer was sent meanwhile");
+        vitals.request_begun(1);
+        vitals.set_in_flight(0);
+        assert!(vitals.is_idle());
     }
 }

@@ -454,6 +454,45 @@ fn a_produce_that_there_is_no_room_to_tell_of_waits() {
     assert!(world.run_until(|| told.get() == 20_000), "an answer");
 }
 
+/// Its address holds the room for its answer until after the stop has begun.
+#[test]
+fn a_request_that_was_begun_before_a_stop_is_answered() {
+    let world = world_of(55, 3);
+    let broker = start_with(&world, &["ringtail.memory.bytes=64m"]);
+    world.block_on(CLIENT, |env| async move { create(&connect(&env).await).await });
+    world.spawn_process(OTHER, 1, move |env, _| async move {
+        let request = encoded(32, 1, &describe_much(3000));
+        let mut greedy = Vec::new();
+        for _ in 0..8 {
+            let stream = raw(&env).await;
+            sends_on(&env, &stream, request.clone());
+            greedy.push(stream);
+        }
+        env.sleep_until(env.now().plus_ms(1_500)).await;
+        for stream in greedy {
+            let task = env.clone();
+            env.spawn(crate::io::Queue::Foreground, async move {
+                while let (Ok(1..), _) = task.receive(&stream, BytesMut::with_capacity(64 << 10)).await {}
+            });
+        }
+        std::future::pending::<()>().await;
+    });
+    world.run_for(500);
+    let told = Rc::new(Cell::new(None));
+    let answered = told.clone();
+    world.spawn_process(OTHER, 1, move |env, _| {
+        let answered = answered.clone();
+        async move {
+            let client = connect(&env).await;
+            answered.set(Some(client.ask(&produce_much(), PRODUCE).await.is_ok()));
+        }
+    });
+    world.run_for(500);
+    assert_eq!(told.get(), None, "it waits");
+    broker.stop(&world);
+    assert_eq!(told.get(), Some(true), "it is answered");
+}
+
 /// Requests of 1 MiB, each whole and behind a fetch of its own connection that waits for ten minutes.
 #[test]
 fn whole_requests_behind_a_long_poll_make_way_for_an_honest_one() {
