@@ -1,9 +1,11 @@
 //! How many items a request names. Each costs the broker more than it costs the client to name it, so there is a bound.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::PartitionId;
 use crate::broker::fetch::session::Sessions;
+use crate::wire::kafka::ErrorCode;
 use crate::wire::kafka::messages::*;
 
 /// More in one request are not a client's: the bookkeeping would outweigh the frame many times.
@@ -37,6 +39,57 @@ impl Named {
 
 /// Topics that one request creates, grows or deletes: each is a command of its own.
 pub const TOPICS_MAX: usize = 1_000;
+
+/// Commands of one request that are carried out side by side: they become durable in few commits.
+pub const COMMANDS_MAX: usize = 64;
+
+/// Why a command of a request is not carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotDone {
+    NamedAgain,
+    TooMany,
+}
+
+impl NotDone {
+    pub fn code(self) -> ErrorCode {
+        match self {
+            Self::NamedAgain => ErrorCode::InvalidRequest,
+            Self::TooMany => ErrorCode::PolicyViolation,
+        }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NamedAgain => "The request names the topic more than once.",
+            Self::TooMany => "One request creates, deletes or changes at most 1000 topics.",
+        }
+    }
+}
+
+/// Parts what is asked of topics: what is to be carried out, and the rest with why it is not. Of a topic that is named more than once
+/// there is one answer for all mentions, as Kafka gives.
+pub fn to_be_done<T, K: Ord>(asked: impl Iterator<Item = T>, key: impl Fn(&T) -> K) -> (Vec<T>, Vec<(T, NotDone)>) {
+    let mut places: BTreeMap<K, usize> = BTreeMap::new();
+    let mut once: Vec<(T, bool)> = Vec::new();
+    for topic in asked {
+        match places.entry(key(&topic)) {
+            Entry::Occupied(known) => once[*known.get()].1 = false,
+            Entry::Vacant(place) => {
+                place.insert(once.len());
+                once.push((topic, true));
+            }
+        }
+    }
+    let (mut done, mut rest) = (Vec::new(), Vec::new());
+    for (topic, is_once) in once {
+        match is_once {
+            false => rest.push((topic, NotDone::NamedAgain)),
+            true if done.len() < TOPICS_MAX => done.push(topic),
+            true => rest.push((topic, NotDone::TooMany)),
+        }
+    }
+    (done, rest)
+}
 
 /// A request that is a list of things to be done.
 pub trait Items {
