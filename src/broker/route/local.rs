@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::*;
-use crate::base::sync::{Budget, Notify, Permit, SharedWaker, Signal, join_all, join_few, race};
+use crate::base::sync::{Budget, Holder, Notify, Permit, SharedWaker, Signal, join_all, join_few, race};
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
@@ -261,6 +261,7 @@ impl<E: Env> Local<E> {
     pub fn offsets(
         &self,
         queries: Vec<OffsetQuery>,
+        holder: Holder,
     ) -> impl Future<Output = Vec<Result<TimedOffset, PartitionError>>> + use<E> {
         let mut places: BTreeMap<OffsetQuery, usize> = BTreeMap::new();
         let mut lookups = Vec::new();
@@ -273,7 +274,9 @@ impl<E: Env> Local<E> {
                 })
             })
             .collect();
-        let lookups = lookups.into_iter().map(|(at, partition)| offset_at(partition, at));
+        let lookups = lookups
+            .into_iter()
+            .map(move |(at, partition)| offset_at(partition, at, holder));
         let found = join_few(LOOKUPS_MAX, lookups);
         async move {
             let found = found.await;
@@ -309,8 +312,8 @@ impl<E: Env> Local<E> {
                 // What was read is the asking shard's to count from here on.
                 Box::pin(async { Reply::Read(read.await.0) })
             }
-            Request::Offsets(queries) => {
-                let offsets = self.offsets(queries);
+            Request::Offsets(queries, holder) => {
+                let offsets = self.offsets(queries, holder);
                 Box::pin(async move { Reply::Offsets(until(&cancel, offsets).await) })
             }
             Request::Epochs(queries) => {
@@ -464,6 +467,7 @@ async fn read_place<E: Env>(read: PlannedRead<E>) -> ReadOutcome {
 async fn offset_at<E: Env>(
     partition: Result<Rc<Partition<E>>, PartitionError>,
     at: OffsetAt,
+    holder: Holder,
 ) -> Result<TimedOffset, PartitionError> {
     let partition = partition?;
     let here = |offset| TimedOffset {
@@ -482,9 +486,9 @@ async fn offset_at<E: Env>(
             })
         }
         OffsetAt::Tiered => None,
-        OffsetAt::MaxTimestamp => partition.max_timestamp().await.map_err(PartitionError::Read)?,
+        OffsetAt::MaxTimestamp => partition.max_timestamp(holder).await.map_err(PartitionError::Read)?,
         OffsetAt::Time(target_ms) => {
-            let found = partition.offset_for_time(target_ms).await;
+            let found = partition.offset_for_time(holder, target_ms).await;
             found.map_err(PartitionError::Read)?
         }
     };
