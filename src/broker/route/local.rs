@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
+use super::watched::Watched;
 use super::*;
-use crate::base::sync::{Budget, Holder, Notify, Permit, SharedWaker, Signal, join_all, join_few, race};
+use crate::base::sync::{Budget, Holder, Notify, Permit, Signal, join_all, join_few, race};
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
@@ -377,40 +378,32 @@ async fn wait_for_bytes<E: Env>(
     request: &ReadRequest,
     ended: [&Signal; 2],
 ) {
-    let mut time_over = (request.wait_ms > 0).then(|| Box::pin(env.sleep_until(env.now().plus_ms(request.wait_ms))));
-    let places: Vec<&Place<E>> = places.iter().flatten().collect();
-    // Each place keeps a waker, and there may be more of them than a task has references.
-    let mut shared = SharedWaker::default();
+    let deadline = env.now().plus_ms(request.wait_ms);
     let mut told = 0;
-    loop {
-        let mut changes: Vec<_> = places
-            .iter()
-            .map(|place| place.partition.advanced().notified())
-            .collect();
-        let mut cancelled = pin!(race(ended[0].raised(), ended[1].raised()));
-        let mut readable = 0;
-        for place in &places {
-            readable += place.readable_bytes(request.bytes_min);
-        }
-        if let Some(parts) = &request.parts {
-            readable = parts.tell(&mut told, readable);
-        }
-        let Some(sleep) = &mut time_over else { return };
-        if readable >= request.bytes_min || ended.iter().any(|signal| signal.is_raised()) {
-            return;
-        }
-        let over = poll_fn(|cx| {
-            if cancelled.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            let cx = &mut Context::from_waker(shared.of(cx));
-            let changed = changes.iter_mut().any(|change| Pin::new(change).poll(cx).is_ready());
-            if changed { Poll::Ready(false) } else { Poll::Pending }
-        });
-        if over.await {
-            return;
-        }
+    let mut is_enough = |readable: usize| {
+        let parts = request.parts.as_ref();
+        parts.map_or(readable, |parts| parts.tell(&mut told, readable)) >= request.bytes_min
+    };
+    let all = places.iter().flatten();
+    let readable = all.clone().map(|place| place.readable_bytes(request.bytes_min));
+    let is_over = request.wait_ms == 0 || ended.iter().any(|signal| signal.is_raised());
+    if is_enough(readable.sum()) || is_over {
+        return;
     }
+    let mut ends = pin!(race(ended[0].raised(), ended[1].raised()));
+    let mut time_over = Box::pin(env.sleep_until(deadline));
+    let all: Vec<_> = all.collect();
+    let mut watched = Watched::new(all.iter().map(|place| place.partition.advanced()), |index| {
+        all[index].readable_bytes(request.bytes_min)
+    });
+    poll_fn(|cx| {
+        let is_over = ends.as_mut().poll(cx).is_ready() || time_over.as_mut().poll(cx).is_ready();
+        match is_over || is_enough(watched.sum(cx)) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 /// A place and how much to read from it: bytes, and whether the first batch comes whole.

@@ -15,6 +15,7 @@
 
 mod local;
 mod router;
+mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
