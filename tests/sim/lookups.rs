@@ -100,7 +100,10 @@ async fn cold(env: &SimEnv) -> (Local<SimEnv>, Vec<i64>) {
     drop((partition, store));
     let store = open(env).await;
     store.open_partition(spec).await.expect("opens");
-    (Local::new(env.clone(), store, budgets(64 << 20)), times_ms)
+    (
+        Local::new(env.clone(), store, Default::default(), budgets(64 << 20)),
+        times_ms,
+    )
 }
 
 fn query(at: OffsetAt) -> OffsetQuery {

@@ -1,7 +1,6 @@
 //! Work on the partitions of this shard.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -10,14 +9,15 @@ use std::task::Poll;
 use super::watched::Watched;
 use super::*;
 use crate::base::sync::{Budget, Holder, Notify, Permit, Signal, join_all, join_few, race};
+use crate::broker::directories::Offline;
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
 pub struct Local<E: Env> {
     env: E,
     store: Rc<Store<E>>,
-    /// Partitions of this shard that could not be opened.
-    offline: RefCell<BTreeSet<PartitionId>>,
+    /// Partitions that could not be opened, those of other shards with them.
+    offline: Arc<Offline>,
     /// What reads hold of the shard's memory.
     reads: Rc<Budget>,
     /// The part of it that is for readers who have not shown yet that they read.
@@ -46,11 +46,16 @@ const LOOKUPS_MAX: usize = 8;
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl<E: Env> Local<E> {
-    pub fn new(env: E, store: Rc<Store<E>>, (reads, unproven): (Rc<Budget>, Rc<Budget>)) -> Self {
+    pub fn new(
+        env: E,
+        store: Rc<Store<E>>,
+        offline: Arc<Offline>,
+        (reads, unproven): (Rc<Budget>, Rc<Budget>),
+    ) -> Self {
         Self {
             env,
             store,
-            offline: RefCell::default(),
+            offline,
             reserve: Budget::new((reads.limit() / RESERVE_PART).min(RESERVE_BYTES_MAX)),
             reserve_turn: Budget::new(1),
             foreign_turn: Budget::new(1),
@@ -137,22 +142,22 @@ impl<E: Env> Local<E> {
 
     /// The partition is this shard's, but could not be opened.
     pub fn set_offline(&self, id: PartitionId) {
-        self.offline.borrow_mut().insert(id);
+        self.offline.insert(id);
     }
 
     /// Whether the partition is this shard's and could not be opened.
     pub fn is_offline(&self, id: PartitionId) -> bool {
-        self.offline.borrow().contains(&id)
+        self.offline.contains(id)
     }
 
     /// The partition is no more, or is open now.
     pub fn forget(&self, id: PartitionId) {
-        self.offline.borrow_mut().remove(&id);
+        self.offline.remove(id);
     }
 
     fn partition(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
         let Some(partition) = self.store.partition(id) else {
-            return Err(match self.offline.borrow().contains(&id) {
+            return Err(match self.offline.contains(id) {
                 true => PartitionError::Offline,
                 false => PartitionError::NotHere,
             });
