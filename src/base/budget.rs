@@ -3,15 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
-
-use super::sync::Notify;
+use std::task::{Context, Poll, Waker};
 
 /// A budget of units (bytes, slots) of one shard: `acquire` waits until enough is free; the permit gives back on drop.
 ///
 /// Units taken in the name of a holder are shared: a holder gets no more than what is left beside it (a dynamic threshold, as
 /// switches use for their buffers). One holder alone so gets half of all, n of them an nth part of all but one more such part,
 /// and that one is there for whoever comes next.
+///
+/// Whoever waits is given its units when they become free, and woken then: a permit that ends costs a look at those who wait,
+/// not a wake-up of each. Holders take turns at what becomes free.
 pub struct Budget {
     limit: u64,
     used: Cell<u64>,
@@ -22,7 +25,44 @@ pub struct Budget {
     waiting: Cell<usize>,
     /// A `try_acquire` failed since `was_short` was called last.
     refused: Cell<bool>,
-    freed: Notify,
+    /// Who waits for units of this budget or of a part of it.
+    line: RefCell<Line>,
+    /// Nobody is served before the first in line.
+    is_ordered: bool,
+}
+
+/// Who waits, in the order in which they are looked at: by rounds, in each of which a holder has one place.
+#[derive(Default)]
+struct Line {
+    waiters: BTreeMap<Place, Rc<Waiter>>,
+    holders: BTreeMap<Option<Holder>, Rounds>,
+    /// That of the last one who was served.
+    round: u64,
+    tickets: u64,
+}
+
+/// A round, and a number that rises.
+type Place = (u64, u64);
+
+/// What a holder has in a line.
+#[derive(Default)]
+struct Rounds {
+    waiters: usize,
+    next: u64,
+}
+
+struct Waiter {
+    budget: Rc<Budget>,
+    holder: Option<Holder>,
+    units: u64,
+    granted: Cell<Option<Permit>>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// Completes when the units are granted. Leaves the line when it is dropped.
+struct Granted {
+    waiter: Rc<Waiter>,
+    place: Place,
 }
 
 /// In whose name units are taken.
@@ -39,15 +79,20 @@ pub struct Permit {
 
 impl Budget {
     pub fn new(limit: u64) -> Rc<Self> {
-        Rc::new(Self::with(limit, None))
+        Rc::new(Self::with(limit, None, false))
+    }
+
+    /// A budget of which those who wait get theirs in order, however much the first one asks for.
+    pub fn in_order(limit: u64) -> Rc<Self> {
+        Rc::new(Self::with(limit, None, true))
     }
 
     /// A budget whose units are also the `whole` one's.
     pub fn part_of(whole: &Rc<Budget>, limit: u64) -> Rc<Self> {
-        Rc::new(Self::with(limit, Some(whole.clone())))
+        Rc::new(Self::with(limit, Some(whole.clone()), false))
     }
 
-    fn with(limit: u64, part_of: Option<Rc<Budget>>) -> Self {
+    fn with(limit: u64, part_of: Option<Rc<Budget>>, is_ordered: bool) -> Self {
         Self {
             limit,
             used: Cell::new(0),
@@ -55,7 +100,8 @@ impl Budget {
             part_of,
             waiting: Cell::new(0),
             refused: Cell::new(false),
-            freed: Notify::default(),
+            line: RefCell::default(),
+            is_ordered,
         }
     }
 
@@ -108,22 +154,31 @@ impl Budget {
 
     /// Whether `holder` could have `units` now.
     pub fn has_room(&self, holder: Holder, units: u64) -> bool {
+        self.is_free(Some(holder), units)
+    }
+
+    fn is_free(&self, holder: Option<Holder>, units: u64) -> bool {
         let whole = self.part_of.as_ref();
-        self.fits(Some(holder), units) && whole.is_none_or(|whole| whole.has_room(holder, units))
+        self.fits(holder, units) && whole.is_none_or(|whole| whole.is_free(holder, units))
     }
 
     fn try_take(self: &Rc<Self>, holder: Option<Holder>, units: u64) -> Option<Permit> {
-        let taken = self.fits(holder, units).then(|| match &self.part_of {
-            Some(whole) => whole.try_take(holder, units).map(|permit| Some(Box::new(permit))),
-            None => Some(None),
-        });
-        match taken.flatten() {
-            Some(of_whole) => Some(self.take(holder, units, of_whole)),
-            None => {
-                self.refused.set(true);
-                None
-            }
+        let taken = self.take_free(holder, units);
+        if taken.is_none() {
+            self.refused.set(true);
         }
+        taken
+    }
+
+    fn take_free(self: &Rc<Self>, holder: Option<Holder>, units: u64) -> Option<Permit> {
+        if !self.fits(holder, units) {
+            return None;
+        }
+        let of_whole = match &self.part_of {
+            Some(whole) => Some(Box::new(whole.take_free(holder, units)?)),
+            None => None,
+        };
+        Some(self.take(holder, units, of_whole))
     }
 
     fn fits(&self, holder: Option<Holder>, units: u64) -> bool {
@@ -176,18 +231,11 @@ impl Budget {
     fn wait_for(self: &Rc<Self>, holder: Option<Holder>, units: u64) -> impl Future<Output = Permit> + use<> {
         let budget = self.clone();
         async move {
-            if let Some(permit) = budget.try_take(holder, units) {
+            let is_passing = budget.is_ordered && !budget.line.borrow().waiters.is_empty();
+            if !is_passing && let Some(permit) = budget.try_take(holder, units) {
                 return permit;
             }
-            let _waiting = Waiting::in_line(&budget.waiting);
-            loop {
-                let freed = budget.whole().freed.notified();
-                let freed_here = budget.freed.notified();
-                if let Some(permit) = budget.try_take(holder, units) {
-                    return permit;
-                }
-                super::sync::race(freed, freed_here).await;
-            }
+            Granted::wait(budget, holder, units).await
         }
     }
 
@@ -195,21 +243,98 @@ impl Budget {
     fn whole(&self) -> &Budget {
         self.part_of.as_ref().map_or(self, |whole| whole.whole())
     }
-}
 
-/// Counts a waiter until it is served or gives up.
-struct Waiting<'a>(&'a Cell<usize>);
-
-impl<'a> Waiting<'a> {
-    fn in_line(waiting: &'a Cell<usize>) -> Self {
-        waiting.set(waiting.get() + 1);
-        Self(waiting)
+    /// Gives what is free to those who wait, as far as it goes.
+    fn serve(&self) {
+        if self.line.borrow().waiters.is_empty() {
+            return;
+        }
+        let mut served = Vec::new();
+        for (place, waiter) in &self.line.borrow().waiters {
+            if let Some(permit) = waiter.budget.take_free(waiter.holder, waiter.units) {
+                waiter.granted.set(Some(permit));
+                served.push((*place, waiter.clone()));
+            } else if self.is_ordered {
+                break;
+            }
+        }
+        for (place, waiter) in served {
+            self.line.borrow_mut().serve(place);
+            if let Some(waker) = waiter.waker.take() {
+                waker.wake();
+            }
+        }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Line {
+    fn push(&mut self, waiter: Rc<Waiter>) -> Place {
+        let rounds = self.holders.entry(waiter.holder).or_default();
+        let place = (rounds.next.max(self.round), self.tickets);
+        rounds.waiters += 1;
+        rounds.next = place.0 + 1;
+        self.tickets += 1;
+        self.waiters.insert(place, waiter);
+        place
+    }
+
+    fn serve(&mut self, place: Place) {
+        self.round = self.round.max(place.0);
+        self.remove(place);
+    }
+
+    fn remove(&mut self, place: Place) {
+        let Some(waiter) = self.waiters.remove(&place) else {
+            return;
+        };
+        if let Some(rounds) = self.holders.get_mut(&waiter.holder) {
+            rounds.waiters -= 1;
+            if rounds.waiters == 0 {
+                self.holders.remove(&waiter.holder);
+            }
+        }
+    }
+}
+
+impl Granted {
+    fn wait(budget: Rc<Budget>, holder: Option<Holder>, units: u64) -> Self {
+        budget.waiting.set(budget.waiting.get() + 1);
+        let waiter = Rc::new(Waiter {
+            budget,
+            holder,
+            units,
+            granted: Cell::default(),
+            waker: Cell::default(),
+        });
+        let place = waiter.budget.whole().line.borrow_mut().push(waiter.clone());
+        Self { waiter, place }
+    }
+}
+
+impl Future for Granted {
+    type Output = Permit;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
+        match self.waiter.granted.take() {
+            Some(permit) => Poll::Ready(permit),
+            None => {
+                self.waiter.waker.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Granted {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let budget = &self.waiter.budget;
+        budget.waiting.set(budget.waiting.get() - 1);
+        let whole = budget.whole();
+        whole.line.borrow_mut().remove(self.place);
+        if whole.is_ordered {
+            // It may have kept those behind it waiting.
+            whole.serve();
+        }
     }
 }
 
@@ -230,14 +355,13 @@ impl Permit {
 
     /// Makes it `units`, now that they are known. More than before is taken whether or not it is free.
     pub fn resize(&mut self, units: u64) {
-        if let Some(of_whole) = &mut self.of_whole {
-            of_whole.resize(units);
-        }
         self.budget.count(self.holder, self.units, units);
         let shrinks = units < self.units;
         self.units = units;
-        if shrinks {
-            self.budget.freed.notify();
+        match &mut self.of_whole {
+            Some(of_whole) => of_whole.resize(units),
+            None if shrinks => self.budget.serve(),
+            None => {}
         }
     }
 }
@@ -245,7 +369,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.budget.count(self.holder, self.units, 0);
-        self.budget.freed.notify();
+        match self.of_whole.take() {
+            Some(of_whole) => drop(of_whole),
+            None => self.budget.serve(),
+        }
     }
 }
 
@@ -297,6 +424,98 @@ mod tests {
         };
         drop((permit, held));
         assert_eq!((part.used(), whole.used()), (0, 0));
+    }
+
+    /// How often a task was woken.
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    type Waits = Pin<Box<dyn Future<Output = Permit>>>;
+
+    /// Waits for units in a task of its own.
+    fn wait(waits: impl Future<Output = Permit> + 'static) -> (std::sync::Arc<Woken>, Waits) {
+        let (woken, mut waits): (std::sync::Arc<Woken>, Waits) = (Default::default(), Box::pin(waits));
+        let waker = Waker::from(woken.clone());
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        (woken, waits)
+    }
+
+    fn wait_for(budget: &Rc<Budget>, holder: Holder, units: u64) -> (std::sync::Arc<Woken>, Waits) {
+        let budget = budget.clone();
+        wait(async move { budget.acquire_for(holder, units).await })
+    }
+
+    fn woken<T>(all: &[(std::sync::Arc<Woken>, T)]) -> Vec<usize> {
+        let count = |(woken, _): &(std::sync::Arc<Woken>, T)| woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        all.iter().map(count).collect()
+    }
+
+    #[test]
+    fn a_permit_that_ends_wakes_those_who_get_its_units_and_no_others() {
+        let budget = Budget::new(10);
+        let mut held: Vec<_> = (0..5).map(|_| budget.try_acquire(2).expect("free")).collect();
+        let mut all: Vec<_> = (0..100).map(|holder| wait_for(&budget, Holder(holder), 3)).collect();
+        held.pop();
+        assert_eq!(woken(&all).iter().sum::<usize>(), 0, "two are free");
+        held.pop();
+        assert_eq!(woken(&all)[..3], [1, 0, 0]);
+        assert_eq!(woken(&all).iter().sum::<usize>(), 1);
+        // One that leaves with what it was given hands it on.
+        drop(all.remove(0));
+        assert_eq!(woken(&all)[..3], [1, 0, 0]);
+        drop(all);
+        assert_eq!((budget.used(), budget.is_awaited()), (6, false));
+        drop(held);
+        assert!(budget.used() == 0 && budget.line.borrow().holders.is_empty());
+    }
+
+    #[test]
+    fn holders_take_turns_whoever_waits_more_often() {
+        let budget = Budget::new(1);
+        let mut held = budget.try_acquire_for(ONE, 1);
+        let mut all: Vec<_> = [ONE, ONE, ONE, OTHER, ONE, OTHER]
+            .iter()
+            .map(|holder| wait_for(&budget, *holder, 1))
+            .collect();
+        let mut order = Vec::new();
+        while !all.is_empty() {
+            drop(held.take());
+            let next = woken(&all)
+                .iter()
+                .position(|count| *count > 0)
+                .expect("somebody is next");
+            let (woken, mut waits) = all.remove(next);
+            let waker = Waker::from(woken);
+            let Poll::Ready(permit) = waits.as_mut().poll(&mut Context::from_waker(&waker)) else {
+                panic!("it has its unit")
+            };
+            order.push(permit.holder);
+            held = Some(permit);
+        }
+        assert_eq!(order, [ONE, OTHER, ONE, OTHER, ONE, ONE].map(Some));
+    }
+
+    #[test]
+    fn where_order_is_kept_small_ones_do_not_pass_a_large_one() {
+        for (is_ordered, passes) in [(false, 1), (true, 0)] {
+            let budget = Rc::new(Budget::with(10, None, is_ordered));
+            let mut held: Vec<_> = (0..10).map(|_| budget.try_acquire(1).expect("free")).collect();
+            let units = [10, 1];
+            let mut all: Vec<_> = units.map(|units| wait_for(&budget, ONE, units)).into();
+            held.pop();
+            assert_eq!(woken(&all), [0, passes]);
+            if is_ordered {
+                all.push(wait_for(&budget, OTHER, 1));
+                drop(all.remove(0));
+                assert_eq!(woken(&all), [1, 0], "what kept them waiting is gone");
+            }
+        }
     }
 
     #[test]

@@ -254,8 +254,8 @@ fn poll_slot<F: Future>(slot: &mut Option<Pin<Box<F>>>, result: &mut Option<F::O
     true
 }
 
-/// Many wakers within one task that together hold one reference of it.
-struct Wakes(Mutex<Woken>);
+/// Many wakers within one task that together hold one reference of it. Each names its place.
+pub struct Wakes(Mutex<Woken>);
 
 struct Woken {
     places: Vec<Arc<Place>>,
@@ -264,7 +264,7 @@ struct Woken {
 }
 
 /// One waker of `Wakes`.
-struct Place {
+pub struct Place {
     /// Gone with the join, whatever wakers outlive it.
     of: Weak<Wakes>,
     index: usize,
@@ -274,7 +274,7 @@ struct Place {
 
 impl Wakes {
     /// All of the `count` places are woken.
-    fn new(count: usize) -> Arc<Self> {
+    pub fn new(count: usize) -> Arc<Self> {
         let wakes = Arc::new(Self(Mutex::new(Woken {
             places: Vec::with_capacity(count),
             task: None,
@@ -296,7 +296,7 @@ impl Wakes {
     }
 
     /// The places woken since the last call; the next one to be wakes the task of `cx`.
-    fn take(&self, cx: &Context<'_>) -> Vec<Arc<Place>> {
+    pub fn take(&self, cx: &Context<'_>) -> Vec<Arc<Place>> {
         let mut woken = self.lock();
         woken.task = Some(cx.waker().clone());
         let places = std::mem::take(&mut woken.places);
@@ -305,6 +305,12 @@ impl Wakes {
             .iter()
             .for_each(|place| place.woken.store(false, Ordering::Release));
         places
+    }
+}
+
+impl Place {
+    pub fn index(&self) -> usize {
+        self.index
     }
 }
 
@@ -322,29 +328,6 @@ impl Wake for Place {
         if let Some(task) = task {
             task.wake();
         }
-    }
-}
-
-/// Polls futures with a waker that counts as one reference of the task, however many keep it.
-#[derive(Default)]
-pub struct SharedWaker(Option<(Waker, Waker)>);
-
-struct Relay(Waker);
-
-impl Wake for Relay {
-    fn wake(self: Arc<Self>) {
-        self.0.wake_by_ref();
-    }
-}
-
-impl SharedWaker {
-    pub fn of(&mut self, cx: &Context<'_>) -> &Waker {
-        let known = self.0.take().filter(|(task, _)| task.will_wake(cx.waker()));
-        let (_, shared) = self.0.insert(known.unwrap_or_else(|| {
-            let task = cx.waker().clone();
-            (task.clone(), Waker::from(Arc::new(Relay(task))))
-        }));
-        shared
     }
 }
 
@@ -428,24 +411,6 @@ mod tests {
         notify.notify();
         drop(join);
         assert_eq!(Arc::strong_count(&task), 2);
-    }
-
-    #[test]
-    fn a_shared_waker_is_one_reference_of_the_task() {
-        let task = Arc::new(Counting(Default::default()));
-        let waker = Waker::from(task.clone());
-        let mut shared = SharedWaker::default();
-        let notify = Notify::default();
-        let mut waiting: Vec<_> = (0..1000).map(|_| notify.notified()).collect();
-        for _ in 0..2 {
-            let mut cx = Context::from_waker(shared.of(&Context::from_waker(&waker)));
-            for one in &mut waiting {
-                assert!(Pin::new(one).poll(&mut cx).is_pending());
-            }
-        }
-        assert_eq!(Arc::strong_count(&task), 4, "task, waker, and two that are shared");
-        notify.notify();
-        assert!(task.0.load(Ordering::Relaxed) > 0);
     }
 
     #[test]

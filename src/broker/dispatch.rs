@@ -1,5 +1,10 @@
 //! From a frame to the handler of its API, and from the handler's response to a frame.
+//!
+//! Whatever an API does, room for its answer comes first: an estimate by what the request names (`Items::answer_bytes`), a permit
+//! for that, then the handler, then the permit is made what the answer is. Where no request says how large its answer will be,
+//! an answer that there is no room for is made again when there is.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -53,23 +58,6 @@ impl Dispatched {
     }
 }
 
-/// What a request needs of the cluster's authorizer, by resource and operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Authorization {
-    /// Served to anyone.
-    None,
-    DescribeCluster,
-    DescribeConfigs,
-    DescribeTopic,
-    ReadTopic,
-    WriteTopic,
-    CreateTopic,
-    DeleteTopic,
-    AlterTopic,
-    /// IdempotentWrite on the cluster, or Write on any topic; Write on the transactional id.
-    IdempotentWrite,
-}
-
 /// One request on its way through its handler.
 pub struct Call<E: Env> {
     pub broker: Rc<Broker<E>>,
@@ -80,56 +68,69 @@ pub struct Call<E: Env> {
     /// The request without its header.
     pub body: Bytes,
     pub began: Monotonic,
+    /// What its answer holds of the shard's memory besides its own frame.
+    held: Cell<Vec<Permit>>,
 }
 
 impl<E: Env> Call<E> {
-    /// The request, or the end of its connection.
-    fn decode<'a, M: Message<'a> + Items>(&'a self) -> Result<M, Reply> {
+    /// The request and what its answer may take, or the end of its connection.
+    pub fn decode<'a, M: Message<'a> + Items>(&'a self) -> Result<(M, u64), Reply> {
         let mut decoder = Decoder::new(&self.body);
         let request = M::decode_from(&mut decoder, self.version).map_err(|error| self.refuse(error))?;
-        match request.items() {
-            0..=ITEMS_MAX => Ok(request),
-            items => Err(self.refuse_items(items)),
+        let items = request.items();
+        if items > ITEMS_MAX {
+            return Err(self.refuse_items(items));
         }
+        let bytes = request.answer_bytes(items, decoder.position(), &self.broker.sessions.borrow());
+        Ok((request, bytes as u64))
     }
 
-    /// The frame of `response`, once there is room for it beside what it holds already.
-    pub async fn answer<'a, M: Message<'a>>(&self, response: &M, mut held: Vec<Permit>) -> Reply {
+    /// Room for an answer of `bytes`, for as long as it takes; none for a small one.
+    pub async fn room(&self, bytes: u64) -> Option<Permit> {
+        self.broker.memory.answer(self.client.reader(), bytes).await
+    }
+
+    /// The answer holds these, too, until it is sent.
+    pub fn hold(&self, permits: Vec<Permit>) {
+        self.held.set(permits);
+    }
+
+    /// The frame of `response`, for which there is `room`.
+    pub fn answer<'a, M: Message<'a>>(&self, response: &M, room: Option<Permit>) -> Reply {
         let measured = match Measured::response(self.version, self.correlation_id, response) {
             Ok(measured) => measured,
             Err(error) => return self.fail(error),
         };
-        let (memory, reader) = (&self.broker.memory, self.client.reader());
         let bytes = measured.copied_bytes() as u64;
-        held.push(match held.is_empty() {
-            true => memory.answer(reader, bytes).await,
-            false => memory.add_answer(reader, bytes),
-        });
-        self.framed(measured.encode(), held)
+        let made = self.broker.memory.made(self.client.reader(), room, bytes);
+        self.framed(measured.encode(), made)
     }
 
-    /// The same if there is room in `room`, or at all. Errors: the bytes to wait for; what they are for is better made again than
-    /// kept meanwhile.
+    /// The same if it fits into `room`, or there is room now. Errors: the bytes to wait for; what they are for is better made again
+    /// than kept meanwhile.
     fn try_answer<'a, M: Message<'a>>(&self, response: &M, room: Option<Permit>) -> Result<Reply, u64> {
         let measured = match Measured::response(self.version, self.correlation_id, response) {
             Ok(measured) => measured,
             Err(error) => return Ok(self.fail(error)),
         };
         let bytes = measured.copied_bytes() as u64;
-        let held = match room {
-            Some(mut room) if room.units() >= bytes => {
-                room.resize(bytes);
-                Some(room)
+        let (memory, reader) = (&self.broker.memory, self.client.reader());
+        let made = match room {
+            Some(room) if room.units() >= bytes => Some(memory.made(reader, Some(room), bytes)),
+            room => {
+                drop(room);
+                memory.try_answer(reader, bytes)
             }
-            _ => self.broker.memory.try_answer(self.client.reader(), bytes),
         };
-        match held {
-            Some(held) => Ok(self.framed(measured.encode(), vec![held])),
+        match made {
+            Some(made) => Ok(self.framed(measured.encode(), made)),
             None => Err(bytes),
         }
     }
 
-    fn framed(&self, encoded: Result<Vec<Bytes>, EncodeError>, held: Vec<Permit>) -> Reply {
+    fn framed(&self, encoded: Result<Vec<Bytes>, EncodeError>, made: Permit) -> Reply {
+        let mut held = self.held.take();
+        held.push(made);
         match encoded {
             Ok(pieces) => Reply::Frame { pieces, held },
             Err(error) => self.fail(error),
@@ -154,7 +155,7 @@ impl<E: Env> Call<E> {
     }
 
     /// The end of a connection whose request cannot be read.
-    pub fn refuse(&self, error: DecodeError) -> Reply {
+    fn refuse(&self, error: DecodeError) -> Reply {
         let peer = self.client.peer.address;
         tracing::debug!(%peer, api = self.api.name, version = self.version, %error, "malformed request");
         self.broker.metrics.requests_refused.add(1);
@@ -162,7 +163,7 @@ impl<E: Env> Call<E> {
     }
 
     /// The end of a connection whose request names too many `items`.
-    pub fn refuse_items(&self, items: usize) -> Reply {
+    fn refuse_items(&self, items: usize) -> Reply {
         tracing::debug!(peer = %self.client.peer.address, api = self.api.name, items, "too many items in one request");
         self.broker.metrics.requests_refused.add(1);
         Reply::Close
@@ -190,6 +191,7 @@ pub async fn begin<E: Env>(broker: &Rc<Broker<E>>, client: &Client, frame: Bytes
         correlation_id: header.correlation_id,
         body: frame.slice(decoder.position()..),
         began: broker.env.now(),
+        held: Cell::default(),
     };
     tracing::trace!(api = api.name, version = call.version, peer = %client.peer.address, "request");
     route(call).await
@@ -212,83 +214,66 @@ fn misdirected<E: Env>(broker: &Broker<E>, client: &Client, error: RequestError)
     Dispatched::close()
 }
 
-/// The table: API → how its requests run → handler → what its caller must be allowed.
+/// The table: API → how its requests run → handler.
 ///
-/// `alone` requests are answered before the next one begins; so are `holding` ones, whose answers hold memory already, and
-/// `wide` ones, whose answers may be far larger than they are; `staged` ones bring their own two stages.
+/// `once`: carried out when there is room for the answer, which is no larger than its estimate. `again`: made again when it is.
+/// Both are answered before the next request begins. `staged`: brings its own two stages.
 macro_rules! routes {
-    ($($key:ident: $kind:ident $request:ident => $handler:path, $authorization:ident;)*) => {
+    ($($key:ident: $kind:ident $request:ident => $handler:path;)*) => {
         async fn route<E: Env>(call: Call<E>) -> Dispatched {
             match call.api.key {
                 $(ApiKey::$key => routes!(@$kind call, $request, $handler),)*
-            }
-        }
-
-        /// What the caller of an API must be allowed.
-        pub fn authorization(key: ApiKey) -> Authorization {
-            match key {
-                $(ApiKey::$key => Authorization::$authorization,)*
             }
         }
     };
     (@staged $call:ident, $request:ident, $handler:path) => {
         $handler($call).await
     };
-    (@alone $call:ident, $request:ident, $handler:path) => {
+    (@once $call:ident, $request:ident, $handler:path) => {
         Dispatched::alone(Box::pin(async move {
             $call.turn_if_large().await;
-            let request = match $call.decode() {
-                Ok(request) => request,
+            let (request, bytes) = match $call.decode() {
+                Ok(decoded) => decoded,
                 Err(refused) => return refused,
             };
+            let room = $call.room(bytes).await;
             let response = $handler(&$call, request).await;
-            $call.answer(&response, Vec::new()).await
+            $call.answer(&response, room)
         }))
     };
-    (@holding $call:ident, $request:ident, $handler:path) => {
+    (@again $call:ident, $request:ident, $handler:path) => {
         Dispatched::alone(Box::pin(async move {
-            $call.turn_if_large().await;
-            let request = match $call.decode() {
-                Ok(request) => request,
-                Err(refused) => return refused,
-            };
-            let (response, held) = $handler(&$call, request).await;
-            $call.answer(&response, held).await
-        }))
-    };
-    (@wide $call:ident, $request:ident, $handler:path) => {
-        Dispatched::alone(Box::pin(async move {
-            let mut room = None;
+            let mut bytes_min = 0;
             loop {
-                $call.turn().await;
-                let request = match $call.decode() {
-                    Ok(request) => request,
+                $call.turn_if_large().await;
+                let (request, bytes) = match $call.decode() {
+                    Ok(decoded) => decoded,
                     Err(refused) => return refused,
                 };
+                let room = $call.room(bytes.max(bytes_min)).await;
+                $call.turn().await;
                 let response = $handler(&$call, request).await;
-                let bytes = match $call.try_answer(&response, room.take()) {
+                match $call.try_answer(&response, room) {
                     Ok(reply) => return reply,
-                    Err(bytes) => bytes,
-                };
-                drop(response);
-                room = Some($call.broker.memory.answer($call.client.reader(), bytes).await);
+                    Err(bytes) => bytes_min = bytes,
+                }
             }
         }))
     };
 }
 
 routes! {
-    Produce: staged ProduceRequest => produce::begin, WriteTopic;
-    Fetch: holding FetchRequest => fetch::handle, ReadTopic;
-    ListOffsets: alone ListOffsetsRequest => list_offsets::handle, DescribeTopic;
-    Metadata: wide MetadataRequest => metadata::handle, DescribeTopic;
-    ApiVersions: alone ApiVersionsRequest => api_versions::handle, None;
-    CreateTopics: alone CreateTopicsRequest => create_topics::handle, CreateTopic;
-    DeleteTopics: alone DeleteTopicsRequest => delete_topics::handle, DeleteTopic;
-    InitProducerId: alone InitProducerIdRequest => init_producer_id::handle, IdempotentWrite;
-    OffsetForLeaderEpoch: alone OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle, DescribeTopic;
-    DescribeConfigs: wide DescribeConfigsRequest => describe_configs::handle, DescribeConfigs;
-    CreatePartitions: alone CreatePartitionsRequest => create_partitions::handle, AlterTopic;
-    DescribeCluster: alone DescribeClusterRequest => describe_cluster::handle, DescribeCluster;
-    DescribeTopicPartitions: wide DescribeTopicPartitionsRequest => describe_topic_partitions::handle, DescribeTopic;
+    Produce: staged ProduceRequest => produce::begin;
+    Fetch: once FetchRequest => fetch::handle;
+    ListOffsets: once ListOffsetsRequest => list_offsets::handle;
+    Metadata: again MetadataRequest => metadata::handle;
+    ApiVersions: once ApiVersionsRequest => api_versions::handle;
+    CreateTopics: once CreateTopicsRequest => create_topics::handle;
+    DeleteTopics: once DeleteTopicsRequest => delete_topics::handle;
+    InitProducerId: once InitProducerIdRequest => init_producer_id::handle;
+    OffsetForLeaderEpoch: once OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle;
+    DescribeConfigs: again DescribeConfigsRequest => describe_configs::handle;
+    CreatePartitions: once CreatePartitionsRequest => create_partitions::handle;
+    DescribeCluster: once DescribeClusterRequest => describe_cluster::handle;
+    DescribeTopicPartitions: again DescribeTopicPartitionsRequest => describe_topic_partitions::handle;
 }

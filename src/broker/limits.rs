@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connection::{Bounds, Patience};
+use super::memory::network_of;
 use crate::config::BrokerConfig;
 
 /// From the configuration; the same on every shard.
@@ -83,6 +84,7 @@ pub struct ConnectionCounts {
 
 struct Counts {
     all: usize,
+    /// Those with a limit of their own by that, all others by network.
     by_address: BTreeMap<IpAddr, usize>,
     by_shard: Vec<usize>,
 }
@@ -118,10 +120,11 @@ impl ConnectionCounts {
 
     /// Counts a new connection and says which shard is to serve it: the one with fewest, `accepting` when equal.
     pub fn admit(self: &Arc<Self>, address: IpAddr, accepting: usize, limits: &Limits) -> Result<Counted, Refused> {
-        // An IPv4 client of a dual-stack listener is the same client.
-        let address = address.to_canonical();
-        let by_ip_max = limits.connections_by_ip_max.get(&address);
-        let of_address_max = by_ip_max.copied().unwrap_or(limits.connections_per_ip_max);
+        let by_ip_max = limits.connections_by_ip_max.get(&address.to_canonical());
+        let (address, of_address_max) = match by_ip_max {
+            Some(own_max) => (address.to_canonical(), *own_max),
+            None => (network_of(address), limits.connections_per_ip_max),
+        };
         self.with(|counts| {
             if counts.all >= limits.connections_max {
                 return Err(Refused::TooMany);
@@ -230,6 +233,23 @@ mod tests {
         assert!(held.iter().all(Result::is_ok));
         assert_eq!(admit(HERE).err(), Some(Refused::TooManyOfAddress));
         assert_eq!(admit(THERE).err(), Some(Refused::TooManyOfAddress));
+    }
+
+    #[test]
+    fn who_has_an_ipv6_network_has_the_connections_of_one_address() {
+        let counts = ConnectionCounts::new(1);
+        let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let own = address("2001:db8::2:0");
+        let limits = Limits {
+            connections_per_ip_max: 1,
+            connections_by_ip_max: [(own, 2)].into(),
+            ..limits()
+        };
+        let admit = |address| counts.admit(address, 0, &limits);
+        let held = [admit(address("2001:db8::1")), admit(own), admit(own)];
+        assert!(held.iter().all(Result::is_ok));
+        let refused = |text| admit(address(text)).err() == Some(Refused::TooManyOfAddress);
+        assert!(refused("2001:db8::ffff:1") && refused("2001:db8::2:0") && !refused("2001:db8:0:1::1"));
     }
 
     #[test]

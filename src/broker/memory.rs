@@ -5,12 +5,12 @@
 //! | of a receive buffer, beyond its first 4 KiB | `arriving` | the buffer is made | it is given back or made smaller |
 //! | of a whole request | `requests` | its last byte is here | its answer is known |
 //! | of batches that a fetch reads | `answers` | before they are read | they are sent |
-//! | of any other answer | `answers` | before it is encoded | it is sent |
+//! | of any other answer, by estimate | `answers` | before it is made | it is sent |
 //!
 //! What does not fit waits, and with it the socket it came from. All of it is taken in the name of the peer's address, which
 //! gets no more than what is left beside it (`Budget`).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use crate::base::sync::{Budget, Holder, Permit, race};
@@ -57,9 +57,20 @@ const UNPROVEN_BYTES_MAX: u64 = 48 << 20;
 /// An answer up to this size waits for nothing: a connection has one of them, or as many as it has produce requests in flight.
 const SMALL_ANSWER_BYTES: u64 = 4 << 10;
 
-/// In whose name a peer's memory is taken. An IPv4 client of a dual-stack listener is the same client.
+/// The bits of an IPv6 address that a peer does not choose: whoever has a network has 2^64 addresses.
+const NETWORK_BITS: u128 = u128::MAX << 64;
+
+/// The network that an address counts with: its own for IPv4, also for one of a dual-stack listener; the /64 for IPv6.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & NETWORK_BITS).into(),
+        v4 => v4,
+    }
+}
+
+/// In whose name a peer's memory is taken.
 pub fn holder_of(address: &SocketAddr) -> Holder {
-    Holder(match address.ip().to_canonical() {
+    Holder(match network_of(address.ip()) {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),
     })
@@ -133,16 +144,24 @@ impl Memory {
         permit.or_else(|| (bytes <= SMALL_ANSWER_BYTES).then(|| budget.overdraw(reader.holder, bytes)))
     }
 
-    /// Room for `bytes` of an answer that holds some already: who waits must hold nothing that others wait for.
-    pub fn add_answer(&self, reader: Reader, bytes: u64) -> Permit {
-        self.answers_for(reader).overdraw(reader.holder, bytes)
+    /// Room for an answer of `bytes` that is not made yet, for as long as it takes. None: it is small, and counts when it is made.
+    pub async fn answer(&self, reader: Reader, bytes: u64) -> Option<Permit> {
+        match bytes {
+            ..=SMALL_ANSWER_BYTES => None,
+            _ => Some(self.answers_for(reader).acquire_for(reader.holder, bytes).await),
+        }
     }
 
-    /// Room for an answer of `bytes`, for as long as it takes.
-    pub async fn answer(&self, reader: Reader, bytes: u64) -> Permit {
-        match self.try_answer(reader, bytes) {
-            Some(permit) => permit,
-            None => self.answers_for(reader).acquire_for(reader.holder, bytes).await,
+    /// Counts an answer of `bytes` that is made, in the `room` that was taken for it.
+    pub fn made(&self, reader: Reader, room: Option<Permit>, bytes: u64) -> Permit {
+        let expected_bytes = room.as_ref().map_or(SMALL_ANSWER_BYTES, Permit::units);
+        debug_assert!(bytes <= expected_bytes, "{bytes} bytes, {expected_bytes} expected");
+        match room {
+            Some(mut room) => {
+                room.resize(bytes);
+                room
+            }
+            None => self.answers_for(reader).overdraw(reader.holder, bytes),
         }
     }
 
@@ -290,6 +309,7 @@ mod tests {
             "their part is used up"
         );
         let small = now(memory.answer(reader(OTHER, false), SMALL_ANSWER_BYTES)).expect("it is small");
+        let small = memory.made(reader(OTHER, false), small, SMALL_ANSWER_BYTES);
         assert_eq!(memory.used_bytes(), 54 << 10, "and counted all the same");
         assert!(
             memory.try_answer(reader(OTHER, true), 5 << 10).is_some(),
@@ -299,5 +319,14 @@ mod tests {
         assert!(pressure.responses && memory.pressure_on(ONE, pressure).responses);
         drop((unproven, small));
         assert_eq!(memory.used_bytes(), 0);
+    }
+
+    #[test]
+    fn who_has_an_ipv6_network_is_one_holder() {
+        let of = |address: &str| holder_of(&SocketAddr::new(address.parse().expect("an address"), 9092));
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::77"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 }

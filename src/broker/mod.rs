@@ -28,7 +28,6 @@ mod producer_ids;
 pub mod route;
 mod turns;
 
-pub use self::dispatch::{Authorization, authorization};
 pub use self::memory::{Memory, Pressure, Reader};
 
 use self::catalog::Catalog;

@@ -60,7 +60,7 @@ rows! { LOG: Row = Effect::Live;
 rows! { NETWORK: Row = Effect::Live;
     "socket.request.max.bytes", Int, "104857600", at_least(1024), fixed, "A longer request closes its connection.";
     "max.connections", Int, "2147483647", at_least(0), running, "Connections at once; half of the descriptors that may be open at most.";
-    "max.connections.per.ip", Int, "2147483647", at_least(0), running, "Connections at once from one address.";
+    "max.connections.per.ip", Int, "2147483647", at_least(0), running, "Connections at once from one address, or one IPv6 network (/64).";
     "max.connections.per.ip.overrides", String, "", ANY, running,
         "address:count pairs, separated by commas: other limits than max.connections.per.ip for these addresses.";
     "connections.max.idle.ms", Long, "600000", ANY, fixed, "A connection without a request for this long is closed; < 0 = never.";

@@ -83,7 +83,7 @@ fn handle<E: Env>(shard: &Rc<Shard<E>>, message: Envelope<E>) {
 
 fn execute<E: Env>(shard: &Rc<Shard<E>>, from: usize, id: u64, request: Request) {
     let cancel = Rc::new(Signal::default());
-    let waits = matches!(&request, Request::Append(..) | Request::Read(_) | Request::Offsets(_));
+    let waits = matches!(&request, Request::Append(..) | Request::Read(_) | Request::Offsets(..));
     if waits {
         shard.awaited.borrow_mut().insert((from, id), cancel.clone());
     }

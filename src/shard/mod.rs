@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::mailbox::{Receiver, Sender, mailbox};
 use crate::base::sync::{Notify, Signal, race};
 use crate::broker::Broker;
+use crate::broker::directories::Offline;
 use crate::broker::limits::{ConnectionCounts, Limits};
 use crate::broker::route::Envelope;
 use crate::cluster::{Controller, Directory, StartError};
@@ -49,6 +50,7 @@ pub struct Process<E: Env> {
     pub config: Arc<BrokerConfig>,
     limits: Arc<Limits>,
     connections: Arc<ConnectionCounts>,
+    offline: Arc<Offline>,
     inboxes: Vec<Sender<Envelope<E>>>,
     receivers: Mutex<Vec<Option<Receiver<Envelope<E>>>>>,
 }
@@ -66,6 +68,7 @@ impl<E: Env> Process<E> {
         Arc::new(Self {
             limits: Arc::new(Limits::of(&config)),
             connections: ConnectionCounts::new(shards),
+            offline: Arc::default(),
             config: Arc::new(config),
             inboxes,
             receivers: Mutex::new(receivers),

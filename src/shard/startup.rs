@@ -177,11 +177,11 @@ async fn open<E: Env>(
         bytes_per_second: config.storage.scrub_bytes_per_second,
         interval_ms: config.storage.scrub_interval_ms,
     };
-    let directories = Directories::new(&beginning.recovered);
+    let directories = Directories::new(&beginning.recovered, process.offline.clone());
     let store = Store::open(env.clone(), options, beginning.recovered).await?;
     let memory = Memory::new(memory_bytes / 4);
     let scrubbed = store.clone();
-    let local = Local::new(env.clone(), store, memory.reads());
+    let local = Local::new(env.clone(), store, process.offline.clone(), memory.reads());
     let router = Router::new(index, process.inboxes.clone(), local);
     let catalog = Catalog::new(beginning.image, config);
     let broker = Broker::new(

@@ -76,7 +76,12 @@ fn an_answer_counts_what_it_holds_also_when_memory_is_short() {
             partition.append(large).await.expect("appended");
         }
         let budget = Budget::new(4 << 20);
-        let local = Rc::new(Local::new(env.clone(), store.clone(), (budget.clone(), budget.clone())));
+        let local = Rc::new(Local::new(
+            env.clone(),
+            store.clone(),
+            Default::default(),
+            (budget.clone(), budget.clone()),
+        ));
         let read = |bytes_max| {
             let item = ReadItem {
                 id: partition_id(0),
@@ -179,7 +184,7 @@ fn an_append_for_another_shard_leaves_the_line_when_that_one_says_so() {
     world.block_on(0, |env| async move {
         let store = open(&env).await;
         let partition = log_of_small_segments(&store).await;
-        let local = Local::new(env.clone(), store.clone(), budgets(4 << 20));
+        let local = Local::new(env.clone(), store.clone(), Default::default(), budgets(4 << 20));
         let _first = partition.append(batch(1, 0, &payload(0, 0, 3000)));
         let (batch, held) = tracked(batch(2, 0, &payload(0, 1, 3000)));
         let append = Append {
@@ -204,7 +209,12 @@ async fn router_of_two(
     inbox_bound: usize,
     reads: &Rc<Budget>,
 ) -> (Rc<Router<SimEnv>>, Receiver<Envelope<SimEnv>>) {
-    let local = Local::new(env.clone(), open(env).await, (reads.clone(), reads.clone()));
+    let local = Local::new(
+        env.clone(),
+        open(env).await,
+        Default::default(),
+        (reads.clone(), reads.clone()),
+    );
     let (own, _) = mailbox(1);
     let (other, inbox) = mailbox(inbox_bound);
     (Router::new(0, vec![own, other], local), inbox)

@@ -1,16 +1,17 @@
 //! Look-ups by time: right over rolls and restarts, bounded whatever is asked and whatever the batches claim.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ringtail::base::sync::{Signal, race};
+use ringtail::base::sync::{Holder, Signal, race};
 use ringtail::broker::route::{Local, OffsetAt, OffsetQuery, Reply, Request};
-use ringtail::io::Env;
 use ringtail::io::sim::SimEnv;
-use ringtail::storage::{DurabilityClass, Partition};
+use ringtail::io::{Env, Queue};
+use ringtail::storage::{DurabilityClass, Partition, StoreOptions};
 use ringtail::wire::batch::{BatchBuilder, BatchOptions, Codec};
 
-use crate::model::{budgets, log_options, open, partition_id, payload, spec, world};
+use crate::model::{HOLDER, budgets, log_options, open, open_with, partition_id, payload, spec, store_options, world};
 
 const SEGMENT_BYTES: u64 = 128 << 10;
 
@@ -37,14 +38,14 @@ fn claiming(batch: &Bytes, max_timestamp_ms: i64) -> Bytes {
 /// Every answer is what a walk over all records would give; `times_ms` is by offset.
 async fn check(partition: &Rc<Partition<SimEnv>>, times_ms: &[i64]) {
     let largest = times_ms.iter().max().copied();
-    let found = partition.max_timestamp().await.expect("readable");
+    let found = partition.max_timestamp(HOLDER).await.expect("readable");
     let expected = times_ms.iter().position(|time_ms| Some(*time_ms) == largest);
     assert_eq!(
         found.map(|f| (f.timestamp_ms, f.offset as usize)),
         largest.zip(expected)
     );
     for target_ms in (0..2_000).step_by(97) {
-        let found = partition.offset_for_time(target_ms).await.expect("readable");
+        let found = partition.offset_for_time(HOLDER, target_ms).await.expect("readable");
         let expected = times_ms.iter().position(|time_ms| *time_ms >= target_ms);
         assert_eq!(found.map(|f| f.offset as usize), expected, "{target_ms}");
     }
@@ -99,7 +100,10 @@ async fn cold(env: &SimEnv) -> (Local<SimEnv>, Vec<i64>) {
     drop((partition, store));
     let store = open(env).await;
     store.open_partition(spec).await.expect("opens");
-    (Local::new(env.clone(), store, budgets(64 << 20)), times_ms)
+    (
+        Local::new(env.clone(), store, Default::default(), budgets(64 << 20)),
+        times_ms,
+    )
 }
 
 fn query(at: OffsetAt) -> OffsetQuery {
@@ -121,7 +125,7 @@ fn equal_queries_of_a_request_cost_one_look_up() {
             let began = env.now();
             let mut queries = vec![query(OffsetAt::MaxTimestamp); count];
             queries.push(query(OffsetAt::Time(3_000)));
-            let found = local.offsets(queries).await;
+            let found = local.offsets(queries, HOLDER).await;
             let last = found.last().cloned().expect("as many answers").expect("readable");
             assert_eq!((found.len(), last.offset), (count + 1, -1));
             let largest_ones = found[..count].iter().flatten().filter(|f| f.timestamp_ms == largest);
@@ -132,6 +136,26 @@ fn equal_queries_of_a_request_cost_one_look_up() {
     });
 }
 
+/// Two hundred requests are there first.
+#[test]
+fn look_ups_of_one_holder_do_not_hold_up_those_of_another() {
+    world(34).block_on(0, |env| async move {
+        let (local, _) = cold(&env).await;
+        let (local, done) = (Rc::new(local), Rc::new(Cell::new(0)));
+        for request in 0..200 {
+            let (local, done) = (local.clone(), done.clone());
+            env.spawn(Queue::Foreground, async move {
+                let queries = (0..8).map(|ms| query(OffsetAt::Time(request * 8 + ms))).collect();
+                local.offsets(queries, HOLDER).await;
+                done.set(done.get() + 1);
+            });
+        }
+        env.yield_now().await;
+        local.offsets(vec![query(OffsetAt::Time(1_999))], Holder(2)).await;
+        assert!(done.get() < 100, "{} requests were served before", done.get());
+    });
+}
+
 #[test]
 fn look_ups_that_nobody_waits_for_any_more_end() {
     let world = world(32);
@@ -139,7 +163,7 @@ fn look_ups_that_nobody_waits_for_any_more_end() {
         let (local, _) = cold(&env).await;
         let cancel = Rc::new(Signal::default());
         let queries = (0..50_000).map(|ms| query(OffsetAt::Time(ms))).collect();
-        let Ok(answer) = local.execute(Request::Offsets(queries), cancel.clone()) else {
+        let Ok(answer) = local.execute(Request::Offsets(queries, HOLDER), cancel.clone()) else {
             panic!("it is about partitions")
         };
         let began = env.now();
@@ -164,24 +188,71 @@ fn a_look_up_believes_headers_where_looking_inside_costs_too_much() {
         let value = vec![0; 20 << 20];
         let bomb = batch_at(&[10, 20, 30], &value, Codec::Zstd);
         partition.append(bomb).await.expect("appended");
-        let found = partition.offset_for_time(30).await.expect("readable").expect("there");
+        let found = partition
+            .offset_for_time(HOLDER, 30)
+            .await
+            .expect("readable")
+            .expect("there");
         assert_eq!(
             (found.timestamp_ms, found.offset),
             (30, 0),
             "the batch, if not the record"
         );
-        let found = partition.max_timestamp().await.expect("readable").expect("there");
+        let found = partition.max_timestamp(HOLDER).await.expect("readable").expect("there");
         assert_eq!((found.timestamp_ms, found.offset), (30, 0));
         // Batches that claim what none of their records is.
         for _ in 0..20 {
             let liar = claiming(&batch_at(&[40], b"", Codec::Zstd), 500);
             partition.append(liar).await.expect("appended");
         }
-        let found = partition.offset_for_time(400).await.expect("readable").expect("there");
+        let found = partition
+            .offset_for_time(HOLDER, 400)
+            .await
+            .expect("readable")
+            .expect("there");
         assert_eq!(
             (found.timestamp_ms, found.offset),
             (500, 3 + 8),
             "the ninth is believed"
         );
+    });
+}
+
+/// Others read on and on, and leave room for small reads only.
+#[test]
+fn a_batch_larger_than_the_room_for_cold_reads_is_read_beside_others() {
+    world(35).block_on(0, |env| async move {
+        let options = || StoreOptions {
+            memory_bytes: 256 << 20,
+            ..store_options(0)
+        };
+        let spec = spec(0, log_options(DurabilityClass::Flushed, 64 << 20));
+        let store = open_with(&env, options()).await;
+        let partition = store.open_partition(spec.clone()).await.expect("opens");
+        for (sequence, bytes) in [1 << 20, 1 << 20, 20 << 20].into_iter().enumerate() {
+            let value = payload(0, sequence as i32, bytes);
+            let batch = batch_at(&[10], &value, Codec::None);
+            partition.append(batch).await.expect("appended");
+        }
+        store.close().await.expect("closes");
+        drop((partition, store));
+        let store = open_with(&env, options()).await;
+        let partition = store.open_partition(spec).await.expect("opens");
+        for offset in [0, 1, 0, 1] {
+            let (task, partition) = (env.clone(), partition.clone());
+            env.spawn(Queue::Foreground, async move {
+                loop {
+                    partition.read(offset, 1 << 20, true).await.expect("readable");
+                    task.yield_now().await;
+                }
+            });
+        }
+        let read = async { partition.read(2, 1 << 20, true).await.map(|slice| slice.bytes) };
+        let given_up = async {
+            env.sleep_until(env.now().plus_ms(10_000)).await;
+            Ok(0)
+        };
+        let bytes = race(read, given_up).await.expect("readable");
+        assert!(bytes > 20 << 20, "{bytes}");
     });
 }

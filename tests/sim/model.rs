@@ -18,6 +18,8 @@ use ringtail::wire::batch::{BatchBuilder, BatchHeader, BatchOptions};
 
 pub const DATA: &str = "/data";
 pub const MEMORY: &str = "/dev/shm";
+/// In whose name things are read and looked up.
+pub const HOLDER: Holder = Holder(1);
 
 pub fn partition_id(index: i32) -> PartitionId {
     PartitionId {
@@ -187,7 +189,7 @@ pub async fn check(index: i32, history: &History, partition: &Rc<Partition<SimEn
 
 /// A reader that has taken answers before.
 pub const READER: Reader = Reader {
-    holder: Holder(1),
+    holder: HOLDER,
     is_proven: true,
 };
 

@@ -11,7 +11,7 @@ use ringtail::storage::verify::{Report, VerifyOptions, verify};
 use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, Wanted, recover, seal};
 use ringtail::wire::batch::BatchHeader;
 
-use crate::model::{DATA, MEMORY, batch, log_options, open, payload, read_all, spec, store_options, world};
+use crate::model::{DATA, HOLDER, MEMORY, batch, log_options, open, payload, read_all, spec, store_options, world};
 
 const PARTITIONS: i32 = 2;
 const SEGMENT_BYTES: u64 = 300_000;
@@ -171,7 +171,7 @@ async fn judge(env: SimEnv, golden: &Golden) -> Verdict {
         }
         for (offset, bytes) in batches.iter().step_by(9) {
             let time = BatchHeader::parse(bytes).expect("a batch").max_timestamp();
-            match partition.offset_for_time(time).await {
+            match partition.offset_for_time(HOLDER, time).await {
                 Ok(found) => assert_eq!(found.map(|f| f.offset), Some(*offset), "{index}: by time"),
                 Err(ReadError::Corrupt) => {}
                 Err(error) => panic!("{index}: time of {offset}: {error:?}"),

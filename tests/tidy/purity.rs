@@ -144,6 +144,8 @@ pub const PURITY: &[Purity] = &[
             "src/io",
             // Connections by address, counted over all shards.
             "src/broker/limits",
+            // The partitions that could not be opened, which any shard tells of.
+            "src/broker/directories",
             // Handed over once, before anybody serves.
             "src/storage/recovery",
             "src/shard/mod",

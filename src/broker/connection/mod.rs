@@ -148,10 +148,17 @@ impl<E: Env> Connection<E> {
     async fn take(&self, frame: Bytes, room: &mut Room) -> bool {
         let bytes = frame.len();
         let held = self.broker.memory.request(self.client.holder, room, bytes as u64).await;
+        if self.replies.is_alone() {
+            self.vitals.request_held_up(self.broker.env.now());
+        }
         self.replies.room(bytes).await;
+        if self.broker.stopping.is_raised() {
+            return true;
+        }
+        self.vitals.request_begins();
         let Dispatched { reply, alone, last } = dispatch::begin(&self.broker, &self.client, frame).await;
         self.replies.push(reply, Some(held), bytes, alone);
-        self.vitals.set_in_flight(self.replies.len());
+        self.vitals.request_begun(self.replies.len());
         !last
     }
 
@@ -219,7 +226,8 @@ impl<E: Env> Connection<E> {
                 true => std::mem::forget(held),
                 false => drop(held),
             }
-            let stopped = self.broker.stopping.is_raised() && self.replies.is_empty();
+            let is_done = self.replies.is_empty() && !self.vitals.is_beginning();
+            let stopped = self.broker.stopping.is_raised() && is_done;
             if close || stopped {
                 return Ok(());
             }

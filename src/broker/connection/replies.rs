@@ -82,13 +82,18 @@ impl Replies {
         self.len() == 0
     }
 
+    /// Whether one is owed behind which no later request begins.
+    pub fn is_alone(&self) -> bool {
+        self.alone.get() > 0
+    }
+
     /// Waits until a request of `bytes` may be dispatched: within the bounds, and behind every request that runs alone.
     pub async fn room(&self, bytes: usize) {
         self.popped
             .until(|| {
                 let count = self.len();
                 let fits = self.bytes.get().saturating_add(bytes) <= self.bounds.request_bytes_max || count == 0;
-                self.alone.get() == 0 && count < self.bounds.requests_max && fits
+                !self.is_alone() && count < self.bounds.requests_max && fits
             })
             .await;
     }

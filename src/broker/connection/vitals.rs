@@ -30,7 +30,10 @@ pub struct Vitals {
     /// The same, whether or not the reader has paused since.
     frame_first: Cell<Option<Monotonic>>,
     send_began: Cell<Option<Monotonic>>,
+    /// Since when a whole request waits for its connection's own earlier ones.
+    held_up: Cell<Option<Monotonic>>,
     in_flight: Cell<usize>,
+    is_beginning: Cell<bool>,
     given_up: Signal,
 }
 
@@ -44,6 +47,8 @@ pub enum Overdue {
     FramePressed,
     /// Its unread answers do.
     SendPressed,
+    /// Its whole request does, behind one that waits.
+    RequestPressed,
 }
 
 /// The time of a frame at which its reader stopped receiving.
@@ -59,7 +64,9 @@ impl Vitals {
             frame_began: Cell::default(),
             frame_first: Cell::default(),
             send_began: Cell::default(),
+            held_up: Cell::default(),
             in_flight: Cell::default(),
+            is_beginning: Cell::default(),
             given_up: Signal::default(),
         }
     }
@@ -104,7 +111,28 @@ impl Vitals {
         self.last_request.set(now);
     }
 
-    /// Requests dispatched and not yet answered.
+    /// A whole request holds memory, and waits for an earlier one of its connection.
+    pub fn request_held_up(&self, now: Monotonic) {
+        self.held_up.set(Some(now));
+    }
+
+    /// A request is being dispatched, and held up no longer.
+    pub fn request_begins(&self) {
+        self.held_up.set(None);
+        self.is_beginning.set(true);
+    }
+
+    /// It has its place among the `count` in flight.
+    pub fn request_begun(&self, count: usize) {
+        self.is_beginning.set(false);
+        self.set_in_flight(count);
+    }
+
+    pub fn is_beginning(&self) -> bool {
+        self.is_beginning.get()
+    }
+
+    /// Requests begun and not yet answered.
     pub fn set_in_flight(&self, count: usize) {
         self.in_flight.set(count);
     }
@@ -121,7 +149,7 @@ impl Vitals {
 
     /// A connection that is owed nothing.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.get() == 0 && self.send_began.get().is_none()
+        self.in_flight.get() == 0 && !self.is_beginning.get() && self.send_began.get().is_none()
     }
 
     pub fn overdue(&self, now: Monotonic, patience: &Patience, pressure: Pressure) -> Option<Overdue> {
@@ -138,6 +166,9 @@ impl Vitals {
         }
         if pressure.requests && waited(self.frame_first.get(), patience.pressed_ms) {
             return Some(Overdue::FramePressed);
+        }
+        if pressure.requests && waited(self.held_up.get(), patience.pressed_ms) {
+            return Some(Overdue::RequestPressed);
         }
         let idle = self.is_idle() && self.frame_began.get().is_none();
         (idle && now.ms_since(self.last_request.get()) >= patience.idle_ms).then_some(Overdue::Idle)
@@ -315,5 +346,23 @@ mod tests {
         vitals.send_begins(at(40));
         let why = vitals.overdue(at(60), &PATIENCE, short_of(false, true));
         assert_eq!(why, Some(Overdue::SendPressed));
+        vitals.send_ends(at(60));
+        vitals.request_held_up(at(70));
+        assert_eq!(vitals.overdue(at(90), &PATIENCE, short_of(false, true)), None);
+        let why = vitals.overdue(at(90), &PATIENCE, short_of(true, false));
+        assert_eq!(why, Some(Overdue::RequestPressed));
+        vitals.request_begins();
+        assert_eq!(vitals.overdue(at(90), &PATIENCE, short_of(true, false)), None);
+    }
+
+    #[test]
+    fn a_connection_whose_request_is_being_dispatched_is_not_idle() {
+        let vitals = Vitals::new(Holder(0));
+        vitals.request_begins();
+        vitals.set_in_flight(0);
+        assert!(!vitals.is_idle(), "an earlier answer was sent meanwhile");
+        vitals.request_begun(1);
+        vitals.set_in_flight(0);
+        assert!(vitals.is_idle());
     }
 }

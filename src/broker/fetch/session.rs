@@ -172,6 +172,22 @@ impl Sessions {
         }
     }
 
+    /// The partitions that a session has, and the bytes of their topics' names.
+    pub fn size_of(&self, session_id: i32) -> (usize, usize) {
+        let Some(session) = self.sessions.get(&session_id) else {
+            return (0, 0);
+        };
+        let name_bytes = |entry: &Entry| match &entry.key.topic {
+            TopicKey::Name(name) => name.len(),
+            TopicKey::Id(_) => 0,
+        };
+        let name_bytes = match session.by_id {
+            true => 0,
+            false => session.turns.values().map(name_bytes).sum(),
+        };
+        (session.turns.len(), name_bytes)
+    }
+
     /// What a request is to read; an incremental one changes its session first. A session that outgrows the cache ends, and its
     /// client is answered as one that gets none.
     pub fn plan(&mut self, opening: Opening, now_ms: u64) -> Result<Plan, SessionError> {

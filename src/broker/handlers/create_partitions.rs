@@ -1,19 +1,24 @@
 //! CreatePartitions (KIP-195).
 
-use crate::base::sync::join_all;
+use crate::base::sync::join_few;
 use crate::broker::dispatch::Call;
+use crate::broker::handlers::items::{COMMANDS_MAX, to_be_done};
 use crate::cluster::{Command, CreatePartitions};
 use crate::io::Env;
 use crate::wire::kafka::ErrorCode;
 use crate::wire::kafka::messages::*;
 
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: CreatePartitionsRequest<'a>) -> CreatePartitionsResponse<'a> {
-    let topics = request
-        .topics
-        .iter()
-        .map(|topic| grow(call, topic, request.validate_only));
+    let (wanted, rest) = to_be_done(request.topics.iter(), |topic| topic.name.clone());
+    let grow = |topic| grow(call, topic, request.validate_only);
+    let mut results = join_few(COMMANDS_MAX, wanted.into_iter().map(grow)).await;
+    results.extend(rest.into_iter().map(|(topic, why)| CreatePartitionsTopicResult {
+        name: topic.name,
+        error_code: why.code().into(),
+        error_message: Some(why.text().into()),
+    }));
     CreatePartitionsResponse {
-        results: join_all(topics.collect()).await.into(),
+        results: results.into(),
         ..Default::default()
     }
 }

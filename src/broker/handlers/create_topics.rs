@@ -1,48 +1,22 @@
 //! CreateTopics (KIP-4, KIP-464, KIP-525).
 
-use std::collections::BTreeMap;
-
-use crate::base::sync::join_all;
+use crate::base::sync::join_few;
 use crate::broker::dispatch::Call;
+use crate::broker::handlers::items::{COMMANDS_MAX, to_be_done};
 use crate::cluster::{Command, CreateTopic, Response, random_topic_id};
 use crate::config::describe_topic;
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, Str};
 
-/// Created by one request. Each is a command of its own and an answer with every option.
-const TOPICS_MAX: usize = 1_000;
-
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: CreateTopicsRequest<'a>) -> CreateTopicsResponse<'a> {
-    let mut named: BTreeMap<Str<'a>, usize> = BTreeMap::new();
-    for topic in &request.topics {
-        *named.entry(topic.name).or_default() += 1;
-    }
-    let mut refused = Vec::new();
-    let mut wanted = Vec::new();
-    for topic in &request.topics {
-        match named.get(&topic.name) {
-            Some(1) if wanted.len() < TOPICS_MAX => wanted.push(create(call, topic, request.validate_only)),
-            Some(1) => refused.push(failed(
-                topic.name,
-                ErrorCode::PolicyViolation,
-                format!("One request creates at most {TOPICS_MAX} topics."),
-            )),
-            // One answer for all mentions, as Kafka gives.
-            Some(_) => {
-                named.remove(&topic.name);
-                refused.push(failed(
-                    topic.name,
-                    ErrorCode::InvalidRequest,
-                    "The request names the topic more than once.".into(),
-                ));
-            }
-            None => {}
-        }
-    }
-    // Side by side: they become durable in one commit.
-    let mut topics = join_all(wanted).await;
-    topics.extend(refused);
+    let (wanted, rest) = to_be_done(request.topics.iter(), |topic| topic.name.clone());
+    let create = |topic| create(call, topic, request.validate_only);
+    let mut topics = join_few(COMMANDS_MAX, wanted.into_iter().map(create)).await;
+    topics.extend(
+        rest.into_iter()
+            .map(|(topic, why)| failed(topic.name, why.code(), why.text().into())),
+    );
     CreateTopicsResponse {
         topics: topics.into(),
         ..Default::default()

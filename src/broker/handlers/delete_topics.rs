@@ -1,15 +1,16 @@
 //! DeleteTopics: by name, since version 6 also by id (KIP-516).
 
 use crate::base::ids::TopicId;
-use crate::base::sync::join_all;
+use crate::base::sync::join_few;
 use crate::broker::dispatch::Call;
+use crate::broker::handlers::items::{COMMANDS_MAX, to_be_done};
 use crate::cluster::{Command, Response, TopicRef};
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, Str};
 
 pub async fn handle<'a, E: Env>(call: &Call<E>, request: DeleteTopicsRequest<'a>) -> DeleteTopicsResponse<'a> {
-    let wanted: Vec<_> = match call.version {
+    let named: Vec<_> = match call.version {
         ..6 => request
             .topic_names
             .iter()
@@ -21,7 +22,15 @@ pub async fn handle<'a, E: Env>(call: &Call<E>, request: DeleteTopicsRequest<'a>
             .map(|topic| (topic.name, topic.topic_id))
             .collect(),
     };
-    let responses = join_all(wanted.into_iter().map(|(name, id)| delete(call, name, id)).collect()).await;
+    let (wanted, rest) = to_be_done(named.into_iter(), Clone::clone);
+    let delete = |(name, id)| delete(call, name, id);
+    let mut responses = join_few(COMMANDS_MAX, wanted.into_iter().map(delete)).await;
+    responses.extend(rest.into_iter().map(|((name, topic_id), why)| DeletableTopicResult {
+        name,
+        topic_id,
+        error_code: why.code().into(),
+        error_message: Some(why.text().into()),
+    }));
     DeleteTopicsResponse {
         responses: responses.into(),
         ..Default::default()

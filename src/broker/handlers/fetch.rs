@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::sync::Permit;
 use crate::broker::dispatch::Call;
 use crate::broker::fetch::session::{Answer, Key, Opening, Plan, Told, TopicKey, Want};
 use crate::broker::route::{EpochEnd, Epochs, ReadItem, ReadOutcome, ReadRequest};
@@ -48,17 +47,17 @@ impl Fetched {
     }
 }
 
-pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> (FetchResponse<'static>, Vec<Permit>) {
+pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> FetchResponse<'static> {
     let broker = &call.broker;
     let planned = broker.sessions.borrow_mut().plan(opening(call, &request), now_ms(call));
     let Plan { wants, answer } = match planned {
         Ok(plan) => plan,
-        Err(error) => return (refused(error.into()), Vec::new()),
+        Err(error) => return refused(error.into()),
     };
     let bytes_max = usize::try_from(request.max_bytes)
         .unwrap_or(0)
         .min(broker.limits.fetch_bytes_max);
-    let (mut fetched, held) = read(call, &request, wants, bytes_max).await;
+    let mut fetched = read(call, &request, wants, bytes_max).await;
     trim(&mut fetched, bytes_max);
     let bytes: usize = fetched
         .iter()
@@ -68,12 +67,11 @@ pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> (Fetch
     broker.metrics.fetched_bytes.add(bytes as u64);
     broker.metrics.fetch.record_us(call.elapsed_us());
     let session_id = tell(call, answer, &mut fetched);
-    let response = FetchResponse {
+    FetchResponse {
         session_id,
         responses: topics(fetched, request.isolation_level == READ_COMMITTED).into(),
         ..Default::default()
-    };
-    (response, held)
+    }
 }
 
 /// An answer about the request as a whole; versions below 7 have no place for its code.
@@ -170,7 +168,7 @@ async fn read<E: Env>(
     request: &FetchRequest<'_>,
     wants: Vec<(Key, Want)>,
     bytes_max: usize,
-) -> (Vec<Fetched>, Vec<Permit>) {
+) -> Vec<Fetched> {
     let resolved: Vec<_> = wants
         .into_iter()
         .map(|(key, want)| {
@@ -197,13 +195,14 @@ async fn read<E: Env>(
         parts: None,
     };
     let (outcomes, held) = call.broker.router.read(read).await;
+    call.hold(held);
     let mut outcomes = outcomes.into_iter();
     let fetched = resolved.into_iter().map(|(key, want, item)| Fetched {
         key,
         want,
         found: item.and_then(|_| outcomes.next().ok_or(ErrorCode::NotLeaderOrFollower)),
     });
-    (fetched.collect(), held)
+    fetched.collect()
 }
 
 fn resolve<E: Env>(call: &Call<E>, key: &Key, want: &Want) -> Result<ReadItem, ErrorCode> {

@@ -29,7 +29,12 @@ pub async fn handle<'a, E: Env>(call: &Call<E>, request: ListOffsetsRequest<'a>)
         }
         topics.push((topic.name, asked));
     }
-    let mut found = call.broker.router.offsets(queries).await.into_iter();
+    let mut found = call
+        .broker
+        .router
+        .offsets(queries, call.client.holder)
+        .await
+        .into_iter();
     let mut answer = |(index, asked): (i32, Result<(), ErrorCode>)| match asked {
         Ok(()) => partition_response(index, found.next().unwrap_or(Err(PartitionError::NotHere))),
         Err(code) => failed(index, code),

@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::base::ids::TopicId;
-use crate::base::sync::race;
+use crate::base::sync::{Permit, race};
 use crate::broker::catalog::Topic;
 use crate::broker::connection::Reply;
 use crate::broker::dispatch::{Call, Dispatched};
-use crate::broker::handlers::items::{ITEMS_MAX, Named};
+use crate::broker::handlers::items::Named;
 use crate::broker::route::{Append, PartitionError};
 use crate::cluster::DirectoryId;
 use crate::io::Env;
@@ -22,7 +22,7 @@ use crate::wire::batch::{
     BatchError, BatchHeader, Codec, DecodeLimits, Limits, RecordChecks, validate_produce_counted,
 };
 use crate::wire::kafka::messages::*;
-use crate::wire::kafka::{Decoder, ErrorCode, Records};
+use crate::wire::kafka::{ErrorCode, Records};
 
 /// What the batches of one request may decompress to while they are checked.
 const DECODED_BYTES_MAX: u64 = 512 << 20;
@@ -91,6 +91,8 @@ struct Plan {
     appends: Vec<Append>,
     /// The directory of each append, and its bytes.
     parts: Vec<(DirectoryId, u64)>,
+    /// For the answer.
+    room: Option<Permit>,
 }
 
 /// What the partitions of a request have in common while they are checked.
@@ -118,6 +120,7 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
         topics,
         appends,
         parts,
+        room,
     } = plan;
     let bytes: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
     call.broker.metrics.produced_bytes.add(bytes);
@@ -139,19 +142,20 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
                     .any(|topic| topic.partitions.iter().any(|p| p.admitted.is_err()));
             return if failed { Reply::Close } else { Reply::Nothing };
         }
-        call.answer(&response(&topics, appended), Vec::new()).await
+        call.answer(&response(&topics, appended), room)
     }))
 }
 
 async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
-    let mut decoder = Decoder::new(&call.body);
-    let request = ProduceRequest::decode(&mut decoder, call.version).map_err(|error| call.refuse(error))?;
+    let (request, bytes) = call.decode::<ProduceRequest<'_>>()?;
+    let room = call.room(bytes).await;
     let mut plan = Plan {
         acks: request.acks,
         timeout_ms: u64::try_from(request.timeout_ms).unwrap_or(0),
         topics: Vec::new(),
         appends: Vec::new(),
         parts: Vec::new(),
+        room,
     };
     let whole = match request.acks {
         -1..=1 => Ok(()),
@@ -163,7 +167,6 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         named: Named::default(),
         decoded_bytes: 0,
     };
-    let mut count = 0;
     for data in &request.topic_data {
         let topic = find_topic(call, &data);
         let mut answer = TopicAnswer {
@@ -171,12 +174,8 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
                 .as_ref()
                 .map_or_else(|_| (&*data.name).into(), |topic| topic.name.clone()),
             id: data.topic_id,
-            partitions: Vec::with_capacity(data.partition_data.len().min(ITEMS_MAX)),
+            partitions: Vec::with_capacity(data.partition_data.len()),
         };
-        count += 1 + data.partition_data.len();
-        if count > ITEMS_MAX {
-            return Err(call.refuse_items(count));
-        }
         for partition in &data.partition_data {
             let index = partition.index;
             checked.count += 1;

@@ -1,22 +1,23 @@
 //! Work on the partitions of this shard.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
+use super::watched::Watched;
 use super::*;
-use crate::base::sync::{Budget, Notify, Permit, SharedWaker, Signal, join_all, join_few, race};
+use crate::base::sync::{Budget, Holder, Notify, Permit, Signal, join_all, join_few, race};
+use crate::broker::directories::Offline;
 use crate::storage::{Partition, Store};
 
 /// The partitions of one shard.
 pub struct Local<E: Env> {
     env: E,
     store: Rc<Store<E>>,
-    /// Partitions of this shard that could not be opened.
-    offline: RefCell<BTreeSet<PartitionId>>,
+    /// Partitions that could not be opened, those of other shards with them.
+    offline: Arc<Offline>,
     /// What reads hold of the shard's memory.
     reads: Rc<Budget>,
     /// The part of it that is for readers who have not shown yet that they read.
@@ -45,11 +46,16 @@ const LOOKUPS_MAX: usize = 8;
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl<E: Env> Local<E> {
-    pub fn new(env: E, store: Rc<Store<E>>, (reads, unproven): (Rc<Budget>, Rc<Budget>)) -> Self {
+    pub fn new(
+        env: E,
+        store: Rc<Store<E>>,
+        offline: Arc<Offline>,
+        (reads, unproven): (Rc<Budget>, Rc<Budget>),
+    ) -> Self {
         Self {
             env,
             store,
-            offline: RefCell::default(),
+            offline,
             reserve: Budget::new((reads.limit() / RESERVE_PART).min(RESERVE_BYTES_MAX)),
             reserve_turn: Budget::new(1),
             foreign_turn: Budget::new(1),
@@ -136,22 +142,22 @@ impl<E: Env> Local<E> {
 
     /// The partition is this shard's, but could not be opened.
     pub fn set_offline(&self, id: PartitionId) {
-        self.offline.borrow_mut().insert(id);
+        self.offline.insert(id);
     }
 
     /// Whether the partition is this shard's and could not be opened.
     pub fn is_offline(&self, id: PartitionId) -> bool {
-        self.offline.borrow().contains(&id)
+        self.offline.contains(id)
     }
 
     /// The partition is no more, or is open now.
     pub fn forget(&self, id: PartitionId) {
-        self.offline.borrow_mut().remove(&id);
+        self.offline.remove(id);
     }
 
     fn partition(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
         let Some(partition) = self.store.partition(id) else {
-            return Err(match self.offline.borrow().contains(&id) {
+            return Err(match self.offline.contains(id) {
                 true => PartitionError::Offline,
                 false => PartitionError::NotHere,
             });
@@ -261,6 +267,7 @@ impl<E: Env> Local<E> {
     pub fn offsets(
         &self,
         queries: Vec<OffsetQuery>,
+        holder: Holder,
     ) -> impl Future<Output = Vec<Result<TimedOffset, PartitionError>>> + use<E> {
         let mut places: BTreeMap<OffsetQuery, usize> = BTreeMap::new();
         let mut lookups = Vec::new();
@@ -273,7 +280,9 @@ impl<E: Env> Local<E> {
                 })
             })
             .collect();
-        let lookups = lookups.into_iter().map(|(at, partition)| offset_at(partition, at));
+        let lookups = lookups
+            .into_iter()
+            .map(move |(at, partition)| offset_at(partition, at, holder));
         let found = join_few(LOOKUPS_MAX, lookups);
         async move {
             let found = found.await;
@@ -309,8 +318,8 @@ impl<E: Env> Local<E> {
                 // What was read is the asking shard's to count from here on.
                 Box::pin(async { Reply::Read(read.await.0) })
             }
-            Request::Offsets(queries) => {
-                let offsets = self.offsets(queries);
+            Request::Offsets(queries, holder) => {
+                let offsets = self.offsets(queries, holder);
                 Box::pin(async move { Reply::Offsets(until(&cancel, offsets).await) })
             }
             Request::Epochs(queries) => {
@@ -374,40 +383,32 @@ async fn wait_for_bytes<E: Env>(
     request: &ReadRequest,
     ended: [&Signal; 2],
 ) {
-    let mut time_over = (request.wait_ms > 0).then(|| Box::pin(env.sleep_until(env.now().plus_ms(request.wait_ms))));
-    let places: Vec<&Place<E>> = places.iter().flatten().collect();
-    // Each place keeps a waker, and there may be more of them than a task has references.
-    let mut shared = SharedWaker::default();
+    let deadline = env.now().plus_ms(request.wait_ms);
     let mut told = 0;
-    loop {
-        let mut changes: Vec<_> = places
-            .iter()
-            .map(|place| place.partition.advanced().notified())
-            .collect();
-        let mut cancelled = pin!(race(ended[0].raised(), ended[1].raised()));
-        let mut readable = 0;
-        for place in &places {
-            readable += place.readable_bytes(request.bytes_min);
-        }
-        if let Some(parts) = &request.parts {
-            readable = parts.tell(&mut told, readable);
-        }
-        let Some(sleep) = &mut time_over else { return };
-        if readable >= request.bytes_min || ended.iter().any(|signal| signal.is_raised()) {
-            return;
-        }
-        let over = poll_fn(|cx| {
-            if cancelled.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            let cx = &mut Context::from_waker(shared.of(cx));
-            let changed = changes.iter_mut().any(|change| Pin::new(change).poll(cx).is_ready());
-            if changed { Poll::Ready(false) } else { Poll::Pending }
-        });
-        if over.await {
-            return;
-        }
+    let mut is_enough = |readable: usize| {
+        let parts = request.parts.as_ref();
+        parts.map_or(readable, |parts| parts.tell(&mut told, readable)) >= request.bytes_min
+    };
+    let all = places.iter().flatten();
+    let readable = all.clone().map(|place| place.readable_bytes(request.bytes_min));
+    let is_over = request.wait_ms == 0 || ended.iter().any(|signal| signal.is_raised());
+    if is_enough(readable.sum()) || is_over {
+        return;
     }
+    let mut ends = pin!(race(ended[0].raised(), ended[1].raised()));
+    let mut time_over = Box::pin(env.sleep_until(deadline));
+    let all: Vec<_> = all.collect();
+    let mut watched = Watched::new(all.iter().map(|place| place.partition.advanced()), |index| {
+        all[index].readable_bytes(request.bytes_min)
+    });
+    poll_fn(|cx| {
+        let is_over = ends.as_mut().poll(cx).is_ready() || time_over.as_mut().poll(cx).is_ready();
+        match is_over || is_enough(watched.sum(cx)) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 /// A place and how much to read from it: bytes, and whether the first batch comes whole.
@@ -464,6 +465,7 @@ async fn read_place<E: Env>(read: PlannedRead<E>) -> ReadOutcome {
 async fn offset_at<E: Env>(
     partition: Result<Rc<Partition<E>>, PartitionError>,
     at: OffsetAt,
+    holder: Holder,
 ) -> Result<TimedOffset, PartitionError> {
     let partition = partition?;
     let here = |offset| TimedOffset {
@@ -482,9 +484,9 @@ async fn offset_at<E: Env>(
             })
         }
         OffsetAt::Tiered => None,
-        OffsetAt::MaxTimestamp => partition.max_timestamp().await.map_err(PartitionError::Read)?,
+        OffsetAt::MaxTimestamp => partition.max_timestamp(holder).await.map_err(PartitionError::Read)?,
         OffsetAt::Time(target_ms) => {
-            let found = partition.offset_for_time(target_ms).await;
+            let found = partition.offset_for_time(holder, target_ms).await;
             found.map_err(PartitionError::Read)?
         }
     };

@@ -15,6 +15,7 @@
 
 mod local;
 mod router;
+mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use super::connection::Peer;
 use super::limits::Counted;
 use super::{Identity, Reader};
 use crate::base::ids::PartitionId;
+use crate::base::sync::Holder;
 use crate::cluster::{Cluster, ClusterError, Command, Directory, Image, Record, Response};
 use crate::io::{Env, Monotonic};
 use crate::storage::{AppendError, Appended, LogSlice, ReadError, Recovered, TimedOffset};
@@ -93,7 +95,8 @@ pub enum Request {
     /// With the time until which the client waits for acknowledgements.
     Append(Vec<Append>, Monotonic),
     Read(ReadRequest),
-    Offsets(Vec<OffsetQuery>),
+    /// In whose name they are looked up.
+    Offsets(Vec<OffsetQuery>, Holder),
     Epochs(Vec<EpochQuery>),
     /// To the controller's shard.
     Command(Command),
@@ -268,7 +271,6 @@ pub enum PartitionError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::sync::Holder;
 
     #[test]
     fn the_parts_of_a_read_share_its_reads_and_its_sum() {

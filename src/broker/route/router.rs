@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use super::local::SHORT_READ_BYTES;
 use super::*;
 use crate::base::mailbox::{SendError, Sender};
-use crate::base::sync::{OneshotReceiver, OneshotSender, Permit, Signal, join_all, oneshot};
+use crate::base::sync::{Holder, OneshotReceiver, OneshotSender, Permit, Signal, join_all, oneshot};
 use crate::cluster::shard_of;
 use crate::io::Queue;
 
@@ -290,16 +290,22 @@ impl<E: Env> Router<E> {
         async move { in_order(count, answers, || Err(PartitionError::NotHere)).await }
     }
 
-    pub async fn offsets(self: &Rc<Self>, queries: Vec<OffsetQuery>) -> Vec<Result<TimedOffset, PartitionError>> {
+    /// Looks offsets up in the name of `holder`.
+    pub async fn offsets(
+        self: &Rc<Self>,
+        queries: Vec<OffsetQuery>,
+        holder: Holder,
+    ) -> Vec<Result<TimedOffset, PartitionError>> {
         let count = queries.len();
         let answers = self.split(queries, |query| query.id).into_iter().map(|part| {
             let router = self.clone();
             let answer = async move {
                 if part.shard == router.shard {
-                    return router.local.offsets(part.items).await;
+                    return router.local.offsets(part.items, holder).await;
                 }
                 let expected = part.items.len();
-                match router.call(part.shard, Request::Offsets(part.items)).await.await {
+                let request = Request::Offsets(part.items, holder);
+                match router.call(part.shard, request).await.await {
                     Some(Reply::Offsets(results)) => results,
                     _ => not_here(expected),
                 }

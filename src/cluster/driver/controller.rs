@@ -262,7 +262,12 @@ impl<E: Env> Shared<E> {
     /// What the directories have for new partitions, if `command` makes some.
     async fn spaces(&self, command: &Command) -> Spaces {
         let mut spaces = Spaces::default();
-        if !matches!(command, Command::CreateTopic(_) | Command::CreatePartitions(_)) {
+        let makes_some = match command {
+            Command::CreateTopic(command) => self.state.borrow().image.topic(&command.name).is_none(),
+            Command::CreatePartitions(command) => self.state.borrow().image.topic(&command.topic).is_some(),
+            _ => false,
+        };
+        if !makes_some {
             return spaces;
         }
         let reserve_bytes = self.config.borrow().storage.reserve_bytes;

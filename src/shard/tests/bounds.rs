@@ -9,7 +9,7 @@ const POLICY_VIOLATION: i16 = 44;
 const MESSAGE_TOO_LARGE: i16 = 10;
 
 /// Creates topics of so many partitions with the same configs; the error of each.
-async fn create_topics(
+pub(super) async fn create_topics(
     connection: &Connection<SimEnv>,
     names: &[String],
     partitions: i32,
@@ -212,6 +212,71 @@ fn one_request_creates_a_thousand_topics_at_most_and_sets_nothing_internal() {
         let internal = [("internal.segment.bytes", "4096")];
         let errors = create_topics(&client, &["t".into()], 1, &internal, false).await;
         assert_eq!(errors, [INVALID_CONFIG]);
+    });
+}
+
+/// The errors of a DeleteTopics by name.
+async fn delete_topics(connection: &Connection<SimEnv>, names: &[&str]) -> Vec<i16> {
+    let request = DeleteTopicsRequest {
+        topics: names
+            .iter()
+            .map(|name| DeleteTopicState {
+                name: Some(name.to_string().into()),
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let answer = connection.call(&request).await.expect("an answer");
+    let response: DeleteTopicsResponse<'_> = answer.decode().expect("decodes");
+    response.responses.iter().map(|topic| topic.error_code).collect()
+}
+
+/// The errors of a CreatePartitions to eight each.
+async fn create_partitions(connection: &Connection<SimEnv>, names: &[&str]) -> Vec<i16> {
+    let request = CreatePartitionsRequest {
+        topics: names
+            .iter()
+            .map(|name| CreatePartitionsTopic {
+                name: name.to_string().into(),
+                count: 8,
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let answer = connection.call(&request).await.expect("an answer");
+    let response: CreatePartitionsResponse<'_> = answer.decode().expect("decodes");
+    response.results.iter().map(|topic| topic.error_code).collect()
+}
+
+#[test]
+fn one_request_deletes_or_grows_a_thousand_topics_at_most_and_none_that_it_names_twice() {
+    const UNKNOWN: i16 = 3;
+    let world = world(68);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let client = connect(&env).await;
+        create(&client).await;
+        let names: Vec<_> = (0..1_003).map(|n| format!("n{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let twice = ["t", "n1", "t"];
+        for (many, few) in [
+            (
+                create_partitions(&client, &names).await,
+                create_partitions(&client, &twice).await,
+            ),
+            (
+                delete_topics(&client, &names).await,
+                delete_topics(&client, &twice).await,
+            ),
+        ] {
+            let of = |code| many.iter().filter(|error| **error == code).count();
+            assert_eq!((of(UNKNOWN), of(POLICY_VIOLATION)), (1_000, 3));
+            assert_eq!(few, [UNKNOWN, INVALID_REQUEST]);
+        }
+        assert_eq!(create_partitions(&client, &["t"]).await, [0]);
+        assert_eq!(delete_topics(&client, &["t"]).await, [0]);
     });
 }
 

@@ -207,6 +207,31 @@ fn below_the_reserve_produce_is_refused_and_the_rest_goes_on_until_there_is_spac
     }
 }
 
+const LEADER_NOT_AVAILABLE: i16 = 5;
+
+/// The error and leader of each partition, as told on a connection to either shard.
+async fn leaders(env: SimEnv) -> Vec<(i16, i32)> {
+    let mut told = Vec::new();
+    for client in [connect(&env).await, connect(&env).await] {
+        let named = MetadataRequestTopic {
+            name: Some("t".into()),
+            ..Default::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![named].into()),
+            ..Default::default()
+        };
+        let answer = client.call(&request).await.expect("an answer");
+        let response: MetadataResponse<'_> = answer.decode().expect("decodes");
+        let partitions = response
+            .topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>());
+        told.extend(partitions.map(|partition| (partition.error_code, partition.leader_id)));
+    }
+    told
+}
+
 /// What a new partition needs is there only later: until then it is offline, and the others are not.
 #[test]
 fn a_partition_that_lacked_space_or_descriptors_when_it_was_made_is_opened_later() {
@@ -232,8 +257,10 @@ fn a_partition_that_lacked_space_or_descriptors_when_it_was_made_is_opened_later
         );
         assert_eq!(errors, [KAFKA_STORAGE_ERROR; 4], "{operation:?} {path} {errno}");
         world.run_for(3_000);
+        assert_eq!(world.block_on(CLIENT, leaders), [(LEADER_NOT_AVAILABLE, -1); 8]);
         world.clear_faults(BROKER);
         takes_produce_up_again(&world);
+        assert_eq!(world.block_on(CLIENT, leaders), [(0, 1); 8]);
         world.block_on(CLIENT, |env| async move {
             assert_eq!(deleted(&connect(&env).await, "t").await, 0);
         });

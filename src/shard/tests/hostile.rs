@@ -266,13 +266,13 @@ fn describe_much(names: usize) -> DescribeConfigsRequest<'static> {
     }
 }
 
-/// Sends the same request on eight connections from another address, and reads nothing.
-fn ask_and_read_nothing(world: &World, request: Bytes) {
+/// Sends the same request on `count` connections from another address, and reads nothing.
+fn ask_and_read_nothing(world: &World, count: usize, request: Bytes) {
     world.spawn_process(OTHER, 1, move |env, _| {
         let request = request.clone();
         async move {
             let mut greedy = Vec::new();
-            for _ in 0..8 {
+            for _ in 0..count {
                 let stream = raw(&env).await;
                 sends_on(&env, &stream, request.clone());
                 greedy.push(stream);
@@ -297,7 +297,7 @@ fn answers_that_nobody_reads_hold_up_no_other_address() {
         client_id: None,
     };
     let encoded = encode_request(&header, &describe_much(3000)).expect("encodes").concat();
-    ask_and_read_nothing(&world, Bytes::from(encoded));
+    ask_and_read_nothing(&world, 8, Bytes::from(encoded));
     world.block_on(CLIENT, |env| async move {
         let (honest, other) = (connect(&env).await, connect(&env).await);
         let began = env.now();
@@ -331,11 +331,194 @@ fn what_is_asked_for_first_is_read_first_however_large_its_batches_and_short_the
         client_id: None,
     };
     let encoded = encode_request(&header, &fetch(&[(0, 0)], 0)).expect("encodes").concat();
-    ask_and_read_nothing(&world, Bytes::from(encoded));
+    ask_and_read_nothing(&world, 8, Bytes::from(encoded));
     world.block_on(CLIENT, |env| async move {
         for client in [connect(&env).await, connect(&env).await] {
             let found = fetched(&client, fetch(&[(0, 0), (1, 0)], 0)).await;
             assert!(found[0].3 > 900_000, "{found:?}");
         }
+    });
+}
+
+/// An encoded request.
+fn encoded<'a>(api_key: i16, api_version: i16, request: &impl crate::wire::kafka::Message<'a>) -> Bytes {
+    let header = RequestHeader {
+        api_key,
+        api_version,
+        correlation_id: 7,
+        client_id: None,
+    };
+    encode_request(&header, request).expect("encodes").concat().into()
+}
+
+/// Answers of 3 MB, all of it about partitions that there are not, of which a shard holds at most 16 MiB for peers that read
+/// nothing.
+#[test]
+fn answers_without_any_batch_that_nobody_reads_hold_up_no_other_address() {
+    let world = world_of(52, 3);
+    start(&world);
+    world.block_on(CLIENT, |env| async move { create(&connect(&env).await).await });
+    let all: Vec<_> = std::iter::once(0).chain(4..90_004).map(|index| (index, 0)).collect();
+    ask_and_read_nothing(&world, 24, encoded(1, FETCH, &fetch(&all, 0)));
+    world.block_on(CLIENT, |env| async move {
+        let (honest, other) = (connect(&env).await, connect(&env).await);
+        let began = env.now();
+        for client in [&honest, &other] {
+            let answer = client.ask(&describe_much(3000), 1).await.expect("an answer");
+            let response: DescribeConfigsResponse<'_> = answer.decode().expect("decodes");
+            assert_eq!(response.results.len(), 3000);
+        }
+        let waited_ms = env.now().ms_since(began);
+        assert!(waited_ms < 1_000, "{waited_ms}");
+    });
+}
+
+/// What is to be told of one request is not made before there is room for it, and made once.
+#[test]
+fn topics_are_created_when_there_is_room_to_tell_of_them_and_once() {
+    let world = world_of(53, 3);
+    start_with(&world, &["ringtail.memory.bytes=64m"]);
+    world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
+    ask_and_read_nothing(&world, 4, encoded(32, 1, &describe_much(3000)));
+    let errors = Rc::new(RefCell::new(Vec::new()));
+    let told = errors.clone();
+    world.spawn_process(OTHER, 1, move |env, _| {
+        let told = told.clone();
+        async move {
+            let client = connect(&env).await;
+            let names: Vec<_> = (0..600).map(|n| format!("n{n}")).collect();
+            let all = super::bounds::create_topics(&client, &names, 1, &[], false).await;
+            *told.borrow_mut() = all;
+        }
+    });
+    world.run_for(1_000);
+    world.block_on(CLIENT, |env| async move {
+        let named = MetadataRequestTopic {
+            name: Some("n0".into()),
+            ..Default::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![named].into()),
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let answer = connect(&env).await.call(&request).await.expect("an answer");
+        let response: MetadataResponse<'_> = answer.decode().expect("decodes");
+        let topic = response.topics.first().expect("the topic asked for");
+        assert_ne!(topic.error_code, 0, "it is there already");
+    });
+    assert!(world.run_until(|| !errors.borrow().is_empty()), "an answer");
+    assert!(errors.borrow().iter().all(|error| *error == 0), "{errors:?}");
+}
+
+/// A produce of one record and many partitions that there are not.
+fn produce_much() -> ProduceRequest<'static> {
+    let data = (0..20_000).map(|index| PartitionProduceData {
+        index: index * 4,
+        records: Some(Records::from(if index == 0 { batch("a") } else { Bytes::new() })),
+    });
+    ProduceRequest {
+        topic_data: vec![TopicProduceData {
+            name: "t".into(),
+            partition_data: data.collect(),
+            ..Default::default()
+        }]
+        .into(),
+        ..produce(-1, &[])
+    }
+}
+
+#[test]
+fn a_produce_that_there_is_no_room_to_tell_of_waits() {
+    let world = world_of(54, 3);
+    start_with(&world, &["ringtail.memory.bytes=64m"]);
+    world.block_on(CLIENT, |env| async move { create(&connect(&env).await).await });
+    ask_and_read_nothing(&world, 4, encoded(32, 1, &describe_much(3000)));
+    let told = Rc::new(Cell::new(0));
+    let count = told.clone();
+    world.spawn_process(OTHER, 1, move |env, _| {
+        let count = count.clone();
+        async move {
+            let client = connect(&env).await;
+            let answer = client.ask(&produce_much(), PRODUCE).await.expect("an answer");
+            let response: ProduceResponse<'_> = answer.decode().expect("decodes");
+            let topic = response.responses.first().expect("one topic");
+            count.set(topic.partition_responses.len());
+        }
+    });
+    world.run_for(1_000);
+    world.block_on(CLIENT, |env| async move {
+        let found = fetched(&connect(&env).await, fetch(&[(0, 0)], 0)).await;
+        assert_eq!(found[0].2, 0, "it is appended already");
+    });
+    assert!(world.run_until(|| told.get() == 20_000), "an answer");
+}
+
+/// Its address holds the room for its answer until after the stop has begun.
+#[test]
+fn a_request_that_was_begun_before_a_stop_is_answered() {
+    let world = world_of(55, 3);
+    let broker = start_with(&world, &["ringtail.memory.bytes=64m"]);
+    world.block_on(CLIENT, |env| async move { create(&connect(&env).await).await });
+    world.spawn_process(OTHER, 1, move |env, _| async move {
+        let request = encoded(32, 1, &describe_much(3000));
+        let mut greedy = Vec::new();
+        for _ in 0..8 {
+            let stream = raw(&env).await;
+            sends_on(&env, &stream, request.clone());
+            greedy.push(stream);
+        }
+        env.sleep_until(env.now().plus_ms(1_500)).await;
+        for stream in greedy {
+            let task = env.clone();
+            env.spawn(crate::io::Queue::Foreground, async move {
+                while let (Ok(1..), _) = task.receive(&stream, BytesMut::with_capacity(64 << 10)).await {}
+            });
+        }
+        std::future::pending::<()>().await;
+    });
+    world.run_for(500);
+    let told = Rc::new(Cell::new(None));
+    let answered = told.clone();
+    world.spawn_process(OTHER, 1, move |env, _| {
+        let answered = answered.clone();
+        async move {
+            let client = connect(&env).await;
+            answered.set(Some(client.ask(&produce_much(), PRODUCE).await.is_ok()));
+        }
+    });
+    world.run_for(500);
+    assert_eq!(told.get(), None, "it waits");
+    broker.stop(&world);
+    assert_eq!(told.get(), Some(true), "it is answered");
+}
+
+/// Requests of 1 MiB, each whole and behind a fetch of its own connection that waits for ten minutes.
+#[test]
+fn whole_requests_behind_a_long_poll_make_way_for_an_honest_one() {
+    let world = world(56);
+    start(&world);
+    world.block_on(CLIENT, |env| async move {
+        let honest = connect(&env).await;
+        create(&honest).await;
+        let mut greedy = Vec::new();
+        for _ in 0..40 {
+            let stream = raw(&env).await;
+            let both = [
+                encoded(1, FETCH, &fetch(&[(0, 0)], 600_000)),
+                frame(18, 0, &vec![0; 1 << 20]),
+            ];
+            sends_on(&env, &stream, both.concat().into());
+            greedy.push(stream);
+        }
+        env.sleep_until(env.now().plus_ms(2_000)).await;
+        let began = env.now();
+        let large = "v".repeat(900_000);
+        for partition in 1..4 {
+            let answer = honest.ask(&produce(-1, &[(partition, &large)]), PRODUCE).await;
+            assert!(answer.is_ok(), "{:?}", answer.err());
+        }
+        let waited_ms = env.now().ms_since(began);
+        assert!(waited_ms < 20_000, "{waited_ms}");
     });
 }

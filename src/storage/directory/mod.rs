@@ -38,7 +38,7 @@ const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
 const COLD_SEGMENTS_MAX: usize = 128;
 /// A read buffer of the pool.
 const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
-/// Bytes of cold reads under way.
+/// Bytes of cold reads under way; a larger one is alone.
 const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
 /// Steps of look-ups by time under way; each has some batches in memory.
 const LOOKUP_STEPS_MAX: u64 = 8;
@@ -128,7 +128,8 @@ impl<E: Env> ShardDirectory<E> {
             evictable: RefCell::default(),
             writes: Budget::new(WRITE_BYTES_IN_FLIGHT_MAX),
             buffers: Pool::new(READ_BUFFER_BYTES, 8),
-            cold: Budget::new(COLD_BYTES_IN_FLIGHT_MAX),
+            // In order: a large read is not passed by small ones for ever.
+            cold: Budget::in_order(COLD_BYTES_IN_FLIGHT_MAX),
             cold_segments: RefCell::default(),
             lookup_steps: Budget::new(LOOKUP_STEPS_MAX),
             decode_turn: Budget::new(1),

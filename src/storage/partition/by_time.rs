@@ -2,7 +2,7 @@
 //!
 //! A look-up goes by steps. Each reads some batches and judges them by their headers; a batch that may hold the answer is
 //! looked into, up to a bound. What a step holds is given back before others run, and the steps of all look-ups share the
-//! directory's room, so neither their number nor what they find takes more memory or time at once.
+//! directory's room, so neither their number nor what they find takes more memory or time at once. Holders take turns at it.
 
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Partition;
 use crate::base::planted::{Bug, planted};
-use crate::base::sync::Permit;
+use crate::base::sync::{Holder, Permit};
 use crate::io::Env;
 use crate::storage::{ReadError, TimedOffset};
 use crate::wire::batch::{BatchError, BatchHeader, DecodeLimits, RecordFault, max_timestamp_offset, offset_for_time};
@@ -49,7 +49,11 @@ struct Latest {
 impl<E: Env> Partition<E> {
     /// The first record at or above the log start whose timestamp is at least `target_ms`, below the high watermark. Of a
     /// batch that costs too much to look into, its first offset.
-    pub async fn offset_for_time(self: &Rc<Self>, target_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
+    pub async fn offset_for_time(
+        self: &Rc<Self>,
+        holder: Holder,
+        target_ms: i64,
+    ) -> Result<Option<TimedOffset>, ReadError> {
         self.check_first_segment()?;
         let bases: Vec<i64> = {
             let log = self.log.borrow();
@@ -67,7 +71,10 @@ impl<E: Env> Partition<E> {
             }
             let from = self.time_entry_before(base, target_ms).await?;
             let from = from.max(self.ends().log_start);
-            if let Some(found) = self.first_at_or_after(from, base, target_ms, &mut misled).await? {
+            if let Some(found) = self
+                .first_at_or_after(holder, (from, base), target_ms, &mut misled)
+                .await?
+            {
                 return Ok(Some(found));
             }
         }
@@ -83,15 +90,15 @@ impl<E: Env> Partition<E> {
     /// Walks the batches of `segment` from the one that holds `offset`.
     async fn first_at_or_after(
         self: &Rc<Self>,
-        mut offset: i64,
-        segment: i64,
+        holder: Holder,
+        (mut offset, segment): (i64, i64),
         target_ms: i64,
         misled: &mut usize,
     ) -> Result<Option<TimedOffset>, ReadError> {
         let end = self.segment_limit(segment);
         loop {
             let wanted = |header: &BatchHeader| header.max_timestamp() >= target_ms;
-            let Some(batch) = self.next_batch(offset, end, wanted).await? else {
+            let Some(batch) = self.next_batch(holder, offset, end, wanted).await? else {
                 return Ok(None);
             };
             let header = batch.header;
@@ -99,7 +106,7 @@ impl<E: Env> Partition<E> {
             let found = match *misled < MISLED_MAX {
                 true => {
                     let look = |bytes: &[u8], limits: &_| offset_for_time(bytes, target_ms, offset, limits);
-                    self.look_inside(batch, look).await?.unwrap_or(Some(by_header))
+                    self.look_inside(holder, batch, look).await?.unwrap_or(Some(by_header))
                 }
                 false => Some(by_header),
             };
@@ -122,7 +129,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// The record with the largest timestamp (ListOffsets -3), the first of equals.
-    pub async fn max_timestamp(self: &Rc<Self>) -> Result<Option<TimedOffset>, ReadError> {
+    pub async fn max_timestamp(self: &Rc<Self>, holder: Holder) -> Result<Option<TimedOffset>, ReadError> {
         self.check_first_segment()?;
         let mut latest: Option<Latest> = None;
         for part in self.parts_by_time().await? {
@@ -130,7 +137,7 @@ impl<E: Env> Partition<E> {
                 (part.largest_ms, Reverse(part.from)) > (latest.timestamp_ms, Reverse(latest.base_offset))
             };
             if latest.is_none_or(is_later) {
-                let found = self.latest_in(&part).await?;
+                let found = self.latest_in(holder, &part).await?;
                 latest = latest
                     .into_iter()
                     .chain(found)
@@ -140,7 +147,7 @@ impl<E: Env> Partition<E> {
         let Some(latest) = latest else { return Ok(None) };
         let end = self.high_watermark();
         let Some(batch) = self
-            .next_batch(latest.base_offset.max(self.ends().log_start), end, |_| true)
+            .next_batch(holder, latest.base_offset.max(self.ends().log_start), end, |_| true)
             .await?
         else {
             return Ok(None);
@@ -148,7 +155,7 @@ impl<E: Env> Partition<E> {
         let leader_epoch = batch.header.partition_leader_epoch();
         let by_header = (latest.timestamp_ms, latest.base_offset);
         let found = self
-            .look_inside(batch, max_timestamp_offset)
+            .look_inside(holder, batch, max_timestamp_offset)
             .await?
             .unwrap_or(Some(by_header));
         Ok(found.map(|(timestamp_ms, offset)| TimedOffset {
@@ -205,7 +212,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// The first batch of `part` with the largest timestamp, if any has one.
-    async fn latest_in(self: &Rc<Self>, part: &Part) -> Result<Option<Latest>, ReadError> {
+    async fn latest_in(self: &Rc<Self>, holder: Holder, part: &Part) -> Result<Option<Latest>, ReadError> {
         let from = match part.is_closed {
             // The last entry that is not later: none before it is later than its own.
             true => {
@@ -215,7 +222,7 @@ impl<E: Env> Partition<E> {
             false => part.from,
         };
         let mut latest: Option<Latest> = None;
-        self.next_batch(from.max(part.from), part.end, |header| {
+        self.next_batch(holder, from.max(part.from), part.end, |header| {
             let timestamp_ms = header.max_timestamp();
             if timestamp_ms > latest.map_or(-1, |l| l.timestamp_ms) {
                 latest = Some(Latest {
@@ -232,12 +239,13 @@ impl<E: Env> Partition<E> {
     /// The first batch from the one that holds `offset` on, below `end`, that is `wanted`.
     async fn next_batch(
         self: &Rc<Self>,
+        holder: Holder,
         mut offset: i64,
         end: i64,
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<InHand>, ReadError> {
         while offset < end {
-            let step = self.directory.lookup_steps().acquire(1).await;
+            let step = self.directory.lookup_steps().acquire_for(holder, 1).await;
             let bytes = Bytes::from(self.read(offset, STEP_BYTES, true).await?.pieces.concat());
             let (began, mut position) = (offset, 0);
             while offset < end
@@ -267,10 +275,11 @@ impl<E: Env> Partition<E> {
     /// Looks into a batch, then lets others run. `None`: it has more in it than one look may cost.
     async fn look_inside<T>(
         &self,
+        holder: Holder,
         batch: InHand,
         look: impl FnOnce(&[u8], &DecodeLimits) -> Result<T, BatchError>,
     ) -> Result<Option<T>, ReadError> {
-        let _turn = self.directory.decode_turn().acquire(1).await;
+        let _turn = self.directory.decode_turn().acquire_for(holder, 1).await;
         let limits = DecodeLimits {
             decompressed_bytes_max: DECODED_BYTES_MAX,
             ..DecodeLimits::default()

@@ -353,7 +353,8 @@ impl<E: Env> Partition<E> {
         let from = block_floor(start);
         let skip = (start - from) as usize;
         let file_end = end.min(stored);
-        let _turn = self.directory.cold_budget().acquire(block_ceil(end) - from).await;
+        let budget = self.directory.cold_budget();
+        let _turn = budget.acquire((block_ceil(end) - from).min(budget.limit())).await;
         let mut buffer = self.directory.read_buffer((block_ceil(end) - from) as usize);
         if file_end > from {
             let read = read_exactly(&self.env, file, buffer, from, (file_end - from) as usize).await;

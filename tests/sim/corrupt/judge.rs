@@ -15,7 +15,7 @@ use ringtail::wire::batch::BatchHeader;
 use super::bases::{Base, Files, NO_RETENTION_MS, Stores, Truth, files_of, options_of};
 use super::damage::{Touched, apply};
 use super::rules;
-use crate::model::{DATA, world};
+use crate::model::{DATA, HOLDER, world};
 
 /// What a start on the damaged disk came to.
 #[derive(Default)]
@@ -130,13 +130,13 @@ async fn read_through(partition: &Rc<Partition<SimEnv>>, truth: &Truth, seen: &m
     }
     for (offset, bytes) in truth.batches.iter().step_by(17) {
         let time = BatchHeader::parse(bytes).expect("a batch").max_timestamp();
-        match partition.offset_for_time(time).await {
+        match partition.offset_for_time(HOLDER, time).await {
             Ok(Some(found)) if found.offset == *offset => {}
             Err(ReadError::Corrupt) => {}
             other => seen.wrong.push(format!("{name}: the time of {offset} gives {other:?}")),
         }
     }
-    match (partition.max_timestamp().await, truth.batches.last()) {
+    match (partition.max_timestamp(HOLDER).await, truth.batches.last()) {
         (Ok(Some(found)), Some((last, _))) if found.offset == *last => {}
         (Err(ReadError::Corrupt), _) | (Ok(None), None) => {}
         (other, _) => seen.wrong.push(format!("{name}: the latest of all is {other:?}")),
