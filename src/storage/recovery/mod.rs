@@ -23,6 +23,9 @@ pub(super) mod evidence;
 pub(super) mod leftovers;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;

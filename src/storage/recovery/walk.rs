@@ -133,7 +133,10 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
         walk.run().await?;
     }
     let end = walk.at;
-    if end.offset < evidence.reach && !planted(Bug::CorruptionIsTornTail) {
+    let ends_early = end.offset < evidence.reach && !planted(Bug::CorruptionIsTornTail);
+    // Nobody has the last block, which the next append would begin in.
+    let lacks_block = walk.tail.len() as u64 != end.position - block_floor(end.position);
+    if ends_early || lacks_block {
         tracing::error!(
             file = %path_of(&walk.folder, end.segment, "log").display(),
             position = end.position,
