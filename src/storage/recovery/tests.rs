@@ -1,8 +1,8 @@
-//! States that no broker leaves.
+//! States that no broker leaves, and files of earlier starts.
 
 use super::*;
 use crate::io::OpenOptions;
-use crate::io::sim::{Options, SimEnv, World};
+use crate::io::sim::{DiskOperation, EIO, Fault, FaultEffect, Options, SimEnv, World};
 use crate::storage::build::{SegmentBuild, SegmentIdentity};
 use crate::storage::cursor::Cursor;
 use crate::storage::epochs::Epochs;
@@ -78,4 +78,15 @@ fn a_log_whose_last_block_is_nowhere_is_damaged() {
         let at_end = (found.state.boundary.position, found.state.reach);
         assert_eq!(at_end, (5000, 9), "{bytes:?}");
     }
+}
+
+#[test]
+fn a_removal_whose_names_cannot_be_flushed_ends_the_directory() {
+    let world = World::new(52, Options::default());
+    let recovered = world.block_on(0, |env| async move { recovered(&env).await });
+    let directory = recovered.directories[0].clone();
+    let broken = FaultEffect::Error(EIO);
+    world.plant(0, Fault::always(DiskOperation::Flush, DATA, broken));
+    world.block_on(0, |env| async move { recovered.remove_superseded(&env).await });
+    assert!(!directory.is_in_service());
 }
