@@ -9,14 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::build::{SegmentBuild, SegmentIdentity};
 use super::cold::read_range;
-use super::cursor::Cursor;
 use super::directory::ShardDirectory;
-use super::epochs::Epochs;
 use super::health::is_passing;
 use super::partition::{Opened, Partition};
-use super::producers::Producers;
 use super::recovery::leftovers::remove_partition;
 use super::recovery::{Found, Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
@@ -144,25 +140,8 @@ impl<E: Env> Store<E> {
         self.env
             .flush_directory(folder.parent().unwrap_or(Path::new(".")))
             .await?;
-        let identity = SegmentIdentity {
-            partition: id,
-            base: 0,
-            uid: self.env.random(),
-        };
-        let state = PartitionState {
-            id,
-            log_start: 0,
-            boundary: Cursor::default(),
-            stored: 0,
-            tail: Bytes::new(),
-            reach: 0,
-            damaged: false,
-            build: SegmentBuild::new(identity),
-            epochs: Epochs::default(),
-            producers: Producers::default(),
-        };
         Ok(Found {
-            state,
+            state: PartitionState::fresh(id, 0, self.env.random()),
             segments: BTreeMap::from([(0, EXTEND_BYTES_MIN)]),
         })
     }

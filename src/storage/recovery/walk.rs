@@ -156,23 +156,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
 
 /// A partition that no checkpoint knows: made during the start that ended, or put there by somebody.
 fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> PartitionState {
-    let identity = SegmentIdentity {
-        partition: evidence.id,
-        base: first,
-        uid: env.random(),
-    };
-    PartitionState {
-        id: evidence.id,
-        log_start: first,
-        boundary: Cursor::segment_start(first),
-        stored: 0,
-        tail: Bytes::new(),
-        reach: 0,
-        damaged: false,
-        build: SegmentBuild::new(identity),
-        epochs: Epochs::default(),
-        producers: Producers::default(),
-    }
+    PartitionState::fresh(evidence.id, first, env.random())
 }
 
 impl<E: Env> Walk<'_, E> {
