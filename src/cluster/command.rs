@@ -20,10 +20,6 @@ pub enum Command {
     SetBrokerConfigs(SetBrokerConfigs),
     /// A block of [`super::PRODUCER_ID_BLOCK`] ids.
     AllocateProducerIds,
-    RegisterDirectory {
-        id: DirectoryId,
-        path: String,
-    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -145,7 +141,6 @@ pub enum Response {
     },
     ConfigsSet,
     ProducerIds(Range<i64>),
-    DirectoryRegistered,
 }
 
 /// Why a command is refused.

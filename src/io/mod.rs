@@ -125,6 +125,11 @@ pub fn is_exhausted(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Exhausted>())
 }
 
+/// Whether all that failed is that there was no space, or none within the quota.
+pub fn lacks_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Whether a write's completion means "on the device".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {

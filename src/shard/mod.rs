@@ -7,8 +7,8 @@
 //! Invariants
 //! 1. The task that empties an inbox never waits for another shard (`inbox::handle` only starts tasks).
 //! 2. A topic is in a shard's catalog only when the partitions that this shard owns are open (`topics::apply`).
-//! 3. Metadata commands run one at a time; the next begins when every shard has applied the one before
-//!    (`controller::Controller::carry_out` holds the turn).
+//! 3. Records reach the shards in the order of the metadata log, a commit at a time, and a command is answered when every shard has
+//!    applied its records (`cluster::Controller`: one task appends, and awaits `startup::publish`).
 //!
 //! Not for: what a request means (`broker`), how a log is kept (`storage`).
 

@@ -21,7 +21,7 @@ impl Cursor {
     }
 }
 
-/// The ends of one partition's log, all exclusive offsets: `log_start ≤ settled ≤ durable ≤ written ≤ appended`.
+/// The ends of one partition's log, all exclusive offsets: `settled ≤ durable ≤ written ≤ appended`, and `log_start ≤ appended`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ends {
     /// The first offset that may be read.

@@ -5,18 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::coverage::{Mark, mark};
 use crate::base::planted::{Bug, planted};
-use crate::io::is_exhausted;
+use crate::io::{is_exhausted, lacks_space};
 
 /// When nothing can be opened it is tried again after this.
 pub const OPEN_RETRY_MS: u64 = 100;
 
 /// Whether something failed for lack of space, and nothing else: then it may be done again when there is some.
 pub fn is_full(error: &std::io::Error) -> bool {
-    !planted(Bug::FullFences)
-        && matches!(
-            error.kind(),
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-        )
+    !planted(Bug::FullFences) && lacks_space(error)
 }
 
 /// Whether it may be done again later: for lack of space, or because nothing could be opened.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::codec::{Fields, PutFields};
 use crate::base::planted::{Bug, planted};
+use crate::wire::batch::BatchHeader;
 
 /// Batches remembered per producer: a client keeps at most five in flight.
 pub const WINDOW: usize = 5;
@@ -26,6 +27,18 @@ pub struct Sequenced {
     pub last_sequence: i32,
 }
 
+impl Sequenced {
+    /// `None` for a batch without a producer id.
+    pub fn of(header: &BatchHeader) -> Option<Self> {
+        header.has_producer_id().then(|| Self {
+            producer_id: header.producer_id(),
+            epoch: header.producer_epoch(),
+            first_sequence: header.base_sequence(),
+            last_sequence: header.last_sequence(),
+        })
+    }
+}
+
 /// A batch in the window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Remembered {
@@ -33,7 +46,7 @@ pub struct Remembered {
     pub last_sequence: i32,
     pub base_offset: i64,
     pub last_offset: i64,
-    /// When it was appended, milliseconds since 1970.
+    /// When it was appended, or a recovery found it, milliseconds since 1970.
     pub time_ms: i64,
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::build::SegmentBuild;
+use super::build::{SegmentBuild, SegmentIdentity};
 use super::codec::{Fields, PutFields};
 use super::cursor::Cursor;
 use super::epochs::Epochs;
@@ -42,6 +42,27 @@ pub struct PartitionState {
 }
 
 impl PartitionState {
+    /// A log without a batch that begins at offset `first`; `uid` is what its segment is to be known by.
+    pub fn fresh(id: PartitionId, first: i64, uid: u64) -> Self {
+        let identity = SegmentIdentity {
+            partition: id,
+            base: first,
+            uid,
+        };
+        Self {
+            id,
+            log_start: first,
+            boundary: Cursor::segment_start(first),
+            stored: 0,
+            tail: Bytes::new(),
+            reach: 0,
+            damaged: false,
+            build: SegmentBuild::new(identity),
+            epochs: Epochs::default(),
+            producers: Producers::default(),
+        }
+    }
+
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_partition(self.id);
         out.put_i64(self.log_start);
@@ -199,7 +220,6 @@ impl OwnFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::build::SegmentIdentity;
     use super::super::growing::Growing;
     use super::*;
     use crate::base::ids::TopicId;

@@ -9,14 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::build::{SegmentBuild, SegmentIdentity};
 use super::cold::read_range;
-use super::cursor::Cursor;
 use super::directory::ShardDirectory;
-use super::epochs::Epochs;
 use super::health::is_passing;
 use super::partition::{Opened, Partition};
-use super::producers::Producers;
 use super::recovery::leftovers::remove_partition;
 use super::recovery::{Found, Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
@@ -101,21 +97,29 @@ impl<E: Env> Store<E> {
 
     /// A new partition's folder and files, durable.
     async fn create(&self, directory: &ShardDirectory<E>, folder: &Path, id: PartitionId) -> io::Result<Found> {
-        match self.env.create_directory(folder).await {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !self.half_made.borrow().contains(&id) {
-                    self.set_stranger_aside(folder, id).await?;
-                }
-            }
-            made => made?,
+        let mut made = self.env.create_directory(folder).await;
+        if let Err(error) = &made
+            && error.kind() == io::ErrorKind::AlreadyExists
+        {
+            let is_ours = self.half_made.borrow().contains(&id);
+            // Only looked at so far: whatever an error says of a stranger's folder, nothing of ours was written.
+            made = match !is_ours && self.is_strangers(folder, id).await? {
+                true => self.set_aside(folder).await,
+                false => Ok(()),
+            };
         }
-        self.half_made.borrow_mut().insert(id);
-        let filled = self.fill_folder(folder, id).await;
+        let filled = match made {
+            Ok(()) => {
+                self.half_made.borrow_mut().insert(id);
+                self.fill_folder(folder, id).await
+            }
+            Err(error) => Err(error),
+        };
         match &filled {
             Ok(_) => {
                 self.half_made.borrow_mut().remove(&id);
             }
-            Err(error) if is_passing(error) => {}
+            Err(error) if is_passing(error) || error.kind() == io::ErrorKind::InvalidFilename => {}
             Err(error) => directory.fence("making a partition", error),
         }
         filled
@@ -136,32 +140,15 @@ impl<E: Env> Store<E> {
         self.env
             .flush_directory(folder.parent().unwrap_or(Path::new(".")))
             .await?;
-        let identity = SegmentIdentity {
-            partition: id,
-            base: 0,
-            uid: self.env.random(),
-        };
-        let state = PartitionState {
-            id,
-            log_start: 0,
-            boundary: Cursor::default(),
-            stored: 0,
-            tail: Bytes::new(),
-            reach: 0,
-            damaged: false,
-            build: SegmentBuild::new(identity),
-            epochs: Epochs::default(),
-            producers: Producers::default(),
-        };
         Ok(Found {
-            state,
+            state: PartitionState::fresh(id, 0, self.env.random()),
             segments: BTreeMap::from([(0, EXTEND_BYTES_MIN)]),
         })
     }
 
-    /// What somebody left under a new partition's name is moved aside, not taken over and not removed. A folder that a
-    /// crash left half made has no data and no `partition.metadata`: it is used.
-    async fn set_stranger_aside(&self, folder: &Path, id: PartitionId) -> io::Result<()> {
+    /// Whether what is there under a new partition's name is somebody else's. A folder that a crash left half made has no data and no
+    /// `partition.metadata`: it is used.
+    async fn is_strangers(&self, folder: &Path, id: PartitionId) -> io::Result<bool> {
         let mut is_strange = false;
         if let Ok(text) = read_file(&self.env, &folder.join("partition.metadata"), 4096).await
             && topic_id(&text) == Some(id.topic)
@@ -180,9 +167,11 @@ impl<E: Env> Store<E> {
                 is_strange = head.iter().any(|&byte| byte != 0);
             }
         }
-        if !is_strange {
-            return Ok(());
-        }
+        Ok(is_strange)
+    }
+
+    /// Moves what somebody left under a new partition's name aside: it is not taken over and not removed.
+    async fn set_aside(&self, folder: &Path) -> io::Result<()> {
         let mut aside = folder.as_os_str().to_owned();
         aside.push(format!(".{:016x}{STRAY_SUFFIX}", self.env.random()));
         tracing::warn!(folder = %folder.display(), to = ?aside, "a folder of another topic is in the way of a new one: moved aside");

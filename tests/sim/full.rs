@@ -54,11 +54,16 @@ fn a_lack_of_space_for_any_file_takes_no_directory_out_of_service() {
             ".log",
             "ringtail-journal",
         ] {
-            for operation in [DiskOperation::Shape, DiskOperation::Write, DiskOperation::Open] {
+            for operation in [
+                DiskOperation::Shape,
+                DiskOperation::Write,
+                DiskOperation::Open,
+                DiskOperation::Name,
+            ] {
                 // Writes to those go to space allocated before, and a journal file is opened to be used again, too.
-                let needs_none = match file {
-                    ".log" => operation == DiskOperation::Write,
-                    "ringtail-journal" => operation != DiskOperation::Shape,
+                let needs_none = match (file, operation) {
+                    (".log" | "ringtail-journal", DiskOperation::Write) => true,
+                    ("ringtail-journal", DiskOperation::Open) => true,
                     _ => false,
                 };
                 if needs_none {
@@ -88,6 +93,9 @@ fn a_quota_that_is_used_up_takes_no_directory_out_of_service() {
             let quota = Fault::always(DiskOperation::Shape, file, FaultEffect::Error(EDQUOT));
             outlive(class, SMALL, quota);
         }
+        // A directory takes a block for one more name.
+        let quota = Fault::always(DiskOperation::Name, "ringtail-journal", FaultEffect::Error(EDQUOT));
+        outlive(class, SMALL, quota);
     }
 }
 

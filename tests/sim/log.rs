@@ -11,7 +11,7 @@ use ringtail::io::{Env, OpenOptions, read_file};
 use ringtail::storage::{DurabilityClass, LogOptions, Partition, Store};
 
 use crate::model::{
-    DATA, Histories, History, batch, check, log_options, open, open_with, options, payload, read_all, spec,
+    DATA, Histories, History, batch, batch_of, check, log_options, open, open_with, options, payload, read_all, spec,
     store_options, world,
 };
 
@@ -319,6 +319,37 @@ fn memory_that_a_power_cut_left_is_not_believed_about_the_disk() {
             rounds: 60,
         };
         crash_everywhere(seed, workload, from_environment("STRIDE", 40), Arenas::Disk);
+    }
+}
+
+/// The times that a producer gives its records say nothing of when it was last here.
+#[test]
+fn a_retry_after_a_kill_is_known_however_old_its_records_are() {
+    for class in [DurabilityClass::Flushed, DurabilityClass::Written] {
+        let world = world(8);
+        let old = batch_of(1_000, 1, 0, b"of long ago");
+        let sent = old.clone();
+        world.block_on(0, move |env| async move {
+            let store = open(&env).await;
+            let spec = spec(0, log_options(class, 10_000_000));
+            let partition = store.open_partition(spec).await.expect("opens");
+            let appended = partition.append(sent).await.expect("appended");
+            assert_eq!(appended.base_offset, 0);
+            // The process ends without closing.
+        });
+        world.block_on(0, move |env| async move {
+            let store = open(&env).await;
+            let spec = spec(0, log_options(class, 10_000_000));
+            let partition = store.open_partition(spec).await.expect("opens");
+            // So much that a checkpoint is due, which forgets who has been idle for too long.
+            for sequence in 0..100 {
+                let other = batch(2, sequence, &payload(0, sequence, 30_000));
+                partition.append(other).await.expect("appended");
+            }
+            env.sleep_until(env.now().plus_ms(1_500)).await;
+            let again = partition.append(old).await.expect("a duplicate is answered");
+            assert_eq!(again.base_offset, 0, "{class:?}");
+        });
     }
 }
 

@@ -93,6 +93,11 @@ pub async fn open_with(env: &SimEnv, options: StoreOptions) -> Rc<Store<SimEnv>>
 
 /// A batch of one producer: `payload` as the value of its only record.
 pub fn batch(producer_id: i64, sequence: i32, payload: &[u8]) -> Bytes {
+    batch_of(1_700_000_000_000 + i64::from(sequence), producer_id, sequence, payload)
+}
+
+/// The same, of a record with the time `timestamp_ms`.
+pub fn batch_of(timestamp_ms: i64, producer_id: i64, sequence: i32, payload: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new(BatchOptions {
         producer_id,
         producer_epoch: 0,
@@ -100,7 +105,7 @@ pub fn batch(producer_id: i64, sequence: i32, payload: &[u8]) -> Bytes {
         ..BatchOptions::default()
     });
     builder
-        .push(1_700_000_000_000 + i64::from(sequence), None, Some(payload), &[])
+        .push(timestamp_ms, None, Some(payload), &[])
         .expect("a small record");
     Bytes::copy_from_slice(builder.finish().expect("a batch"))
 }

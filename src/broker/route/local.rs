@@ -172,6 +172,16 @@ impl<E: Env> Local<E> {
         }
     }
 
+    /// A partition that may be asked about its log. Of a damaged one nobody knows where it ends: what recovery found of it would be
+    /// taken for a truncation.
+    fn readable(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
+        let partition = self.partition(id, leader_epoch)?;
+        match partition.is_damaged() {
+            true => Err(PartitionError::Read(ReadError::Corrupt)),
+            false => Ok(partition),
+        }
+    }
+
     /// Appends in the order of `items`, now; the future waits for the acknowledgements, until the first beat after `deadline`.
     pub fn append(
         &self,
@@ -237,11 +247,8 @@ impl<E: Env> Local<E> {
 
     fn place(&self, item: &ReadItem) -> Result<Place<E>, ReadOutcome> {
         let partition = self
-            .partition(item.id, item.epochs.leader)
+            .readable(item.id, item.epochs.leader)
             .map_err(ReadOutcome::failed)?;
-        if partition.is_damaged() {
-            return Err(partition_outcome(&partition, Err(ReadError::Corrupt), None));
-        }
         let diverging = match item.epochs.last_fetched {
             epoch if epoch < 0 => None,
             epoch => match partition.epoch_end(epoch) {
@@ -275,7 +282,7 @@ impl<E: Env> Local<E> {
             .into_iter()
             .map(|query| {
                 *places.entry(query).or_insert_with(|| {
-                    lookups.push((query.at, self.partition(query.id, query.leader_epoch)));
+                    lookups.push((query.at, self.readable(query.id, query.leader_epoch)));
                     lookups.len() - 1
                 })
             })
@@ -298,7 +305,7 @@ impl<E: Env> Local<E> {
         queries
             .into_iter()
             .map(|query| {
-                let partition = self.partition(query.id, query.leader_epoch)?;
+                let partition = self.readable(query.id, query.leader_epoch)?;
                 let found = partition.epoch_end(query.epoch);
                 Ok(found.map_or(none, |(epoch, end_offset)| EpochEnd { epoch, end_offset }))
             })

@@ -25,18 +25,6 @@ pub fn decide(image: &Image, context: Context<'_>, command: &Command) -> Result<
         Command::SetTopicConfigs(command) => configs::set_topic_configs(image, context, command),
         Command::SetBrokerConfigs(command) => configs::set_broker_configs(image, context, command),
         Command::AllocateProducerIds => allocate_producer_ids(image),
-        Command::RegisterDirectory { id, path } => {
-            let known = image.directories().any(|(known, at)| known == *id && **at == **path);
-            let record = Record::DirectoryRegistered {
-                id: *id,
-                path: path.clone(),
-            };
-            let records = if known { Vec::new() } else { vec![record] };
-            Ok(Decision {
-                records,
-                response: Response::DirectoryRegistered,
-            })
-        }
     }
 }
 

@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -68,7 +67,6 @@ struct State<E: Env> {
     closed: bool,
     /// Waits until everything decided is durable, so that the image is what the file holds.
     compaction_due: bool,
-    producer_ids: Range<i64>,
 }
 
 /// The controller; lives on one shard, a clone is another handle to it.
@@ -114,7 +112,6 @@ impl<E: Env> Controller<E> {
             decided: 0,
             published: 0,
             closed: false,
-            producer_ids: 0..0,
         };
         let shared = Shared {
             env,
@@ -179,20 +176,6 @@ impl<E: Env> Controller<E> {
         match shared.state.borrow().closed {
             true => Err(ClusterError::Closed),
             false => decided,
-        }
-    }
-
-    /// A producer id that was never given out before.
-    pub async fn allocate_producer_id(&self) -> Result<i64, ClusterError> {
-        loop {
-            if let Some(id) = self.shared.state.borrow_mut().producer_ids.next() {
-                return Ok(id);
-            }
-            if let Response::ProducerIds(block) = self.execute(Command::AllocateProducerIds).await? {
-                let mut state = self.shared.state.borrow_mut();
-                // Somebody else's block may have come in between; the rest of it is not needed.
-                state.producer_ids = block;
-            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::files::{MODE, fallocate};
 use crate::base::buffer::{BLOCK_BYTES, Region};
-use crate::io::{DirectoryEntry, opening};
+use crate::io::{DirectoryEntry, lacks_space, opening};
 
 /// An exclusive lock of a directory: an open-file-description lock, so it is the open file that holds it, whatever
 /// process or ring refers to that.
@@ -117,7 +117,7 @@ impl Flusher {
         let failed = match &flushed {
             Ok(()) => self.failed.get(),
             // Space for the names: it can be had later.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return flushed,
+            Err(error) if lacks_space(error) => return flushed,
             Err(error) => Some(self.failed.get_or_init(|| error.raw_os_error().unwrap_or(libc::EIO))),
         };
         failed.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(*errno)))
@@ -239,4 +239,22 @@ pub(super) fn map(path: &Path, bytes: usize, mapped: Mapped) -> io::Result<Arc<R
     });
     // SAFETY: `bytes` of page-aligned, readable and writable memory that only the region knows.
     Ok(Arc::new(unsafe { Region::from_raw(memory, bytes, release) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_that_failed_stays_failed_but_for_want_of_space() {
+        let root = Path::new("/");
+        let flusher = Flusher::of(root);
+        let failing = |errno| flusher.flush(root, |_| Err(io::Error::from_raw_os_error(errno)));
+        for errno in [libc::ENOSPC, libc::EDQUOT] {
+            assert!(failing(errno).is_err());
+            assert!(flusher.flush(root, |_| Ok(())).is_ok(), "{errno}");
+        }
+        assert!(failing(libc::EIO).is_err());
+        assert!(flusher.flush(root, |_| Ok(())).is_err());
+    }
 }

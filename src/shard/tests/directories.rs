@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::epochs::{latest, leaders};
+use super::epochs::{epoch_end, latest, leaders};
 use super::*;
 use crate::base::ids::TopicId;
-use crate::io::sim::{DiskOperation, EIO, Fault, FaultEffect};
+use crate::io::sim::{DiskOperation, EIO, Fault, FaultEffect, LossMode};
 use crate::io::{read_file, replace_file};
 
 const CORRUPT_MESSAGE: i16 = 2;
@@ -113,6 +113,36 @@ fn damaged_bytes_are_answered_with_corrupt_message_and_nothing_else_is() {
         let found = fetched(&connection, fetch(&[(0, 0), (1, 0), (2, 0), (3, 0)], 0)).await;
         let errors: Vec<_> = found.iter().map(|(_, error, ..)| *error).collect();
         assert_eq!(errors, [0, 0, CORRUPT_MESSAGE, 0]);
+    });
+}
+
+/// Where a damaged log ends nobody knows: an offset or an epoch's end would be taken for a truncation.
+#[test]
+fn a_damaged_partition_tells_neither_its_ends_nor_its_epochs() {
+    let before = world(38);
+    start(&before);
+    // So large that it goes straight to its segment.
+    let value = "v".repeat(200_000);
+    before.block_on(CLIENT, move |env| async move {
+        let connection = connect(&env).await;
+        create(&connection).await;
+        assert_eq!(produced(&connection, &value, 1000).await, [0; 4]);
+    });
+    before.run_for(1_000);
+    let left = before.disk_image(BROKER).after_power_cut(LossMode::LoseAll, 38);
+    let after = world(38).with_disk(BROKER, &left);
+    let log = "/data/t-2/00000000000000000000.log";
+    after.corrupt(BROKER, log, 200, 1).expect("the segment is there");
+    start(&after);
+    after.block_on(CLIENT, |env| async move {
+        let connection = connect(&env).await;
+        let fetched = fetched(&connection, fetch(&[(1, 0), (2, 0)], 0)).await;
+        assert_eq!((fetched[0].1, fetched[0].2), (0, 1));
+        assert_eq!((fetched[1].1, fetched[1].2), (CORRUPT_MESSAGE, -1));
+        assert_eq!(latest(&connection, 1, -1).await, (0, 1, 1));
+        assert_eq!(latest(&connection, 2, -1).await, (CORRUPT_MESSAGE, -1, -1));
+        assert_eq!(epoch_end(&connection, 1, -1, 0).await, (0, 0, 1));
+        assert_eq!(epoch_end(&connection, 2, -1, 0).await, (CORRUPT_MESSAGE, -1, -1));
     });
 }
 

@@ -72,7 +72,12 @@ async fn fetched_in(
 }
 
 /// (error, epoch, end offset)
-async fn epoch_end(connection: &Connection<SimEnv>, partition: i32, current: i32, epoch: i32) -> (i16, i32, i64) {
+pub(super) async fn epoch_end(
+    connection: &Connection<SimEnv>,
+    partition: i32,
+    current: i32,
+    epoch: i32,
+) -> (i16, i32, i64) {
     let asked = OffsetForLeaderPartition {
         partition,
         current_leader_epoch: current,

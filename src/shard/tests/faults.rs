@@ -292,14 +292,16 @@ fn a_topic_deleted_before_its_partitions_could_be_made_leaves_none() {
 
 #[test]
 fn a_partition_that_a_broken_device_keeps_from_being_made_ends_its_directory() {
-    let world = world(77);
-    let broker = start_on_two(&world);
-    world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
-    world.plant(BROKER, Fault::nth(DiskOperation::Flush, "/data2/t-", 0, BROKEN));
-    create_on(&world);
-    let gone = world.block_on(CLIENT, offline);
-    assert_eq!(gone.len(), 2, "{gone:?}");
-    assert!(broker.ended.borrow().is_empty());
+    for operation in [DiskOperation::Flush, DiskOperation::Name] {
+        let world = world(77);
+        let broker = start_on_two(&world);
+        world.block_on(CLIENT, |env| async move { drop(connect(&env).await) });
+        world.plant(BROKER, Fault::nth(operation, "/data2/t-", 0, BROKEN));
+        create_on(&world);
+        let gone = world.block_on(CLIENT, offline);
+        assert_eq!(gone.len(), 2, "{operation:?}: {gone:?}");
+        assert!(broker.ended.borrow().is_empty());
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::storage::cursor::Cursor;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct Owner {
     pub partition: PartitionId,
-    /// Rises at every open, move and truncation; rows of an older generation do not count.
+    /// The start's number; rows of an earlier start do not count.
     pub generation: u64,
 }
 

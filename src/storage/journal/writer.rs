@@ -208,13 +208,14 @@ impl<E: Env> Journal<E> {
         name.into()
     }
 
-    /// A file with zeros (or old commits under another salt) and a durable header.
+    /// A file with zeros (or old commits under another salt) and a durable header. One that is used again is where `recycled` says
+    /// afterwards, also when this failed.
     async fn make(
         env: &E,
         place: &JournalPlace,
         number: u64,
         previous_salt: u64,
-        recycled: Option<Used>,
+        recycled: Option<&mut Used>,
         bytes: u64,
     ) -> io::Result<File<E>> {
         let path = Self::name(place, number);
@@ -225,6 +226,7 @@ impl<E: Env> Journal<E> {
                 let file = env.open(&old.path, OpenOptions::WRITE_DIRECT).await?;
                 mark(Mark::JournalFileRecycled);
                 env.rename(&old.path, &path).await?;
+                old.path = path.clone();
                 (file, old.bytes)
             }
             None => {
@@ -364,14 +366,14 @@ impl<E: Env> Journal<E> {
         });
     }
 
-    async fn prepare(&self, recycled: Option<Used>) {
+    async fn prepare(&self, mut recycled: Option<Used>) {
         let (newest, salt) = self.newest.get();
         let made = Self::make(
             &self.env,
             &self.place,
             newest + 1,
             salt,
-            recycled.clone(),
+            recycled.as_mut(),
             self.file_bytes(),
         )
         .await;
@@ -385,16 +387,19 @@ impl<E: Env> Journal<E> {
                 self.lacks_space.set(false);
                 *self.ready.borrow_mut() = Some(file);
             }
-            (Err(error), None) if is_passing(&error) => {
+            (Err(error), recycled) if is_passing(&error) => {
                 self.lacks_space.set(true);
+                // It tells the same under either name: the scan goes by the header.
+                if let Some(file) = recycled {
+                    self.free.borrow_mut().push_front(file);
+                    return;
+                }
                 // Others may do with what it got.
                 let partial = Self::unfinished_name(&self.place, newest + 1);
                 if let Err(error) = self.env.unlink(&partial).await {
                     tracing::debug!(file = %partial.display(), %error, "half a journal file stays");
                 }
             }
-            // It was not even opened.
-            (Err(error), Some(file)) if is_exhausted(&error) => self.free.borrow_mut().push_front(file),
             (Err(error), _) => self.fence("preparing a journal file", &error),
         }
     }

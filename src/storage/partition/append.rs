@@ -122,7 +122,7 @@ impl<E: Env> Partition<E> {
         if header.total_bytes() != batch.len() {
             return Admission::Refused(AppendError::Invalid);
         }
-        let sequenced = sequenced(&header);
+        let sequenced = Sequenced::of(&header);
         match sequenced.map_or(Verdict::Append, |batch| log.producers.judge(&batch)) {
             Verdict::Append => {}
             Verdict::Duplicate(first) => {
@@ -309,15 +309,6 @@ impl<E: Env> Partition<E> {
             }
         }
     }
-}
-
-fn sequenced(header: &BatchHeader) -> Option<Sequenced> {
-    header.has_producer_id().then(|| Sequenced {
-        producer_id: header.producer_id(),
-        epoch: header.producer_epoch(),
-        first_sequence: header.base_sequence(),
-        last_sequence: header.last_sequence(),
-    })
 }
 
 fn must_roll<E: Env>(log: &Log<E>, header: &BatchHeader, now_ms: i64) -> bool {

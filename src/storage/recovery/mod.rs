@@ -23,6 +23,9 @@ pub(super) mod evidence;
 pub(super) mod leftovers;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -37,7 +40,7 @@ use self::evidence::Evidence;
 use self::leftovers::Wanted;
 use self::walk::{Segments, Walked};
 use super::directory::{arena_prefix, leader_epoch};
-use super::health::{Health, is_full};
+use super::health::{Health, is_full, is_passing};
 use super::state::{Checkpoint, OwnFile, PartitionState, base_name};
 use super::{LogDirectory, StorageError};
 use crate::base::coverage::{Mark, mark};
@@ -117,7 +120,15 @@ impl RecoveredDirectory {
                 _ => {}
             }
         }
-        env.flush_directory(&self.place.path).await
+        let flushed = env.flush_directory(&self.place.path).await;
+        if let Err(error) = &flushed
+            && !is_passing(error)
+        {
+            // It covered the names that others gave meanwhile, and no later flush makes up for it.
+            self.health
+                .fence(&self.place.path.display().to_string(), "flushing its names", error);
+        }
+        flushed
     }
 
     /// Partitions recovered that nobody has opened, with their folders.

@@ -21,7 +21,7 @@ use crate::storage::epochs::Epochs;
 use crate::storage::producers::{Producers, Sequenced};
 use crate::storage::segment::{base_of, finish_companions, path_of, unlink_segment};
 use crate::storage::state::PartitionState;
-use crate::wire::batch::{BatchHeader, ScanOptions, StopReason, scan};
+use crate::wire::batch::{BatchHeader, ScanOptions, StopReason, TimestampType, scan};
 
 /// Bytes looked at at once: few at first, since most logs end where their checkpoint says.
 const FIRST_WINDOW_BYTES: u64 = 16 << 10;
@@ -44,6 +44,8 @@ struct Walk<'a, E: Env> {
     at: Cursor,
     /// The leader epoch of all batches behind the checkpoint: a start has one, and it lies outside a batch's own check sum.
     epoch: Option<i32>,
+    /// When the recovery began, by the wall clock.
+    began_ms: i64,
     build: SegmentBuild,
     epochs: Epochs,
     producers: Producers,
@@ -116,6 +118,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
         pieces,
         at: state.boundary,
         epoch: evidence.epoch.filter(|_| evidence.state.is_some()),
+        began_ms: env.wall_ms(),
         build: state.build,
         epochs: state.epochs,
         producers: state.producers,
@@ -130,7 +133,10 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
         walk.run().await?;
     }
     let end = walk.at;
-    if end.offset < evidence.reach && !planted(Bug::CorruptionIsTornTail) {
+    let ends_early = end.offset < evidence.reach && !planted(Bug::CorruptionIsTornTail);
+    // Nobody has the last block, which the next append would begin in.
+    let lacks_block = walk.tail.len() as u64 != end.position - block_floor(end.position);
+    if ends_early || lacks_block {
         tracing::error!(
             file = %path_of(&walk.folder, end.segment, "log").display(),
             position = end.position,
@@ -150,23 +156,7 @@ pub async fn recover_partition<E: Env>(env: &E, folder: PathBuf, evidence: Parti
 
 /// A partition that no checkpoint knows: made during the start that ended, or put there by somebody.
 fn fresh<E: Env>(env: &E, evidence: &PartitionEvidence, first: i64) -> PartitionState {
-    let identity = SegmentIdentity {
-        partition: evidence.id,
-        base: first,
-        uid: env.random(),
-    };
-    PartitionState {
-        id: evidence.id,
-        log_start: first,
-        boundary: Cursor::segment_start(first),
-        stored: 0,
-        tail: Bytes::new(),
-        reach: 0,
-        damaged: false,
-        build: SegmentBuild::new(identity),
-        epochs: Epochs::default(),
-        producers: Producers::default(),
-    }
+    PartitionState::fresh(evidence.id, first, env.random())
 }
 
 impl<E: Env> Walk<'_, E> {
@@ -333,19 +323,14 @@ impl<E: Env> Walk<'_, E> {
             bytes: bytes.len() as u64,
         };
         self.build.add(self.at.position, &facts, &[bytes], 0);
-        if header.has_producer_id() && !planted(Bug::ForgetProducersInReplay) {
-            let sequenced = Sequenced {
-                producer_id: header.producer_id(),
-                epoch: header.producer_epoch(),
-                first_sequence: header.base_sequence(),
-                last_sequence: header.last_sequence(),
+        if let Some(sequenced) = Sequenced::of(header).filter(|_| !planted(Bug::ForgetProducersInReplay)) {
+            // A time that the producer gave its records says nothing of when it was here: those it sends may be of long ago.
+            let appended_ms = match header.timestamp_type() {
+                TimestampType::LogAppendTime => header.max_timestamp(),
+                TimestampType::CreateTime => self.began_ms,
             };
-            self.producers.apply(
-                &sequenced,
-                self.at.offset,
-                header.last_offset(),
-                header.max_timestamp().max(0),
-            );
+            self.producers
+                .apply(&sequenced, self.at.offset, header.last_offset(), appended_ms);
         }
         self.epochs.note(header.partition_leader_epoch(), self.at.offset);
         self.at.position += bytes.len() as u64;

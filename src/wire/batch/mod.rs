@@ -37,7 +37,7 @@ pub use codec::{Codec, DecodeLimits};
 pub use error::{BatchError, ErrorClass, RecordFault};
 pub use header::{BatchHeader, HeaderError, TimestampType};
 pub use lookup::{max_timestamp_offset, offset_for_time};
-pub use patch::{patch, patch_append_time, patch_timestamps};
+pub use patch::{patch, patch_append_time};
 pub use records::{Header, Headers, Record, RecordHead, RecordIter, RecordReader, unpack};
 pub use scan::{Scan, ScanOptions, ScanStop, ScannedBatch, StopReason, scan};
 pub use validate::{

@@ -1,6 +1,6 @@
 //! What a leader changes in a batch: the two fields outside of the CRC, and for LogAppendTime two inside.
 
-use super::header::{ATTRIBUTE_APPEND_TIME, TimestampType};
+use super::header::ATTRIBUTE_APPEND_TIME;
 use super::{HEADER_BYTES, LENGTH_PREFIX_BYTES, crc, field};
 
 /// Writes the assigned base offset and the leader's epoch. Neither is covered by the CRC.
@@ -12,16 +12,12 @@ pub fn patch(header: &mut [u8], base_offset: i64, leader_epoch: i32) {
     header[field::LEADER_EPOCH..][..4].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
-/// Makes the batch LogAppendTime at `now_ms`: readers then take `now_ms` for every record.
-pub fn patch_append_time(header: &mut [u8], now_ms: i64) {
-    patch_timestamps(header, TimestampType::LogAppendTime, now_ms);
-}
-
-/// Sets timestamp type and max timestamp and updates the CRC, in time logarithmic in the batch's length: only the header is touched,
-/// so this works while (or after) the records are copied. The stored CRC must have been right.
+/// Makes the batch LogAppendTime at `now_ms`: readers then take `now_ms` for every record. Sets timestamp type and max timestamp and
+/// updates the CRC, in time logarithmic in the batch's length: only the header is touched, so this works while (or after) the records
+/// are copied. The stored CRC must have been right.
 ///
 /// Panics when `header` is shorter than a header.
-pub fn patch_timestamps(header: &mut [u8], timestamp_type: TimestampType, max_timestamp: i64) {
+pub fn patch_append_time(header: &mut [u8], now_ms: i64) {
     assert!(header.len() >= HEADER_BYTES, "patching needs a whole header");
     const CHANGED: std::ops::Range<usize> = field::ATTRIBUTES..field::PRODUCER_ID;
     let word = |bytes: &[u8], at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
@@ -29,12 +25,9 @@ pub fn patch_timestamps(header: &mut [u8], timestamp_type: TimestampType, max_ti
     let before = crc32c::crc32c(&header[CHANGED]);
 
     let attributes = u16::from_be_bytes([header[field::ATTRIBUTES], header[field::ATTRIBUTES + 1]]);
-    let attributes = match timestamp_type {
-        TimestampType::CreateTime => attributes & !ATTRIBUTE_APPEND_TIME,
-        TimestampType::LogAppendTime => attributes | ATTRIBUTE_APPEND_TIME,
-    };
+    let attributes = attributes | ATTRIBUTE_APPEND_TIME;
     header[field::ATTRIBUTES..][..2].copy_from_slice(&attributes.to_be_bytes());
-    header[field::MAX_TIMESTAMP..][..8].copy_from_slice(&max_timestamp.to_be_bytes());
+    header[field::MAX_TIMESTAMP..][..8].copy_from_slice(&now_ms.to_be_bytes());
 
     let after = crc32c::crc32c(&header[CHANGED]);
     let bytes_after = total_bytes.saturating_sub(CHANGED.end);

@@ -3,7 +3,6 @@
 use super::codec::{Codec, DecodeLimits};
 use super::error::{BatchError, RecordFault};
 use super::header::{BatchHeader, HeaderError, TimestampType};
-use super::patch::{patch, patch_append_time, patch_timestamps};
 use super::records::RecordReader;
 use super::{HEADER_BYTES, NONE, field};
 
@@ -100,22 +99,6 @@ impl<'a> ValidBatch<'a> {
     /// What the records hold, when [`Limits::records`] asked for it.
     pub fn summary(&self) -> Option<&RecordsSummary> {
         self.summary.as_ref()
-    }
-
-    /// Copies the batch into the log's buffer, which is `header().total_bytes()` long, and makes it the log's own: base offset, leader
-    /// epoch, and `append_time_ms` for LogAppendTime topics. A max timestamp that the record walk found to be wrong is corrected.
-    ///
-    /// Panics when the lengths differ.
-    pub fn copy_to(&self, destination: &mut [u8], base_offset: i64, leader_epoch: i32, append_time_ms: Option<i64>) {
-        destination.copy_from_slice(self.bytes);
-        patch(destination, base_offset, leader_epoch);
-        match (append_time_ms, &self.summary) {
-            (Some(now_ms), _) => patch_append_time(destination, now_ms),
-            (None, Some(summary)) if summary.timestamp_max != self.header.max_timestamp() => {
-                patch_timestamps(destination, TimestampType::CreateTime, summary.timestamp_max);
-            }
-            (None, _) => {}
-        }
     }
 }
 

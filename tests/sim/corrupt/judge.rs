@@ -1,10 +1,12 @@
 //! What became of a damaged disk: what is served, what the log and `log verify` say, what the scrub finds, what the files hold then.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use ringtail::broker::route::{EpochEnd, EpochQuery, Local, OffsetAt, OffsetQuery, PartitionError};
 use ringtail::io::Env;
 use ringtail::io::sim::{SimEnv, World};
 use ringtail::metrics::ScrubMetrics;
@@ -12,10 +14,10 @@ use ringtail::storage::verify::{Report, VerifyOptions, verify};
 use ringtail::storage::{Partition, ReadError, ScrubOptions};
 use ringtail::wire::batch::BatchHeader;
 
-use super::bases::{Base, Files, NO_RETENTION_MS, Stores, Truth, files_of, options_of};
+use super::bases::{Base, Files, NO_RETENTION_MS, SHARDS, Stores, Truth, files_of, options_of};
 use super::damage::{Touched, apply};
 use super::rules;
-use crate::model::{DATA, HOLDER, world};
+use crate::model::{DATA, HOLDER, budgets, world};
 
 /// What a start on the damaged disk came to.
 #[derive(Default)]
@@ -143,6 +145,50 @@ async fn read_through(partition: &Rc<Partition<SimEnv>>, truth: &Truth, seen: &m
     }
 }
 
+/// What clients are told of a log's ends and epochs is what is true of them, and nothing where the log is damaged.
+async fn ask_ends(local: &Local<SimEnv>, truth: &Truth, is_damaged: bool, seen: &mut Seen) {
+    let id = truth.spec.id;
+    let refused = is_damaged.then_some(PartitionError::Read(ReadError::Corrupt));
+    let asked = [(OffsetAt::Earliest, truth.log_start), (OffsetAt::Latest, truth.end)];
+    for (at, expected) in asked {
+        let query = OffsetQuery {
+            id,
+            leader_epoch: -1,
+            at,
+        };
+        let told = local
+            .offsets(vec![query], HOLDER)
+            .await
+            .remove(0)
+            .map(|told| told.offset);
+        if told != refused.clone().map_or(Ok(expected), Err) {
+            seen.wrong
+                .push(format!("{}: {at:?} is told as {told:?}, it is {expected}", id.index));
+        }
+    }
+    let headers = truth
+        .batches
+        .iter()
+        .map(|(_, bytes)| BatchHeader::parse(bytes).expect("a batch"));
+    let ends: BTreeMap<i32, i64> = headers
+        .map(|header| (header.partition_leader_epoch(), header.next_offset()))
+        .collect();
+    for (epoch, end_offset) in ends {
+        let query = EpochQuery {
+            id,
+            leader_epoch: -1,
+            epoch,
+        };
+        let told = local.epochs(vec![query]).remove(0);
+        if told != refused.clone().map_or(Ok(EpochEnd { epoch, end_offset }), Err) {
+            seen.wrong.push(format!(
+                "{}: epoch {epoch} is told as {told:?}, it ends at {end_offset}",
+                id.index
+            ));
+        }
+    }
+}
+
 async fn start(env: SimEnv, base: Rc<Base>) -> Seen {
     let mut seen = Seen::default();
     let stores = match Stores::open(&env, NO_RETENTION_MS).await {
@@ -156,15 +202,9 @@ async fn start(env: SimEnv, base: Rc<Base>) -> Seen {
     for truth in &base.truth {
         match stores.partition(&truth.spec).await {
             Ok(partition) => {
-                let ends = partition.ends();
-                let moved = (ends.log_start, partition.high_watermark()) != (truth.log_start, truth.end);
-                if moved && !partition.is_damaged() {
-                    let (from, to) = (truth.log_start, truth.end);
-                    seen.wrong.push(format!(
-                        "{:?}: ends {ends:?}, they were {from} and {to}",
-                        truth.spec.id.index
-                    ));
-                }
+                let store = &stores.shards[truth.spec.id.index as usize % SHARDS];
+                let local = Local::new(env.clone(), store.clone(), Default::default(), budgets(64 << 20));
+                ask_ends(&local, truth, partition.is_damaged(), &mut seen).await;
                 read_through(&partition, truth, &mut seen).await;
             }
             Err(why) => {

@@ -383,6 +383,11 @@ impl Disk {
                     file.fail_flush(*before);
                 }
             }
+            Action::FlushDirectory { path, before } => {
+                if let Ok(inode) = self.state.lookup(path) {
+                    self.state.fail_flush_of_names(Some(inode), *before);
+                }
+            }
             Action::FlushFileSystem { before } => self.state.fail_flush_all(*before),
             _ => {}
         }

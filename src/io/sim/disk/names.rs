@@ -43,17 +43,25 @@ pub(super) struct NameChange {
     replaced: Option<u64>,
     from_flushed: bool,
     to_flushed: bool,
+    /// A flush that covered it failed: no later one brings it to the device.
+    lost: bool,
 }
 
 impl NameChange {
     fn is_durable(&self) -> bool {
-        (self.from.is_none() || self.from_flushed) && (self.to.is_none() || self.to_flushed)
+        !self.lost && (self.from.is_none() || self.from_flushed) && (self.to.is_none() || self.to_flushed)
     }
 
     fn touches(&self, other: &Self) -> bool {
         let names = [&self.from, &self.to];
         let shared = |name: &Name| name.is_some() && names.contains(&name);
         self.inode == other.inode || shared(&other.from) || shared(&other.to)
+    }
+
+    /// Whether a flush of `directory` (of all directories if `None`) covers one of its ends.
+    fn is_covered_by(&self, directory: Option<u64>) -> bool {
+        let covers = |end: &Name| covers(directory, end);
+        covers(&self.from) || covers(&self.to)
     }
 
     fn mentions(&self, inode: u64) -> bool {
@@ -63,7 +71,7 @@ impl NameChange {
     /// By names, not by inode numbers.
     pub(super) fn hash(&self) -> u64 {
         let name_hash = |name: &Name| name.as_ref().map_or(0, |(_, name)| hash_bytes(name.as_bytes()));
-        let flushed = u64::from(self.from_flushed) * 2 + u64::from(self.to_flushed);
+        let flushed = u64::from(self.lost) * 4 + u64::from(self.from_flushed) * 2 + u64::from(self.to_flushed);
         mix(mix(name_hash(&self.from), name_hash(&self.to)), flushed)
     }
 
@@ -81,6 +89,11 @@ impl NameChange {
             });
         }
     }
+}
+
+fn covers(directory: Option<u64>, end: &Name) -> bool {
+    end.as_ref()
+        .is_some_and(|(inode, _)| directory.is_none_or(|directory| directory == *inode))
 }
 
 fn parts(path: &Path) -> io::Result<Vec<&str>> {
@@ -140,6 +153,7 @@ impl State {
             replaced,
             from_flushed: false,
             to_flushed: false,
+            lost: false,
         };
         change.apply(|directory, edit| {
             if let Some(node) = self.directory_mut(directory) {
@@ -215,13 +229,9 @@ impl State {
 
     /// Entries of `directory` (all directories if `None`) changed before `sequence` are on the device.
     pub(super) fn flush_names(&mut self, directory: Option<u64>, sequence: u64) {
-        let covers = |end: &Name| {
-            end.as_ref()
-                .is_some_and(|(inode, _)| directory.is_none_or(|directory| directory == *inode))
-        };
         for change in self.name_changes.iter_mut().filter(|change| change.sequence < sequence) {
-            change.from_flushed |= covers(&change.from);
-            change.to_flushed |= covers(&change.to);
+            change.from_flushed |= covers(directory, &change.from);
+            change.to_flushed |= covers(directory, &change.to);
         }
         let mut kept: Vec<NameChange> = Vec::new();
         for change in std::mem::take(&mut self.name_changes) {
@@ -236,6 +246,13 @@ impl State {
             });
         }
         self.name_changes = kept.into();
+    }
+
+    /// A flush of `directory` (of all directories if `None`) failed: what it covered may never reach the device.
+    pub(super) fn fail_flush_of_names(&mut self, directory: Option<u64>, sequence: u64) {
+        for change in self.name_changes.iter_mut().filter(|change| change.sequence < sequence) {
+            change.lost |= change.is_covered_by(directory);
+        }
     }
 
     /// Frees what no entry, change or handle refers to any more.

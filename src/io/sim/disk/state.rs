@@ -295,6 +295,7 @@ impl State {
                 Rc::make_mut(file).fail_flush(before);
             }
         }
+        self.fail_flush_of_names(None, before);
     }
 
     pub(super) fn after_power_cut(&self, loss: &mut Loss, memory: &Path, mapped_pages_survive: bool) -> Self {

@@ -129,3 +129,28 @@ fn short_and_stalled_operations() {
         assert!(env.now().ms_since(before) >= 5000);
     });
 }
+
+/// As of a file's bytes, of which the kernel tells a failed flush once and then believes them to be written.
+#[test]
+fn names_that_a_failed_flush_covered_do_not_reach_the_device_by_a_later_one() {
+    for whole in [false, true] {
+        let world = world(12);
+        let failing = Fault::nth(DiskOperation::Flush, "/data", 0, FaultEffect::Error(EIO));
+        world.plant(0, failing);
+        world.block_on(0, move |env| async move {
+            let data = Path::new("/data");
+            let make = async |path| env.open(Path::new(path), OpenOptions::CREATE).await.expect("created");
+            make("/data/a").await;
+            let flushed = match whole {
+                true => env.flush_file_system(data).await,
+                false => env.flush_directory(data).await,
+            };
+            assert!(flushed.is_err());
+            make("/data/b").await;
+            env.flush_directory(data).await.expect("flushed");
+        });
+        let left = world.disk_image(0).after_power_cut(LossMode::LoseAll, 0);
+        let has = |path| left.content(path).is_some();
+        assert_eq!([has("/data/a"), has("/data/b")], [false, true]);
+    }
+}

@@ -224,26 +224,6 @@ fn patches_keep_the_crc_true() {
     }
 }
 
-#[test]
-fn copying_corrects_a_max_timestamp_that_lies() {
-    let mut batch = sample(BatchOptions::default());
-    patch_timestamps(&mut batch, TimestampType::CreateTime, 9_999_999);
-    let valid = validate_produce(&batch, &limits()).unwrap();
-    let mut stored = vec![0; batch.len()];
-    valid.copy_to(&mut stored, 500, 3, None);
-    let header = scan(&stored, SCAN).next().unwrap().unwrap().header;
-    assert_eq!(
-        (header.max_timestamp(), header.base_offset(), header.next_offset()),
-        (1_011, 500, 510)
-    );
-    valid.copy_to(&mut stored, 500, 3, Some(42));
-    let header = scan(&stored, SCAN).next().unwrap().unwrap().header;
-    assert_eq!(
-        (header.max_timestamp(), header.timestamp_type()),
-        (42, TimestampType::LogAppendTime)
-    );
-}
-
 fn stop_of(bytes: &[u8]) -> (usize, Option<ScanStop>) {
     let mut scan = scan(bytes, SCAN);
     let mut batches = 0;

@@ -5,8 +5,8 @@
 use super::memory::peak_bytes;
 use ringtail::wire::batch::{
     BatchHeader, DecodeLimits, HEADER_BYTES, Limits, RecordChecks, RecordIter, RecordReader, ScanOptions,
-    TimestampRule, TimestampType, ValidBatch, check_records, max_timestamp_offset, offset_for_time, scan, unpack,
-    validate_produce,
+    TimestampRule, TimestampType, ValidBatch, check_records, max_timestamp_offset, offset_for_time, patch,
+    patch_append_time, scan, unpack, validate_produce,
 };
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -82,9 +82,11 @@ fn make_right(batch: &mut [u8]) {
 
 /// A valid batch, once stored, is a log of one batch whose CRC holds and whose offsets follow from where it was put.
 fn append(valid: &ValidBatch<'_>, append_time: bool) {
-    let mut stored = vec![0; valid.header().total_bytes()];
-    let now_ms = append_time.then_some(1_700_000_000_000);
-    valid.copy_to(&mut stored, 1 << 40, 9, now_ms);
+    let mut stored = valid.bytes().to_vec();
+    if append_time {
+        patch_append_time(&mut stored[..HEADER_BYTES], 1_700_000_000_000);
+    }
+    patch(&mut stored[..HEADER_BYTES], 1 << 40, 9);
     let mut log = scan(&stored, SCAN);
     let header = log.next().expect("one batch").expect("a stored batch is whole").header;
     assert!(log.next().is_none());
