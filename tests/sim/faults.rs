@@ -59,6 +59,8 @@ fn an_operation_that_failed_once_loses_nothing_acknowledged() {
     let operations = [
         (DiskOperation::Write, "/data/a/ringtail-journal"),
         (DiskOperation::Write, "/data/a/topic"),
+        // Of what is not about to be deleted: that one has to be noticed.
+        (DiskOperation::Flush, "/data/a/topic"),
     ];
     for seed in 1..=6 {
         for (operation, path) in operations {
