@@ -511,7 +511,7 @@ mod tests {
             held.pop();
             assert_eq!(woken(&all), [0, passes]);
             if is_ordered {
-                all.push(wait_for(&budget, OTHER, 1));
+                all.push(wait_for(&budget, ONE, 1));
                 drop(all.remove(0));
                 assert_eq!(woken(&all), [1, 0], "what kept them waiting is gone");
             }

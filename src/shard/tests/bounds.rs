@@ -240,6 +240,7 @@ async fn create_partitions(connection: &Connection<SimEnv>, names: &[&str]) -> V
             .map(|name| CreatePartitionsTopic {
                 name: name.to_string().into(),
                 count: 8,
+                assignments: None,
                 ..Default::default()
             })
             .collect(),

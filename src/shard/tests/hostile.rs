@@ -493,7 +493,7 @@ fn a_request_that_was_begun_before_a_stop_is_answered() {
     assert_eq!(told.get(), Some(true), "it is answered");
 }
 
-/// Requests of 1 MiB, each whole and behind a fetch of its own connection that waits for ten minutes.
+/// Requests of 256 KiB, one after the other, each whole and behind a fetch of its own connection that waits for ten minutes.
 #[test]
 fn whole_requests_behind_a_long_poll_make_way_for_an_honest_one() {
     let world = world(56);
@@ -502,16 +502,16 @@ fn whole_requests_behind_a_long_poll_make_way_for_an_honest_one() {
         let honest = connect(&env).await;
         create(&honest).await;
         let mut greedy = Vec::new();
-        for _ in 0..40 {
+        for _ in 0..80 {
             let stream = raw(&env).await;
             let both = [
                 encoded(1, FETCH, &fetch(&[(0, 0)], 600_000)),
-                frame(18, 0, &vec![0; 1 << 20]),
+                frame(18, 0, &vec![0; 256 << 10]),
             ];
             sends_on(&env, &stream, both.concat().into());
             greedy.push(stream);
+            env.sleep_until(env.now().plus_ms(20)).await;
         }
-        env.sleep_until(env.now().plus_ms(2_000)).await;
         let began = env.now();
         let large = "v".repeat(900_000);
         for partition in 1..4 {
