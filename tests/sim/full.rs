@@ -61,11 +61,10 @@ fn a_lack_of_space_for_any_file_takes_no_directory_out_of_service() {
                 DiskOperation::Name,
             ] {
                 // Writes to those go to space allocated before, and a journal file is opened to be used again, too.
-                let needs_none = match (file, operation) {
-                    (".log" | "ringtail-journal", DiskOperation::Write) => true,
-                    ("ringtail-journal", DiskOperation::Open) => true,
-                    _ => false,
-                };
+                let needs_none = matches!(
+                    (file, operation),
+                    (".log" | "ringtail-journal", DiskOperation::Write) | ("ringtail-journal", DiskOperation::Open)
+                );
                 if needs_none {
                     continue;
                 }
