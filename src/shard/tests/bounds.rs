@@ -241,7 +241,6 @@ async fn create_partitions(connection: &Connection<SimEnv>, names: &[&str]) -> V
                 name: name.to_string().into(),
                 count: 8,
                 assignments: None,
-                ..Default::default()
             })
             .collect(),
         ..Default::default()

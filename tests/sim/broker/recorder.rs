@@ -14,6 +14,8 @@ const WINDOW_NS: u64 = 1_000_000_000;
 
 /// How much of the story is told.
 const STORY_LINES_MAX: usize = 400;
+/// What counts as close to an offset.
+const STORY_OFFSETS: u64 = 3;
 
 /// A partition that clients know.
 #[derive(Clone, Debug)]
@@ -251,30 +253,50 @@ impl Recorder {
         }
     }
 
-    /// What happened in the partitions that anomalies speak of, close to their offsets: to start a search from.
+    /// What happened in the partitions that anomalies speak of, close to their offsets and to their records: to start a search from.
     pub fn story(&self, anomalies: &[Anomaly]) -> Vec<String> {
-        let text = format!("{anomalies:?}");
-        let named = |partition: &Partition| text.contains(&format!("{partition:?},"));
         let mut lines = Vec::new();
-        for partition in (0..self.partitions.len() as u32).map(Partition).filter(named) {
+        for partition in (0..self.partitions.len() as u32).map(Partition) {
+            let name = format!("{partition:?},");
+            let told: Vec<String> = anomalies.iter().map(|anomaly| format!("{anomaly:?}")).collect();
+            let told: Vec<&String> = told.iter().filter(|text| text.contains(&name)).collect();
+            let (Some(low), Some(high)) = (
+                told.iter().flat_map(|text| offsets(text)).min(),
+                told.iter().flat_map(|text| offsets(text)).max(),
+            ) else {
+                continue;
+            };
+            let near = low.saturating_sub(STORY_OFFSETS)..=high.saturating_add(STORY_OFFSETS);
+            let is_near = |event: &str| offsets(event).any(|offset| near.contains(&offset));
             lines.push(format!("{partition:?} is {:?}", self.known(partition)));
-            let mut own = BTreeSet::new();
-            for (at, event) in self.history.timed() {
-                let told = format!("{event:?}");
-                let record = match event {
-                    Event::Sent { record, .. } if told.contains(&format!("{partition:?},")) => {
+            let (mut own, mut wanted) = (BTreeSet::new(), BTreeSet::new());
+            for (_, event) in self.history.timed() {
+                match event {
+                    Event::Sent { record, .. } if format!("{event:?}").contains(&name) => {
                         own.insert(*record);
-                        Some(*record)
+                        if told.iter().any(|text| text.contains(&format!("{record:?}"))) {
+                            wanted.insert(*record);
+                        }
                     }
-                    Event::Acked { record, .. } | Event::Refused { record } | Event::Indeterminate { record } => {
-                        Some(*record)
+                    Event::Acked { record, .. } if own.contains(record) && is_near(&format!("{event:?}")) => {
+                        wanted.insert(*record);
                     }
-                    _ => None,
+                    _ => {}
+                }
+            }
+            for (at, event) in self.history.timed() {
+                let text = format!("{event:?}");
+                let is_wanted = match event {
+                    Event::Sent { record, .. }
+                    | Event::Acked { record, .. }
+                    | Event::Refused { record }
+                    | Event::Indeterminate { record } => wanted.contains(record),
+                    Event::Cut { .. } | Event::Kept { .. } => text.contains(&name),
+                    Event::MarkAsked { .. } => false,
+                    _ => text.contains(&name) && is_near(&text),
                 };
-                let is_own = record.map_or(told.contains(&format!("{partition:?}")), |record| own.contains(&record));
-                let is_mark = matches!(event, Event::MarkAsked { .. });
-                if is_own && !is_mark && lines.len() < STORY_LINES_MAX {
-                    lines.push(format!("  {:>10.3} ms {told}", at.as_secs_f64() * 1000.0));
+                if is_wanted && lines.len() < STORY_LINES_MAX {
+                    lines.push(format!("  {:>10.3} ms {text}", at.as_secs_f64() * 1000.0));
                 }
             }
         }
@@ -290,4 +312,11 @@ impl Recorder {
         }
         u64::from(crc32c::crc32c(text.as_bytes())) << 32 | text.len() as u64
     }
+}
+
+/// The offsets that the text of an event or of an anomaly names.
+fn offsets(text: &str) -> impl Iterator<Item = u64> {
+    let fields = ["offset: ", "known: ", "first: ", "second: ", "acked_at: ", "read_at: "];
+    let after = fields.into_iter().flat_map(move |field| text.split(field).skip(1));
+    after.filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
 }

@@ -484,6 +484,7 @@ impl Disk {
     /// Cuts a killed process off: its memory is kept, its operations in flight end in one of the ways they can. To be
     /// called before the tasks are dropped, whose destructors write to mapped memory.
     pub(super) fn orphan(&mut self, core: &Core, process: usize) {
+        self.state.recover_names();
         self.store_regions(|owner| owner == process);
         self.regions.retain(|_, (owner, _)| *owner != process);
         let of_process = |(id, operation): (&u64, &Operation)| {

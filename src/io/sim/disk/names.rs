@@ -43,7 +43,7 @@ pub(super) struct NameChange {
     replaced: Option<u64>,
     from_flushed: bool,
     to_flushed: bool,
-    /// A flush that covered it failed: no later one brings it to the device.
+    /// A flush that covered it failed: no later one of the same process brings it to the device.
     lost: bool,
 }
 
@@ -253,6 +253,12 @@ impl State {
         for change in self.name_changes.iter_mut().filter(|change| change.sequence < sequence) {
             change.lost |= change.is_covered_by(directory);
         }
+    }
+
+    /// The next process finds a file system that was mounted again, and its journal with it (one that could not write that stays read-only
+    /// until then): what it reads is what later flushes make sure.
+    pub(super) fn recover_names(&mut self) {
+        self.name_changes.iter_mut().for_each(|change| change.lost = false);
     }
 
     /// Frees what no entry, change or handle refers to any more.
