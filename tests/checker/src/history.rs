@@ -148,6 +148,29 @@ impl History {
         self.events.push((at, event));
     }
 
+    /// Writes a `Kept` down right behind its cut, whose end somebody will ask for later: the place to `tell` it at.
+    pub fn push_untold(&mut self, at: Duration, partition: Partition) -> usize {
+        self.push(
+            at,
+            Event::Kept {
+                partition,
+                end: u64::MAX,
+            },
+        );
+        self.events.len() - 1
+    }
+
+    /// The end that `push_untold` left open.
+    ///
+    /// # Panics
+    /// If there is no `Kept` at `place`.
+    pub fn tell(&mut self, place: usize, kept: u64) {
+        match &mut self.events[place].1 {
+            Event::Kept { end, .. } => *end = kept,
+            event => panic!("{event:?} is told an end"),
+        }
+    }
+
     /// Sends that have no answer yet: whoever ends a history turns them into `Indeterminate`, or lets rule 9 judge them.
     pub fn open_sends(&self) -> impl Iterator<Item = Record> + '_ {
         self.open.iter().filter(|(_, open)| **open).map(|(record, _)| *record)

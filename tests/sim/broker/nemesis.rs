@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use ringtail::io::Env;
-use ringtail::io::sim::{DiskOperation, EIO, Fault, FaultEffect, LossMode, ProcessId, World};
+use ringtail::io::sim::{DiskImage, DiskOperation, EIO, Fault, FaultEffect, LossMode, ProcessId, World};
 
 use super::network::Network;
 use super::party::{BROKER, Shared};
 use super::process::{Setup, Started, interrogate, start};
+use super::recorder::Known;
 
 const MS: u64 = 1_000_000;
 /// A start that takes longer, or a stop, hangs.
@@ -128,6 +129,8 @@ enum Phase {
 
 /// A broker that ends by itself so often without a fault never serves again: the run ends, and says why.
 const OWN_ENDS_MAX: u32 = 5;
+/// More than a run has.
+const STARTS_MAX: i32 = 1_000;
 
 pub struct Nemesis<'w> {
     world: &'w World,
@@ -147,6 +150,25 @@ pub struct Nemesis<'w> {
     /// No more faults begin.
     resting: bool,
     pub counts: BTreeMap<Kind, u64>,
+}
+
+/// The last leader epoch of each directory: a start has one when its base checkpoint is there.
+fn epochs_of(image: &DiskImage, directories: &[String]) -> Vec<(String, i32)> {
+    let has_begun = |directory: &str, start: i32| {
+        image
+            .content(format!("{directory}/ringtail-base-{start}.ckpt"))
+            .is_some()
+    };
+    let newest = |directory: &String| {
+        (0..STARTS_MAX)
+            .rev()
+            .find(|start| has_begun(directory, *start))
+            .unwrap_or(0)
+    };
+    directories
+        .iter()
+        .map(|directory| (directory.clone(), newest(directory)))
+        .collect()
 }
 
 impl<'w> Nemesis<'w> {
@@ -415,8 +437,16 @@ impl<'w> Nemesis<'w> {
         };
         match mode {
             Some(mode) => {
-                self.party.recorder.borrow_mut().power_cut(now);
                 self.world.power_cut(BROKER, mode);
+                let left = self.world.disk_image(BROKER);
+                let epochs = epochs_of(&left, &self.setup.directories);
+                let epoch_of = |known: &Known| {
+                    let file = format!("{}-{}/partition.metadata", known.topic, known.index);
+                    let lies_in = |directory: &str| left.content(format!("{directory}/{file}")).is_some();
+                    let found = epochs.iter().find(|(directory, _)| lies_in(directory));
+                    found.map_or(0, |(_, epoch)| *epoch)
+                };
+                self.party.recorder.borrow_mut().power_cut(now, epoch_of);
             }
             None => self.world.kill(self.broker.id),
         }

@@ -108,34 +108,37 @@ async fn ask_all(caller: &mut Caller) -> Result<(), ClientError> {
     for partition in live {
         let known = party.recorder.borrow().known(partition).clone();
         let topic = listed.iter().find(|topic| topic.id == known.id);
-        let Some((leader, epoch)) = topic.and_then(|topic| topic.leaders.get(known.index as usize).copied()) else {
+        let Some((leader, _)) = topic.and_then(|topic| topic.leaders.get(known.index as usize).copied()) else {
             if party.recorder.borrow().is_live(partition) {
                 party.find(&caller.env, format!("{known:?} is not there after a start"));
             }
             continue;
         };
-        let cut = party.recorder.borrow().unresolved.contains(&partition);
         // Nobody leads it while its directory is out of service.
-        if leader >= 0 && cut {
-            let end = end_before(caller, partition, epoch).await?;
+        if leader < 0 {
+            continue;
+        }
+        let cuts = party.recorder.borrow().untold(partition);
+        for cut in cuts {
+            let end = end_of(caller, partition, cut.epoch).await?;
             let mut recorder = party.recorder.borrow_mut();
             if recorder.is_live(partition) {
-                recorder.kept(caller.env.now().0, partition, end as u64);
+                recorder.kept(partition, cut, end as u64);
             }
         }
     }
     Ok(())
 }
 
-/// Where the log ended when leader epoch `epoch` began.
-async fn end_before(caller: &mut Caller, partition: Partition, epoch: i32) -> Result<i64, ClientError> {
+/// Where the log ended when leader epoch `epoch` was over.
+async fn end_of(caller: &mut Caller, partition: Partition, epoch: i32) -> Result<i64, ClientError> {
     let known = caller.party.recorder.borrow().known(partition).clone();
     let request = OffsetForLeaderEpochRequest {
         topics: vec![OffsetForLeaderTopic {
             topic: known.topic.clone().into(),
             partitions: vec![OffsetForLeaderPartition {
                 partition: known.index,
-                leader_epoch: epoch - 1,
+                leader_epoch: epoch,
                 ..Default::default()
             }]
             .into(),
@@ -153,7 +156,7 @@ async fn end_before(caller: &mut Caller, partition: Partition, epoch: i32) -> Re
     ClientError::check(told.error_code, || format!("ask for epochs of {known:?}"), None)?;
     let cursor = Cursor::new(&caller.party, partition);
     match told.end_offset {
-        // Nothing older is left: the log is empty, or begins in this epoch.
+        // Nothing as old is left: the log is empty, or begins later.
         -1 => offset_at(caller, &cursor, Place::Start).await,
         end => Ok(end),
     }

@@ -38,6 +38,15 @@ struct Disturbance {
     to_ns: u64,
 }
 
+/// A power cut of a partition that nobody has asked about yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UntoldCut {
+    /// The log went on at the end of this leader epoch.
+    pub epoch: i32,
+    /// In the history.
+    place: usize,
+}
+
 #[derive(Default)]
 pub struct Recorder {
     pub history: History,
@@ -51,8 +60,8 @@ pub struct Recorder {
     pub acks: u64,
     /// When the power went last.
     pub cut_ns: Option<u64>,
-    /// Partitions that were cut, until somebody asks where they went on.
-    pub unresolved: BTreeSet<Partition>,
+    /// The cuts of partitions, until somebody asks where their logs went on.
+    untold: BTreeMap<Partition, Vec<UntoldCut>>,
     disturbances: Vec<Disturbance>,
     /// Everything from before this time is on the device.
     settled_ns: u64,
@@ -221,35 +230,41 @@ impl Recorder {
         self.settled_ns = by_ns;
     }
 
-    /// The power goes.
-    pub fn power_cut(&mut self, now_ns: u64) {
+    /// The power went. `epoch_of` says which leader epoch was the last that may have written to a partition.
+    pub fn power_cut(&mut self, now_ns: u64, epoch_of: impl Fn(&Known) -> i32) {
+        let at = Duration::from_nanos(now_ns);
         let window = Duration::from_nanos(now_ns - self.lossy_from(now_ns));
         for partition in self.live() {
             if self.known(partition).class == DurabilityClass::Written {
-                self.unresolved.insert(partition);
-                self.history
-                    .push(Duration::from_nanos(now_ns), Event::Cut { partition, window });
+                self.history.push(at, Event::Cut { partition, window });
+                let cut = UntoldCut {
+                    epoch: epoch_of(self.known(partition)),
+                    place: self.history.push_untold(at, partition),
+                };
+                self.untold.entry(partition).or_default().push(cut);
             }
         }
         self.cut_ns = Some(now_ns);
     }
 
-    pub fn kept(&mut self, now_ns: u64, partition: Partition, end: u64) {
-        if self.unresolved.remove(&partition) {
-            self.history
-                .push(Duration::from_nanos(now_ns), Event::Kept { partition, end });
+    /// The cuts of a partition whose ends nobody has asked for.
+    pub fn untold(&self, partition: Partition) -> Vec<UntoldCut> {
+        self.untold.get(&partition).cloned().unwrap_or_default()
+    }
+
+    /// Where the log went on after a cut.
+    pub fn kept(&mut self, partition: Partition, cut: UntoldCut, end: u64) {
+        self.history.tell(cut.place, end);
+        if let Some(untold) = self.untold.get_mut(&partition) {
+            untold.retain(|other| *other != cut);
         }
     }
 
     /// Nobody will ask any more about what is gone.
-    pub fn close(&mut self, now_ns: u64) {
-        for partition in self.unresolved.clone() {
-            assert!(
-                self.gone.contains(&partition),
-                "{:?} never came back",
-                self.known(partition)
-            );
-            self.kept(now_ns, partition, u64::MAX);
+    pub fn close(&mut self) {
+        for (partition, cuts) in &self.untold {
+            let is_told = cuts.is_empty() || self.gone.contains(partition);
+            assert!(is_told, "{:?} never came back", self.known(*partition));
         }
     }
 

@@ -243,7 +243,7 @@ async fn read_through(env: SimEnv, party: Shared) {
 
 fn judge(world: &World, party: &Shared, seed: u64, faults: BTreeMap<Kind, u64>) -> Verdict {
     let mut recorder = party.recorder.borrow_mut();
-    recorder.close(world.now());
+    recorder.close();
     let mut anomalies = party.findings.take();
     let open = recorder.history.open_sends().count();
     if open > 0 {

@@ -258,7 +258,9 @@ impl State {
     /// The next process finds a file system that was mounted again, and its journal with it (one that could not write that stays read-only
     /// until then): what it reads is what later flushes make sure.
     pub(super) fn recover_names(&mut self) {
-        self.name_changes.iter_mut().for_each(|change| change.lost = false);
+        for change in self.name_changes.iter_mut().filter(|change| change.lost) {
+            (change.lost, change.from_flushed, change.to_flushed) = (false, false, false);
+        }
     }
 
     /// Frees what no entry, change or handle refers to any more.
