@@ -89,7 +89,7 @@ pub enum Event {
     /// comes after it, says nothing: it is recorded as `Indeterminate`, or not at all. Readers are put anew (`Seeked`).
     Cut { partition: Partition, window: Duration },
     /// After all its cuts so far the log went on at this offset (the end of the last leader epoch before them): nothing below it is gone,
-    /// everything at or above it was written since. `u64::MAX` where nobody will ask, because the partition was deleted.
+    /// everything at or above it was written since.
     Kept { partition: Partition, end: u64 },
     /// All faults are over; every send, open or later, is to be answered within this time.
     Healed { answer_within: Duration },

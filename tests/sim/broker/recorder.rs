@@ -260,12 +260,44 @@ impl Recorder {
         }
     }
 
-    /// Nobody will ask any more about what is gone.
+    /// Nobody will ask any more: what was cut and then deleted kept at least what was sure by the cut.
     pub fn close(&mut self) {
-        for (partition, cuts) in &self.untold {
-            let is_told = cuts.is_empty() || self.gone.contains(partition);
-            assert!(is_told, "{:?} never came back", self.known(*partition));
+        for (partition, cuts) in std::mem::take(&mut self.untold) {
+            let is_told = cuts.is_empty() || self.gone.contains(&partition);
+            assert!(is_told, "{:?} never came back", self.known(partition));
+            for cut in cuts {
+                let end = self.sure_end(partition, cut);
+                self.history.tell(cut.place, end);
+            }
         }
+    }
+
+    /// The end of what was known of a partition long enough before a cut.
+    fn sure_end(&self, partition: Partition, cut: UntoldCut) -> u64 {
+        let before = &self.history.timed()[..cut.place];
+        let Some((at, Event::Cut { window, .. })) = before.last() else {
+            panic!("{cut:?} is not behind its cut");
+        };
+        let sure_before = at.saturating_sub(*window);
+        let mut own = BTreeSet::new();
+        let known = before.iter().filter_map(|(at, event)| {
+            let end = match *event {
+                Event::Sent { partition: of, record } if of == partition => {
+                    own.insert(record);
+                    None
+                }
+                Event::Acked { record, offset } if own.contains(&record) => Some(offset + 1),
+                Event::Read {
+                    partition: of, offset, ..
+                } if of == partition => Some(offset + 1),
+                Event::MarkSeen {
+                    partition: of, offset, ..
+                } if of == partition => Some(offset),
+                _ => None,
+            };
+            end.filter(|_| *at < sure_before)
+        });
+        known.max().unwrap_or(0)
     }
 
     /// What happened in the partitions that anomalies speak of, close to their offsets and to their records: to start a search from.
