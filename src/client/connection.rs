@@ -311,19 +311,8 @@ impl<E: Env> Connection<E> {
             reply,
             _slot: slot,
         });
-        let timeout_ms = link.options.request_timeout_ms;
-        let deadline = link.env.now().plus_ms(timeout_ms);
         let answered = async { answer.await.unwrap_or(Err(ClientError::Closed)) };
-        let late = async {
-            link.env.sleep_until(deadline).await;
-            let reason = ClientError::Timeout {
-                what: M::NAME,
-                after_ms: timeout_ms,
-            };
-            link.close(reason.clone());
-            Err(reason)
-        };
-        let frame = race(answered, late).await?;
+        let frame = race(answered, self.late(M::NAME)).await?;
         Ok(Answer {
             frame,
             version,
@@ -331,19 +320,32 @@ impl<E: Env> Connection<E> {
         })
     }
 
-    /// Sends a request that has no answer (Produce with acks=0), and waits until the socket took it.
+    /// Ends the connection when the time for a request is over.
+    async fn late<T>(&self, what: &'static str) -> Result<T, ClientError> {
+        let link = &self.0.0;
+        let after_ms = link.options.request_timeout_ms;
+        link.env.sleep_until(link.env.now().plus_ms(after_ms)).await;
+        let reason = ClientError::Timeout { what, after_ms };
+        link.close(reason.clone());
+        Err(reason)
+    }
+
+    /// Sends a request that has no answer (Produce with acks=0), and waits until the socket took it: no longer than for an answer.
     pub async fn tell<'m, M: Message<'m>>(&self, request: &M, version: i16) -> Result<(), ClientError> {
         let link = &self.0.0;
         let _slot = link.slots.acquire(1).await;
         self.enqueue(request, version)?;
         let own = link.enqueued.get();
-        link.outbox_changed
-            .until(|| link.sent.get() >= own || link.fault.borrow().is_some())
-            .await;
-        match &*link.fault.borrow() {
-            Some(fault) if link.sent.get() < own => Err(fault.clone()),
-            _ => Ok(()),
-        }
+        let sent = async {
+            link.outbox_changed
+                .until(|| link.sent.get() >= own || link.fault.borrow().is_some())
+                .await;
+            match &*link.fault.borrow() {
+                Some(fault) if link.sent.get() < own => Err(fault.clone()),
+                _ => Ok(()),
+            }
+        };
+        race(sent, self.late(M::NAME)).await
     }
 
     fn enqueue<'m, M: Message<'m>>(&self, request: &M, version: i16) -> Result<i32, ClientError> {

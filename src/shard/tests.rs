@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::{Process, ServeError, serve};
 use crate::base::sync::Signal;
-use crate::client::{Connection, ConnectionOptions};
+use crate::client::{ClientError, Connection, ConnectionOptions};
 use crate::config::{Input, Machine, load};
 use crate::io::Env;
 use crate::io::sim::{DiskOptions, Options, ProcessId, SimEnv, World, host_address};
@@ -317,6 +317,34 @@ fn an_error_on_acks_0_closes_the_connection_and_success_is_silent() {
         let after = connection.ask(&fetch(&[(2, 0)], 0), FETCH).await;
         assert!(after.is_err(), "closed");
     });
+}
+
+/// Of a request that has no answer only the socket says that nobody takes it, and that says nothing.
+#[test]
+fn acks_0_to_a_broker_that_stands_still_ends_in_the_time_of_a_request() {
+    let world = world(14);
+    let broker = start(&world);
+    let (is_ready, error) = (Rc::new(Cell::new(false)), Rc::<RefCell<Option<ClientError>>>::default());
+    let (ready, told) = (is_ready.clone(), error.clone());
+    world.spawn_process(CLIENT, 1, move |env, _| {
+        let (ready, told) = (ready.clone(), told.clone());
+        async move {
+            let connection = connect(&env).await;
+            create(&connection).await;
+            ready.set(true);
+            env.sleep_until(env.now().plus_ms(1_000)).await;
+            let large = "x".repeat(50_000);
+            while told.borrow().is_none() {
+                *told.borrow_mut() = connection.tell(&produce(0, &[(2, &large)]), PRODUCE).await.err();
+            }
+            assert!(connection.is_closed());
+        }
+    });
+    assert!(world.run_until(|| is_ready.get()));
+    world.pause(broker.id);
+    assert!(world.run_until(|| error.borrow().is_some()), "it waits for ever");
+    let error = error.take();
+    assert!(matches!(error, Some(ClientError::Timeout { .. })), "{error:?}");
 }
 
 #[test]

@@ -291,5 +291,4 @@ pub async fn run(env: SimEnv, party: Shared, name: String) {
             _ => admin.compare().await,
         }
     }
-    party.ended.set(party.ended.get() + 1);
 }

@@ -91,7 +91,6 @@ pub async fn run(env: SimEnv, party: Shared, name: String) {
             Err(_) => pause(&env, 300).await,
         }
     }
-    party.ended.set(party.ended.get() + 1);
 }
 
 async fn open(caller: &mut Caller, partition: Partition, name: &str) -> Result<Session, ClientError> {

@@ -132,5 +132,4 @@ pub async fn run(env: SimEnv, party: Shared, name: String) {
             }
         }
     }
-    party.ended.set(party.ended.get() + 1);
 }

@@ -1,7 +1,7 @@
 //! What all clients of one world share, and how each of them asks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -28,7 +28,8 @@ pub struct Party {
     pub recorder: RefCell<Recorder>,
     /// Clients end what they are at and go.
     pub stop: Cell<bool>,
-    pub ended: Cell<usize>,
+    /// Clients that have not gone yet.
+    pub running: RefCell<BTreeSet<&'static str>>,
     /// Requests that were answered.
     pub operations: Cell<u64>,
     /// By client: when a request of its last succeeded.

@@ -76,7 +76,6 @@ pub async fn run(env: SimEnv, party: Shared, name: String, acks: i16) {
             settle(&env, &party, &name, &parcel, result.map(|r| (r.1, r.2)), began);
         }
     }
-    party.ended.set(party.ended.get() + 1);
 }
 
 /// The partition that was drawn, or all of its topic.
@@ -160,7 +159,6 @@ pub async fn library(env: SimEnv, party: Shared, name: String) {
         drop(producer);
         client.close();
     }
-    party.ended.set(party.ended.get() + 1);
 }
 
 /// Ends with the first error: the library numbers anew behind one.

@@ -220,7 +220,6 @@ pub async fn run(env: SimEnv, party: Shared, name: String, from: Place) {
         }
         pause(&env, 300).await;
     }
-    party.ended.set(party.ended.get() + 1);
 }
 
 /// Finds places for cursors that have none, and tells the history again where the others are when the power went meanwhile.
@@ -299,7 +298,6 @@ pub async fn library(env: SimEnv, party: Shared, name: String) {
         client.close();
         pause(&env, 500).await;
     }
-    party.ended.set(party.ended.get() + 1);
 }
 
 async fn library_session(

@@ -74,7 +74,12 @@ fn topics(dice: &Dice) -> Vec<TopicPlan> {
     ]
 }
 
-type Client = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+/// A client's name, and what it does.
+type Client = (&'static str, std::pin::Pin<Box<dyn Future<Output = ()>>>);
+
+fn client(name: &'static str, client: impl Future<Output = ()> + 'static) -> Client {
+    (name, Box::pin(client))
+}
 
 /// The clients of a host.
 fn clients(env: &SimEnv, party: &Shared, host: usize) -> Vec<Client> {
@@ -82,24 +87,24 @@ fn clients(env: &SimEnv, party: &Shared, host: usize) -> Vec<Client> {
     let (e, p) = (|| env.clone(), || party.clone());
     match host {
         1 => vec![
-            Box::pin(idempotent::run(e(), p(), "idempotent 1".into())),
-            Box::pin(plain::run(e(), p(), "acks=all".into(), -1)),
-            Box::pin(readers::run(e(), p(), "reader 1".into(), Place::Start)),
+            client("idempotent 1", idempotent::run(e(), p(), "idempotent 1".into())),
+            client("acks=all", plain::run(e(), p(), "acks=all".into(), -1)),
+            client("reader 1", readers::run(e(), p(), "reader 1".into(), Place::Start)),
         ],
         2 => vec![
-            Box::pin(idempotent::run(e(), p(), "idempotent 2".into())),
-            Box::pin(readers::run(e(), p(), "reader 2".into(), Place::End)),
-            Box::pin(offsets::run(e(), p(), "offsets".into())),
+            client("idempotent 2", idempotent::run(e(), p(), "idempotent 2".into())),
+            client("reader 2", readers::run(e(), p(), "reader 2".into(), Place::End)),
+            client("offsets", offsets::run(e(), p(), "offsets".into())),
         ],
         3 => vec![
-            Box::pin(plain::library(e(), p(), "library producer".into())),
-            Box::pin(readers::library(e(), p(), "library reader".into())),
-            Box::pin(plain::run(e(), p(), "acks=1".into(), 1)),
+            client("library producer", plain::library(e(), p(), "library producer".into())),
+            client("library reader", readers::library(e(), p(), "library reader".into())),
+            client("acks=1", plain::run(e(), p(), "acks=1".into(), 1)),
         ],
         _ => vec![
-            Box::pin(admin::run(e(), p(), "admin".into())),
-            Box::pin(plain::run(e(), p(), "acks=0".into(), 0)),
-            Box::pin(readers::run(e(), p(), "reader 3".into(), Place::Start)),
+            client("admin", admin::run(e(), p(), "admin".into())),
+            client("acks=0", plain::run(e(), p(), "acks=0".into(), 0)),
+            client("reader 3", readers::run(e(), p(), "reader 3".into(), Place::Start)),
         ],
     }
 }
@@ -112,11 +117,18 @@ fn start_clients(world: &World, party: &Shared) {
         let party = party.clone();
         world.spawn_process(host, 1, move |env, _| {
             let all = clients(&env, &party, host);
+            party.running.borrow_mut().extend(all.iter().map(|(name, _)| *name));
             let party = party.clone();
             async move {
-                all.into_iter().for_each(|client| env.spawn(Queue::Foreground, client));
+                for (name, client) in all {
+                    let party = party.clone();
+                    env.spawn(Queue::Foreground, async move {
+                        client.await;
+                        party.running.borrow_mut().remove(name);
+                    });
+                }
                 // A process ends with its root.
-                while party.ended.get() < CLIENTS {
+                while !party.running.borrow().is_empty() {
                     env.sleep_until(env.now().plus_ms(1_000)).await;
                 }
             }
@@ -142,12 +154,10 @@ pub fn run(seed: u64, virtual_ms: u64) -> Verdict {
     after_the_heal(&world, &party);
     party.stop.set(true);
     let deadline = world.now() + 60_000 * MS;
-    while party.ended.get() < CLIENTS {
-        assert!(
-            world.now() < deadline,
-            "clients hang: {} of {CLIENTS} ended",
-            party.ended.get()
-        );
+    while !party.running.borrow().is_empty() {
+        let running = party.running.borrow();
+        assert!(world.now() < deadline, "clients hang: {running:?}");
+        drop(running);
         world.run_for(50);
     }
     if dice.below(2) == 0 {
