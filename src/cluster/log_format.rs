@@ -261,11 +261,6 @@ fn next_frame<'a>(file: &'a [u8], tail: &Tail) -> Option<(u64, &'a [u8])> {
     })
 }
 
-/// Where the block begins that holds the byte at `position`.
-pub(super) fn block_floor(position: u64) -> u64 {
-    position / BLOCK_BYTES * BLOCK_BYTES
-}
-
 /// Where a confirmation of what ends at `end` begins.
 pub(super) fn confirmation_position(end: u64) -> u64 {
     end.next_multiple_of(BLOCK_BYTES)

@@ -126,9 +126,13 @@ fn batch(value: &str) -> Bytes {
 }
 
 fn produce(acks: i16, partitions: &[(i32, &str)]) -> ProduceRequest<'static> {
-    let data = partitions.iter().map(|(index, value)| PartitionProduceData {
-        index: *index,
-        records: Some(Records::from(batch(value))),
+    produce_batches(acks, partitions.iter().map(|(index, value)| (*index, batch(value))))
+}
+
+fn produce_batches(acks: i16, batches: impl Iterator<Item = (i32, Bytes)>) -> ProduceRequest<'static> {
+    let data = batches.map(|(index, batch)| PartitionProduceData {
+        index,
+        records: Some(Records::from(batch)),
     });
     ProduceRequest {
         acks,

@@ -11,9 +11,9 @@ use std::rc::Rc;
 use super::build::{SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity, SumsRow};
 use super::segment::path_of;
 use super::sums::{Row, SUMS_TRAILER_BYTES, SumsTrailer, decode_rows, rows_from};
-use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, block_ceil, block_floor};
+use crate::base::buffer::{BLOCK_BYTES, block_ceil, block_floor};
 use crate::base::ids::PartitionId;
-use crate::io::{Env, OpenOptions};
+use crate::io::{Env, OpenOptions, read_up_to};
 
 /// Bytes read at once to sum a file up.
 const CRC_WINDOW_BYTES: u64 = 128 << 10;
@@ -151,10 +151,9 @@ pub async fn sealing_of<E: Env>(env: &E, folder: &Path, partition: PartitionId, 
 /// Bytes `[from, to)` of a file, fewer at its end.
 pub async fn read_range<E: Env>(env: &E, file: &E::File, from: u64, to: u64) -> io::Result<Vec<u8>> {
     let start = block_floor(from);
-    let buffer = AlignedBuf::new((block_ceil(to) - start).max(BLOCK_BYTES as u64) as usize);
-    let (read, buffer) = env.read_at(file, buffer, start).await;
-    let read = read?;
-    let end = ((to - start) as usize).min(read);
+    let bytes = (block_ceil(to) - start).max(BLOCK_BYTES as u64) as usize;
+    let buffer = read_up_to(env, file, start, bytes).await?;
+    let end = ((to - start) as usize).min(buffer.len());
     Ok(buffer.get((from - start) as usize..end).unwrap_or_default().to_vec())
 }
 
@@ -252,5 +251,32 @@ impl<E: Env> SumsFile<E> {
         let rows: Rc<[Row]> = rows.into();
         *self.page.borrow_mut() = Some((number, rows.clone()));
         Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::sim::{Options, World};
+    use crate::io::{Durability, write_all_at};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_read_that_comes_short_is_not_the_end_of_the_file() {
+        let mut options = Options::default();
+        options.disk.short_read_ppm = 1_000_000;
+        let content: Vec<u8> = (0..5 * BLOCK_BYTES + 100).map(|i| (i / 7) as u8).collect();
+        let expected = content.clone();
+        let (range, sum) = World::new(3, options).block_on(0, |env| async move {
+            let path = Path::new("/data/file");
+            let file = env.open(path, OpenOptions::CREATE).await.expect("made");
+            let written = write_all_at(&env, &file, Bytes::from(content), 0, Durability::Cached).await;
+            written.expect("written");
+            let file = env.open(path, OpenOptions::READ_DIRECT).await.expect("opened");
+            let range = read_range(&env, &file, 5_000, 20_500).await.expect("read");
+            (range, crc_of_file(&env, path, None).await.expect("read"))
+        });
+        assert_eq!(range, expected[5_000..20_500]);
+        assert_eq!(sum, (crc32c::crc32c(&expected), expected.len() as u64));
     }
 }

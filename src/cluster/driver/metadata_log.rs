@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::base::buffer::block_floor;
 use crate::base::planted::{Bug, planted};
 use crate::cluster::image::Image;
 use crate::cluster::log_format::{
-    COMMIT_BYTES_MAX, CONFIRMATION_BYTES, Corruption, FORMAT_VERSION, FormatError, SLACK_BYTES, block_floor,
-    check_length, confirmation_position, push_commit, scan, sealed_file,
+    COMMIT_BYTES_MAX, CONFIRMATION_BYTES, Corruption, FORMAT_VERSION, FormatError, SLACK_BYTES, check_length,
+    confirmation_position, push_commit, scan, sealed_file,
 };
 use crate::cluster::record::Record;
 use crate::io::{Durability, Env, OpenOptions, read_file, take_place, write_all_at, write_beside};

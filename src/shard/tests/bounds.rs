@@ -68,21 +68,8 @@ fn what_one_produce_decompresses_is_bounded_in_sum() {
         let compacted = [("cleanup.policy", "compact")];
         assert_eq!(create_topics(&client, &["t".into()], 40, &compacted, false).await, [0]);
         let bomb = bomb();
-        let request = |partitions: std::ops::Range<i32>| {
-            let data = partitions.map(|index| PartitionProduceData {
-                index,
-                records: Some(Records::from(bomb.clone())),
-            });
-            ProduceRequest {
-                topic_data: vec![TopicProduceData {
-                    name: "t".into(),
-                    partition_data: data.collect(),
-                    ..Default::default()
-                }]
-                .into(),
-                ..produce(-1, &[])
-            }
-        };
+        let request =
+            |partitions: std::ops::Range<i32>| produce_batches(-1, partitions.map(|index| (index, bomb.clone())));
         let answers = produced(&client, &request(0..40)).await;
         let expected = |index| {
             if index < 34 {

@@ -413,19 +413,8 @@ fn topics_are_created_when_there_is_room_to_tell_of_them_and_once() {
 
 /// A produce of one record and many partitions that there are not.
 fn produce_much() -> ProduceRequest<'static> {
-    let data = (0..20_000).map(|index| PartitionProduceData {
-        index: index * 4,
-        records: Some(Records::from(if index == 0 { batch("a") } else { Bytes::new() })),
-    });
-    ProduceRequest {
-        topic_data: vec![TopicProduceData {
-            name: "t".into(),
-            partition_data: data.collect(),
-            ..Default::default()
-        }]
-        .into(),
-        ..produce(-1, &[])
-    }
+    let batches = (0..20_000).map(|index| (index * 4, if index == 0 { batch("a") } else { Bytes::new() }));
+    produce_batches(-1, batches)
 }
 
 #[test]

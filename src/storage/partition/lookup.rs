@@ -3,10 +3,10 @@
 use std::io;
 
 use super::Partition;
-use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
+use crate::base::buffer::BLOCK_BYTES;
 use crate::io::{Env, OpenOptions};
 use crate::storage::ReadError;
-use crate::storage::cold::{Sealing, Sums, crc_of_file, sealing_of};
+use crate::storage::cold::{Sealing, Sums, crc_of_file, read_range, sealing_of};
 use crate::storage::cursor::Cursor;
 use crate::storage::growing::Growing;
 use crate::storage::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry, last_where};
@@ -69,9 +69,8 @@ impl<E: Env> Partition<E> {
             let page = (low + high) / 2;
             let first = page * per_page;
             let count = per_page.min(entries - first);
-            let content = self
-                .read_entries(&file, first * entry_bytes as u64, (count as usize) * entry_bytes)
-                .await?;
+            let from = first * entry_bytes as u64;
+            let content = read_range(&self.env, &file, from, from + count * entry_bytes as u64).await?;
             match last_where(&content, entry_bytes, decode, below) {
                 Some(entry) => {
                     found = Some(entry);
@@ -114,14 +113,6 @@ impl<E: Env> Partition<E> {
             })
             .await?;
         Ok(last.map(|entry| entry.timestamp_ms))
-    }
-
-    async fn read_entries(&self, file: &E::File, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
-        let start = position - position % BLOCK_BYTES as u64;
-        let skip = (position - start) as usize;
-        let (read, buffer) = self.env.read_at(file, AlignedBuf::new(skip + bytes), start).await;
-        let end = read?.min(skip + bytes);
-        Ok(buffer.get(skip..end).unwrap_or_default().to_vec())
     }
 
     /// An offset of the segment before which no record is as late as `target_ms`; its base if the index is not to be

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::{LOCK_FILE, Report};
-use crate::base::buffer::AlignedBuf;
-use crate::io::{DirectoryEntry, Env, OpenOptions, read_file};
+use crate::io::{DirectoryEntry, Env, OpenOptions, read_file, read_up_to};
 use crate::storage::LogDirectory;
 use crate::storage::journal::scan::{JournalFile, scan};
 use crate::storage::recovery::evidence::Evidence;
@@ -109,7 +108,5 @@ pub async fn verify_checkpoint<E: Env>(
 async fn read_journal<E: Env>(env: &E, path: &std::path::Path) -> io::Result<bytes::Bytes> {
     let file = env.open(path, OpenOptions::READ_DIRECT).await?;
     let size = env.size(&file).await? as usize;
-    let (read, buffer) = env.read_at(&file, AlignedBuf::new(size), 0).await;
-    let content = buffer.freeze();
-    Ok(content.slice(..read?.min(content.len())))
+    Ok(read_up_to(env, &file, 0, size).await?.freeze())
 }

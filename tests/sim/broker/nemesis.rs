@@ -193,6 +193,10 @@ impl<'w> Nemesis<'w> {
         }
     }
 
+    pub fn directories(&self) -> &[String] {
+        &self.setup.directories
+    }
+
     fn count(&mut self, kind: Kind) {
         tracing::info!(at_ms = self.now() / MS, ?kind, "NEMESIS");
         *self.counts.entry(kind).or_default() += 1;

@@ -1,19 +1,21 @@
 //! One seed: a broker, its clients, its faults; the last heal, the last read; the verdict.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringtail::cluster::verify_directory;
 use ringtail::io::sim::{Options, Schedule, SimEnv, World};
 use ringtail::io::{Env, Queue};
 use ringtail::storage::DurabilityClass;
+use ringtail::storage::verify::VerifyOptions;
 use ringtail_checker::{Event, check};
 
 use super::admin::{self, TopicPlan};
 use super::nemesis::{CAPACITY_BYTES, Dice, Kind, Nemesis};
 use super::offsets::{self, Place, offset_by_name};
-use super::party::{Caller, Party, Shared};
+use super::party::{BROKER, Caller, Party, Shared};
 use super::process::Setup;
 use super::readers::{self, Cursor, Got, fetch};
 use super::{idempotent, plain};
@@ -166,6 +168,8 @@ pub fn run(seed: u64, virtual_ms: u64) -> Verdict {
     let told = party.clone();
     world.block_on(1, |env| read_through(env, told));
     nemesis.end();
+    let (told, directories) = (party.clone(), nemesis.directories().to_vec());
+    world.block_on(BROKER, |env| async move { verify_files(env, told, directories).await });
     judge(&world, &party, seed, nemesis.counts)
 }
 
@@ -194,6 +198,16 @@ fn after_the_heal(world: &World, party: &Shared) {
     if let Some(names) = late() {
         let found = format!("after the heal at {healed} ns only these clients succeed: {names:?}");
         party.findings.borrow_mut().push(found);
+    }
+}
+
+/// Nothing that the broker left is damaged: no device of a run rots.
+async fn verify_files(env: SimEnv, party: Shared, directories: Vec<String>) {
+    for directory in directories {
+        let report = verify_directory(&env, Path::new(&directory), VerifyOptions::default(), |_| ()).await;
+        for problem in report.expect("a stopped broker's directory can be verified").problems {
+            party.find(&env, format!("damage: {problem}"));
+        }
     }
 }
 
