@@ -234,7 +234,8 @@ impl Recorder {
     pub fn power_cut(&mut self, now_ns: u64, epoch_of: impl Fn(&Known) -> i32) {
         let at = Duration::from_nanos(now_ns);
         let window = Duration::from_nanos(now_ns - self.lossy_from(now_ns));
-        for partition in self.live() {
+        // Those that may be gone, too: a deletion that nobody answered may not have been.
+        for partition in (0..self.partitions.len() as u32).map(Partition) {
             if self.known(partition).class == DurabilityClass::Written {
                 self.history.push(at, Event::Cut { partition, window });
                 let cut = UntoldCut {
