@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::failure::{ExitReason, Failure};
 use super::json::Json;
 use super::output::Output;
-use crate::cluster::{read_directory_id, verify_directory};
+use crate::cluster::{read_directory_id, topics_of, verify_directory};
 use crate::io::lock_when_free;
 use crate::io::uring::{self, Options, UringEnv};
 use crate::storage::verify::{Problem, Report, VerifyOptions};
@@ -26,7 +26,7 @@ pub struct Log {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads every file of a stopped broker's log directory and names each byte that does not verify. Changes nothing.
+    /// Reads every file of a stopped broker's log directories and names each byte that does not verify. Changes nothing.
     /// Exits with 1 when there is a problem.
     Verify(Verify),
     /// Cuts the active segments of a stopped broker's log directory to their exact length, so that Kafka's own tools read
@@ -36,8 +36,9 @@ enum Command {
 
 #[derive(Args)]
 struct Verify {
-    /// One of log.dirs.
-    directory: PathBuf,
+    /// All of log.dirs, or some: the one with the metadata log tells which topics there are.
+    #[arg(required = true)]
+    directories: Vec<PathBuf>,
     /// Only segments that are over; a broker may be running.
     #[arg(long)]
     closed_only: bool,
@@ -94,22 +95,28 @@ fn unusable(error: StorageError) -> Failure {
 
 impl Verify {
     fn run(self) -> Result<(), Failure> {
-        let (path, closed_only) = (self.directory.clone(), self.closed_only);
-        let report = on_ring(std::slice::from_ref(&self.directory), move |env| async move {
+        let (paths, closed_only) = (self.directories.clone(), self.closed_only);
+        let report = on_ring(&self.directories, move |env| async move {
             let shown = std::io::stderr().is_terminal();
             let mut next = PROGRESS_BYTES;
-            let progress = move |report: &Report| {
-                if shown && report.bytes >= next {
-                    next = report.bytes + PROGRESS_BYTES;
-                    eprint!("\r{} \x1b[K", summary(report));
+            let topics = topics_of(&env, &paths).await;
+            let mut all = Report::default();
+            for path in &paths {
+                let progress = |report: &Report| {
+                    if shown && report.bytes >= next {
+                        next = report.bytes + PROGRESS_BYTES;
+                        eprint!("\r{}: {} \x1b[K", path.display(), summary(report));
+                    }
+                };
+                let options = VerifyOptions { closed_only };
+                let report = verify_directory(&env, path, topics.as_ref(), options, progress).await;
+                if shown {
+                    eprint!("\r\x1b[K");
                 }
-            };
-            let options = VerifyOptions { closed_only };
-            let report = verify_directory(&env, &path, options, progress).await;
-            if shown {
-                eprint!("\r\x1b[K");
+                all.add(report.map_err(unusable)?);
+                next = PROGRESS_BYTES;
             }
-            report.map_err(unusable)
+            Ok(all)
         })?;
         let mut output = Output::new();
         if self.json {
@@ -130,8 +137,7 @@ impl Verify {
         match report.is_good() {
             true => Ok(()),
             false => Err(Failure::failed(format_args!(
-                "{}: {} problems",
-                self.directory.display(),
+                "{} problems",
                 report.problems.len() as u64 + report.problems_more
             ))),
         }
@@ -220,7 +226,7 @@ mod tests {
     fn verified(world: &World) -> Report {
         world.block_on(0, |env: SimEnv| async move {
             let path = PathBuf::from("/data");
-            let report = verify_directory(&env, &path, VerifyOptions::default(), |_| ()).await;
+            let report = verify_directory(&env, &path, None, VerifyOptions::default(), |_| ()).await;
             report.expect("nobody uses it")
         })
     }

@@ -1,17 +1,19 @@
 //! Rot: bits flipped, blocks swapped, files cut below the durable end. Nothing wrong may be served, whatever it was.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringtail::base::buffer::{AlignedBuf, BLOCK_BYTES};
+use ringtail::base::ids::TopicId;
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv};
-use ringtail::io::{Durability, Env, OpenOptions, read_file, write_all_at};
-use ringtail::storage::verify::{Report, VerifyOptions, verify};
+use ringtail::io::{Durability, Env, OpenOptions, read_file, replace_file, write_all_at};
+use ringtail::storage::verify::{Problem, Report, Surroundings, VerifyOptions, verify};
 use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, Wanted, recover, seal};
 use ringtail::wire::batch::BatchHeader;
 
-use crate::model::{DATA, HOLDER, MEMORY, batch, log_options, open, payload, read_all, spec, store_options, world};
+use crate::model::{DATA, HOLDER, MEMORY, batch, log_options, open, partition_id, payload, read_all, spec, store_options, world};
 
 const PARTITIONS: i32 = 2;
 const SEGMENT_BYTES: u64 = 300_000;
@@ -181,9 +183,14 @@ async fn judge(env: SimEnv, golden: &Golden) -> Verdict {
     verdict
 }
 
+const SURROUNDINGS: Surroundings<'_> = Surroundings {
+    is_file: |_| false,
+    topics: None,
+};
+
 async fn report(env: &SimEnv) -> Report {
     let directory = &store_options(0).directories[0];
-    verify(env, directory, VerifyOptions::default(), |_| false, |_| ())
+    verify(env, directory, VerifyOptions::default(), SURROUNDINGS, |_| ())
         .await
         .expect("not locked")
 }
@@ -295,7 +302,7 @@ fn an_intact_directory_verifies_and_a_locked_one_is_refused() {
             let _lock = env.lock(&Path::new(DATA).join(LOCK_FILE)).await.expect("free");
             let directory = store_options(0).directories[0].clone();
             let closed = VerifyOptions { closed_only: true };
-            let found = verify(&env, &directory, closed, |_| false, |_| ())
+            let found = verify(&env, &directory, closed, SURROUNDINGS, |_| ())
                 .await
                 .expect("closed segments");
             assert!(found.is_good() && found.segments >= 6, "{found:?}");
@@ -358,5 +365,38 @@ fn a_sealed_directory_is_exact_and_serves_again() {
                     assert_eq!(read_all(&partition).await.len(), 170);
                 }
             });
+    }
+}
+
+/// A damaged `partition.metadata` and a topic that was made after another was deleted look alike, but for who knows which topics there are.
+#[test]
+fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
+    let (image, _) = disk(13, true);
+    let (own, other) = (partition_id(0).topic, TopicId([6; 16]));
+    for (topics, problems, notes) in [
+        (None, 0, 1),
+        (Some(BTreeSet::from([own])), 1, 0),
+        (Some(BTreeSet::from([own, other])), 1, 0),
+        (Some(BTreeSet::from([other])), 0, 0),
+    ] {
+        let found = world(1).with_disk(0, &image).block_on(0, |env| async move {
+            let directory = store_options(0).directories[0].clone();
+            let metadata = directory.path.join("topic-1/partition.metadata");
+            let text = format!("version: 0\ntopic_id: {other}\n");
+            replace_file(&env, &metadata, Bytes::from(text)).await.expect("written");
+            for name in env.list(metadata.parent().expect("a folder")).await.expect("listed") {
+                if name.name.ends_with(".sums") {
+                    env.unlink(&metadata.with_file_name(name.name)).await.expect("removed");
+                }
+            }
+            let surroundings = Surroundings {
+                topics: topics.as_ref(),
+                ..SURROUNDINGS
+            };
+            let report = verify(&env, &directory, VerifyOptions::default(), surroundings, |_| ());
+            report.await.expect("not locked")
+        });
+        let told = |list: &[Problem]| list.iter().filter(|one| one.what.contains("has no folder")).count();
+        assert_eq!((told(&found.problems), told(&found.notes)), (problems, notes), "{found:?}");
     }
 }

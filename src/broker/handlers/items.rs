@@ -37,8 +37,9 @@ impl Named {
     }
 }
 
-/// Topics that one request creates, grows or deletes: each is a command of its own.
-pub const TOPICS_MAX: usize = 1_000;
+/// Topics that one request creates, grows or deletes: each is a command of its own. As many as Kafka's controller takes records of
+/// one request (`MAX_RECORDS_PER_USER_OP`).
+pub const TOPICS_MAX: usize = 10_000;
 
 /// Commands of one request that are carried out side by side: they become durable in few commits.
 pub const COMMANDS_MAX: usize = 64;
@@ -61,7 +62,7 @@ impl NotDone {
     pub fn text(self) -> &'static str {
         match self {
             Self::NamedAgain => "The request names the topic more than once.",
-            Self::TooMany => "One request creates, deletes or changes at most 1000 topics.",
+            Self::TooMany => "One request creates, deletes or changes at most 10000 topics.",
         }
     }
 }

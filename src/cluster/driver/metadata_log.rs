@@ -85,6 +85,14 @@ pub struct VerifiedLog {
     pub torn: Option<u64>,
 }
 
+/// What the log of `directory` says there is; `None` if it is not there or not good. Nothing is changed.
+pub async fn read_image<E: Env>(env: &E, directory: &Path) -> Option<Image> {
+    let content = read_file(env, &metadata_log_path(directory), FILE_BYTES_MAX as usize).await.ok()?;
+    let mut image = Image::default();
+    let tail = scan(&content, |record| image.apply(&record)).ok()?;
+    check_length(&content, &tail).is_ok().then_some(image)
+}
+
 /// Verifies the log of `directory`; `None` if there is none. Nothing is changed.
 pub async fn verify_metadata_log<E: Env>(env: &E, directory: &Path) -> io::Result<Option<VerifiedLog>> {
     let path = metadata_log_path(directory);

@@ -1,18 +1,31 @@
 //! All of a stopped broker's log directory verified: partitions, checkpoints and journals by `storage`, and what the cluster keeps.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::metadata_log::verify_metadata_log;
+use super::metadata_log::{read_image, verify_metadata_log};
 use super::start::{is_broker_file, read_directory_id};
+use crate::base::ids::TopicId;
 use crate::io::Env;
-use crate::storage::verify::{Problem, Report, VerifyOptions, verify};
+use crate::storage::verify::{Problem, Report, Surroundings, VerifyOptions, verify};
 use crate::storage::{LogDirectory, StorageError};
 
-/// Verifies `path`, and the metadata log if it is there; `progress` is called with the report as it grows. Errors: it is no log
-/// directory, or a broker uses it.
+/// The topics that there are, if one of `directories` holds a metadata log that can be read.
+pub async fn topics_of<E: Env>(env: &E, directories: &[impl AsRef<Path>]) -> Option<BTreeSet<TopicId>> {
+    for directory in directories {
+        if let Some(image) = read_image(env, directory.as_ref()).await {
+            return Some(image.topics().map(|topic| topic.id).collect());
+        }
+    }
+    None
+}
+
+/// Verifies `path`, and the metadata log if it is there; `progress` is called with the report as it grows. Without the `topics` that
+/// there are a damaged `partition.metadata` may be told in a note only. Errors: it is no log directory, or a broker uses it.
 pub async fn verify_directory<E: Env>(
     env: &E,
     path: &Path,
+    topics: Option<&BTreeSet<TopicId>>,
     options: VerifyOptions,
     progress: impl FnMut(&Report),
 ) -> Result<Report, StorageError> {
@@ -20,7 +33,11 @@ pub async fn verify_directory<E: Env>(
         path: path.to_owned(),
         id: read_directory_id(env, path).await.map_err(StorageError)?,
     };
-    let mut report = verify(env, &directory, options, is_broker_file, progress).await?;
+    let surroundings = Surroundings {
+        is_file: is_broker_file,
+        topics,
+    };
+    let mut report = verify(env, &directory, options, surroundings, progress).await?;
     if options.closed_only {
         return Ok(report);
     }

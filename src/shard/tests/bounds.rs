@@ -1,6 +1,7 @@
 //! What one request may cost: repeats, sums over its parts, waits.
 
 use super::*;
+use crate::broker::handlers::items::TOPICS_MAX;
 use crate::wire::batch::Codec;
 
 const INVALID_CONFIG: i16 = 40;
@@ -187,15 +188,15 @@ fn the_bytes_that_a_fetch_waits_for_are_counted_over_all_shards() {
 }
 
 #[test]
-fn one_request_creates_a_thousand_topics_at_most_and_sets_nothing_internal() {
+fn one_request_creates_ten_thousand_topics_at_most_and_sets_nothing_internal() {
     let world = world(66);
     start(&world);
     world.block_on(CLIENT, |env| async move {
         let client = connect(&env).await;
-        let names: Vec<_> = (0..1_003).map(|n| format!("n{n}")).collect();
+        let names: Vec<_> = (0..TOPICS_MAX + 3).map(|n| format!("n{n}")).collect();
         let errors = create_topics(&client, &names, 1, &[], true).await;
         let of = |code| errors.iter().filter(|error| **error == code).count();
-        assert_eq!((of(0), of(POLICY_VIOLATION)), (1_000, 3));
+        assert_eq!((of(0), of(POLICY_VIOLATION)), (TOPICS_MAX, 3));
         let internal = [("internal.segment.bytes", "4096")];
         let errors = create_topics(&client, &["t".into()], 1, &internal, false).await;
         assert_eq!(errors, [INVALID_CONFIG]);
@@ -238,14 +239,14 @@ async fn create_partitions(connection: &Connection<SimEnv>, names: &[&str]) -> V
 }
 
 #[test]
-fn one_request_deletes_or_grows_a_thousand_topics_at_most_and_none_that_it_names_twice() {
+fn one_request_deletes_or_grows_ten_thousand_topics_at_most_and_none_that_it_names_twice() {
     const UNKNOWN: i16 = 3;
     let world = world(68);
     start(&world);
     world.block_on(CLIENT, |env| async move {
         let client = connect(&env).await;
         create(&client).await;
-        let names: Vec<_> = (0..1_003).map(|n| format!("n{n}")).collect();
+        let names: Vec<_> = (0..TOPICS_MAX + 3).map(|n| format!("n{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let twice = ["t", "n1", "t"];
         for (many, few) in [
@@ -259,7 +260,7 @@ fn one_request_deletes_or_grows_a_thousand_topics_at_most_and_none_that_it_names
             ),
         ] {
             let of = |code| many.iter().filter(|error| **error == code).count();
-            assert_eq!((of(UNKNOWN), of(POLICY_VIOLATION)), (1_000, 3));
+            assert_eq!((of(UNKNOWN), of(POLICY_VIOLATION)), (TOPICS_MAX, 3));
             assert_eq!(few, [UNKNOWN, INVALID_REQUEST]);
         }
         assert_eq!(create_partitions(&client, &["t"]).await, [0]);

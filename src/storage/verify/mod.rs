@@ -18,11 +18,13 @@ pub(super) use partition::verify_texts;
 pub(super) use segment::{Checker, LogBytes, verify_closed};
 pub(super) use top::verify_checkpoint;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{LOCK_FILE, LogDirectory, StorageError};
+use crate::base::ids::TopicId;
 use crate::io::{Env, lock_when_free};
 
 /// Problems listed one by one.
@@ -33,6 +35,15 @@ pub const PROBLEMS_MAX: usize = 10_000;
 pub struct VerifyOptions {
     /// Only segments that are over: no checkpoint, journal or active segment, and a broker may be running.
     pub closed_only: bool,
+}
+
+/// What is known of a directory by others than the log store.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Whether a file at its top, by its name, belongs to the broker.
+    pub is_file: fn(&str) -> bool,
+    /// The topics that there are. Without them a folder that was damaged cannot be told from one that is new.
+    pub topics: Option<&'a BTreeSet<TopicId>>,
 }
 
 /// Something that is not as it was written, or should not be there.
@@ -86,6 +97,18 @@ impl Report {
         });
     }
 
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.problems.extend(other.problems);
+        self.notes.extend(other.notes);
+        self.problems_more += other.problems_more;
+        self.partitions += other.partitions;
+        self.segments += other.segments;
+        self.batches += other.batches;
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+
     fn note(&mut self, file: &Path, what: impl Into<String>) {
         if self.notes.len() < PROBLEMS_MAX {
             self.notes.push(Problem {
@@ -117,13 +140,13 @@ impl<E: Env, F: FnMut(&Report)> Pace for Unpaced<'_, E, F> {
     }
 }
 
-/// Verifies a directory. `is_known` tells which other names at its top belong to the broker; `progress` is called with the
-/// report as it grows. A directory that a broker has locked is refused, unless only closed segments are asked for.
+/// Verifies a directory; `progress` is called with the report as it grows. One that a broker has locked is refused, unless only
+/// closed segments are asked for.
 pub async fn verify<E: Env>(
     env: &E,
     directory: &LogDirectory,
     options: VerifyOptions,
-    is_known: impl Fn(&str) -> bool,
+    surroundings: Surroundings<'_>,
     progress: impl FnMut(&Report),
 ) -> Result<Report, StorageError> {
     let path = &directory.path;
@@ -147,7 +170,7 @@ pub async fn verify<E: Env>(
     let mut evidence = None;
     if !options.closed_only {
         evidence = Some(
-            top::verify_top(env, directory, &entries, is_known, &mut report)
+            top::verify_top(env, directory, &entries, surroundings.is_file, &mut report)
                 .await
                 .map_err(named)?,
         );
@@ -163,26 +186,29 @@ pub async fn verify<E: Env>(
         let folder = path.join(name);
         let done = partition::verify_folder(env, &folder, name, evidence.as_mut(), &mut report, &mut pace).await;
         match done {
-            Ok(Some(index)) => unknown.push((index, folder)),
+            Ok(Some(unproven)) => unknown.push((unproven, folder)),
             Ok(None) => {}
             Err(error) => report.problem(&folder, None, format!("cannot be read: {error}")),
         }
         (pace.progress)(&report);
     }
+    let exists = |topic: TopicId| surroundings.topics.map(|topics| topics.contains(&topic));
+    unknown.retain(|(folder, _)| folder.topic.and_then(exists) != Some(true));
     for id in evidence.iter().flat_map(|evidence| evidence.ids()) {
-        if let Some((_, folder)) = unknown.iter().find(|(index, _)| *index == id.index) {
-            let what = format!(
-                "names nothing that is known, and partition {} of topic {} has no folder",
-                id.index, id.topic
-            );
-            report.problem(&folder.join("partition.metadata"), None, what);
-            continue;
+        let missing = format!("partition {} of topic {} has no folder", id.index, id.topic);
+        let folder = unknown.iter().find(|(folder, _)| folder.index == id.index);
+        let (file, what) = match folder {
+            Some((_, folder)) => (
+                folder.join("partition.metadata"),
+                format!("names nothing that is known, and {missing}"),
+            ),
+            None => (path.clone(), missing),
+        };
+        match exists(id.topic) {
+            Some(true) => report.problem(&file, None, what),
+            Some(false) => {}
+            None => report.note(&file, format!("{what} (the metadata log would tell whether its topic was deleted)")),
         }
-        let what = format!(
-            "partition {} of topic {} has a checkpoint and no folder (its topic may be deleted)",
-            id.index, id.topic
-        );
-        report.note(path, what);
     }
     Ok(report)
 }

@@ -16,7 +16,14 @@ use crate::storage::{DELETED_SUFFIX, STRAY_SUFFIX};
 /// The text files are small.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 
-/// Verifies the partition in `folder`, called `name`; its index, if the directory's `evidence` has nothing of it. Without `evidence` only
+/// A folder of which the directory's evidence has nothing.
+pub struct Unproven {
+    pub index: i32,
+    /// What it says of itself, where that can be read.
+    pub topic: Option<TopicId>,
+}
+
+/// Verifies the partition in `folder`, called `name`; what it is if the directory's `evidence` has nothing of it. Without `evidence` only
 /// segments that are over.
 pub async fn verify_folder<E: Env>(
     env: &E,
@@ -25,7 +32,7 @@ pub async fn verify_folder<E: Env>(
     evidence: Option<&mut Evidence>,
     report: &mut Report,
     pace: &mut impl Pace,
-) -> io::Result<Option<i32>> {
+) -> io::Result<Option<Unproven>> {
     if name.ends_with(DELETED_SUFFIX) || name.ends_with(STRAY_SUFFIX) {
         report.note(folder, "set aside or being deleted: not looked at");
         return Ok(None);
@@ -35,7 +42,7 @@ pub async fn verify_folder<E: Env>(
         return Ok(None);
     };
     let Some(topic) = verify_texts(env, folder, report).await? else {
-        return Ok(Some(index));
+        return Ok(Some(Unproven { index, topic: None }));
     };
     report.partitions += 1;
     let bases = verify_names(env, folder, report).await?;
@@ -62,7 +69,10 @@ pub async fn verify_folder<E: Env>(
     if let Some(known) = known {
         verify_chain(env, folder, &bases, known, report, pace).await?;
     }
-    Ok(is_unknown.then_some(index))
+    Ok(is_unknown.then_some(Unproven {
+        index,
+        topic: Some(topic),
+    }))
 }
 
 /// `partition.metadata` and `leader-epoch-checkpoint`; the topic's id.

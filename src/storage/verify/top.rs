@@ -18,7 +18,7 @@ pub async fn verify_top<E: Env>(
     env: &E,
     directory: &LogDirectory,
     entries: &[DirectoryEntry],
-    is_known: impl Fn(&str) -> bool,
+    is_known: fn(&str) -> bool,
     report: &mut Report,
 ) -> io::Result<Evidence> {
     let path = &directory.path;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringtail::cluster::verify_directory;
+use ringtail::cluster::{topics_of, verify_directory};
 use ringtail::io::sim::{Options, Schedule, SimEnv, World};
 use ringtail::io::{Env, Queue};
 use ringtail::storage::DurabilityClass;
@@ -203,8 +203,9 @@ fn after_the_heal(world: &World, party: &Shared) {
 
 /// Nothing that the broker left is damaged: no device of a run rots.
 async fn verify_files(env: SimEnv, party: Shared, directories: Vec<String>) {
+    let topics = topics_of(&env, &directories).await;
     for directory in directories {
-        let report = verify_directory(&env, Path::new(&directory), VerifyOptions::default(), |_| ()).await;
+        let report = verify_directory(&env, Path::new(&directory), topics.as_ref(), VerifyOptions::default(), |_| ()).await;
         for problem in report.expect("a stopped broker's directory can be verified").problems {
             party.find(&env, format!("damage: {problem}"));
         }

@@ -1,16 +1,17 @@
 //! What became of a damaged disk: what is served, what the log and `log verify` say, what the scrub finds, what the files hold then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use ringtail::base::ids::TopicId;
 use ringtail::broker::route::{EpochEnd, EpochQuery, Local, OffsetAt, OffsetQuery, PartitionError};
 use ringtail::io::Env;
 use ringtail::io::sim::{SimEnv, World};
 use ringtail::metrics::ScrubMetrics;
-use ringtail::storage::verify::{Report, VerifyOptions, verify};
+use ringtail::storage::verify::{Report, Surroundings, VerifyOptions, verify};
 use ringtail::storage::{Partition, ReadError, ScrubOptions};
 use ringtail::wire::batch::BatchHeader;
 
@@ -237,9 +238,14 @@ pub fn judge(base: &Rc<Base>, touched: &[Touched], seed: u64) -> (Seen, Report, 
     let world = world(seed).with_disk(0, &base.image);
     let doing = touched.to_vec();
     world.block_on(0, |env| async move { apply(&env, &doing).await });
+    let topics: BTreeSet<TopicId> = base.truth.iter().map(|truth| truth.spec.id.topic).collect();
     let report = world.block_on(0, |env| async move {
         let directory = options_of(0, NO_RETENTION_MS).directories[0].clone();
-        let report = verify(&env, &directory, VerifyOptions::default(), |_| false, |_| ());
+        let surroundings = Surroundings {
+            is_file: |_| false,
+            topics: Some(&topics),
+        };
+        let report = verify(&env, &directory, VerifyOptions::default(), surroundings, |_| ());
         report.await.expect("not locked")
     });
     let before = files_of(&world.disk_image(0).after_kill(1), &[DATA]);
