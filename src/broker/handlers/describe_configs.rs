@@ -213,7 +213,7 @@ mod tests {
         };
         let results = described((0..40).map(wanted).collect(), entries, true);
         let errors: Vec<_> = results.iter().map(|result| result.error_code).collect();
-        let refused = ErrorCode::PolicyViolation.into();
+        let refused: i16 = ErrorCode::PolicyViolation.into();
         assert!(errors[..32].iter().all(|error| *error == 0), "two values of 1 MiB each");
         assert!(errors[32..].iter().all(|error| *error == refused));
     }

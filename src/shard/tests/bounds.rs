@@ -1,9 +1,9 @@
 //! What one request may cost: repeats, sums over its parts, waits.
 
 use super::*;
-use crate::broker::handlers::items::TOPICS_MAX;
 use crate::wire::batch::Codec;
 
+const TOPICS_MAX: usize = 10_000;
 const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
 const POLICY_VIOLATION: i16 = 44;
