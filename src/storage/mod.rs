@@ -35,7 +35,7 @@ pub use cursor::Ends;
 pub use health::is_passing;
 pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
 pub use partition::Partition;
-pub use recovery::leftovers::{Wanted, clear_leftovers};
+pub use recovery::leftovers::{Topics, Wanted, clear_leftovers};
 pub use recovery::{Recovered, RecoveredDirectory, recover};
 pub use scrub::ScrubOptions;
 pub use seal::{Sealed, seal};

@@ -1,6 +1,7 @@
 //! Look-ups by time: right over rolls and restarts, bounded whatever is asked and whatever the batches claim.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,10 +9,12 @@ use ringtail::base::sync::{Holder, Signal, race};
 use ringtail::broker::route::{Local, OffsetAt, OffsetQuery, Reply, Request};
 use ringtail::io::sim::SimEnv;
 use ringtail::io::{Env, Queue};
-use ringtail::storage::{DurabilityClass, Partition, StoreOptions};
+use ringtail::storage::{DurabilityClass, Partition, ReadError, StoreOptions};
 use ringtail::wire::batch::{BatchBuilder, BatchOptions, Codec};
 
-use crate::model::{HOLDER, budgets, log_options, open, open_with, partition_id, payload, spec, store_options, world};
+use crate::model::{
+    DATA, HOLDER, budgets, log_options, open, open_with, partition_id, payload, spec, store_options, world,
+};
 
 const SEGMENT_BYTES: u64 = 128 << 10;
 
@@ -112,6 +115,52 @@ fn query(at: OffsetAt) -> OffsetQuery {
         leader_epoch: -1,
         at,
     }
+}
+
+/// A segment whose times nobody knows hides no later one.
+#[test]
+fn a_look_up_by_time_does_not_pass_over_a_missing_segment() {
+    world(32).block_on(0, |env| async move {
+        let spec = spec(0, log_options(DurabilityClass::Flushed, SEGMENT_BYTES));
+        let store = open(&env).await;
+        let partition = store.open_partition(spec.clone()).await.expect("opens");
+        for sequence in 0..60 {
+            let value = payload(0, sequence, 9_000);
+            let times_ms = [i64::from(sequence) * 10; 2];
+            let batch = batch_at(&times_ms, &value, Codec::None);
+            partition.append(batch).await.expect("appended");
+        }
+        let folder = Path::new(DATA).join("topic-0");
+        store.close().await.expect("closes");
+        drop((partition, store));
+        let mut bases = Vec::new();
+        for entry in env.list(&folder).await.expect("listed") {
+            bases.extend(
+                entry
+                    .name
+                    .strip_suffix(".log")
+                    .map(|base| base.parse::<i64>().expect("a base")),
+            );
+        }
+        bases.sort_unstable();
+        assert!(bases.len() > 4, "{bases:?}");
+        let missing = bases[2];
+        env.unlink(&folder.join(format!("{missing:020}.log")))
+            .await
+            .expect("removed");
+        let store = open(&env).await;
+        let partition = store.open_partition(spec).await.expect("opens");
+        for offset in (0..120).step_by(2) {
+            let found = partition.offset_for_time(HOLDER, offset * 5).await;
+            match (missing..bases[3]).contains(&offset) {
+                true => assert!(matches!(found, Err(ReadError::Corrupt)), "{offset}: {found:?}"),
+                false => {
+                    let found = found.expect("readable").map(|found| found.offset);
+                    assert_eq!(found, Some(offset));
+                }
+            }
+        }
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rot: bits flipped, blocks swapped, files cut below the durable end. Nothing wrong may be served, whatever it was.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -13,7 +13,9 @@ use ringtail::storage::verify::{Problem, Report, Surroundings, VerifyOptions, ve
 use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, Wanted, recover, seal};
 use ringtail::wire::batch::BatchHeader;
 
-use crate::model::{DATA, HOLDER, MEMORY, batch, log_options, open, partition_id, payload, read_all, spec, store_options, world};
+use crate::model::{
+    DATA, HOLDER, MEMORY, batch, log_options, open, partition_id, payload, read_all, spec, store_options, world,
+};
 
 const PARTITIONS: i32 = 2;
 const SEGMENT_BYTES: u64 = 300_000;
@@ -375,10 +377,18 @@ fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
     let (own, other) = (partition_id(0).topic, TopicId([6; 16]));
     for (topics, problems, notes) in [
         (None, 0, 1),
-        (Some(BTreeSet::from([own])), 1, 0),
-        (Some(BTreeSet::from([own, other])), 1, 0),
-        (Some(BTreeSet::from([other])), 0, 0),
+        (Some(&[(own, "topic")][..]), 1, 0),
+        (Some(&[(own, "topic"), (other, "topic")]), 1, 0),
+        (Some(&[(other, "topic")]), 0, 0),
+        // Its folder would have another name.
+        (Some(&[(own, "topic"), (other, "other")]), 1, 0),
     ] {
+        let topics = topics.map(|topics| {
+            topics
+                .iter()
+                .map(|(id, name)| (*id, (*name).into()))
+                .collect::<BTreeMap<_, _>>()
+        });
         let found = world(1).with_disk(0, &image).block_on(0, |env| async move {
             let directory = store_options(0).directories[0].clone();
             let metadata = directory.path.join("topic-1/partition.metadata");
@@ -397,6 +407,10 @@ fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
             report.await.expect("not locked")
         });
         let told = |list: &[Problem]| list.iter().filter(|one| one.what.contains("has no folder")).count();
-        assert_eq!((told(&found.problems), told(&found.notes)), (problems, notes), "{found:?}");
+        assert_eq!(
+            (told(&found.problems), told(&found.notes)),
+            (problems, notes),
+            "{found:?}"
+        );
     }
 }

@@ -87,7 +87,9 @@ pub struct VerifiedLog {
 
 /// What the log of `directory` says there is; `None` if it is not there or not good. Nothing is changed.
 pub async fn read_image<E: Env>(env: &E, directory: &Path) -> Option<Image> {
-    let content = read_file(env, &metadata_log_path(directory), FILE_BYTES_MAX as usize).await.ok()?;
+    let content = read_file(env, &metadata_log_path(directory), FILE_BYTES_MAX as usize)
+        .await
+        .ok()?;
     let mut image = Image::default();
     let tail = scan(&content, |record| image.apply(&record)).ok()?;
     check_length(&content, &tail).is_ok().then_some(image)

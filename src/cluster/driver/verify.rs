@@ -1,7 +1,8 @@
 //! All of a stopped broker's log directory verified: partitions, checkpoints and journals by `storage`, and what the cluster keeps.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::metadata_log::{read_image, verify_metadata_log};
 use super::start::{is_broker_file, read_directory_id};
@@ -10,11 +11,11 @@ use crate::io::Env;
 use crate::storage::verify::{Problem, Report, Surroundings, VerifyOptions, verify};
 use crate::storage::{LogDirectory, StorageError};
 
-/// The topics that there are, if one of `directories` holds a metadata log that can be read.
-pub async fn topics_of<E: Env>(env: &E, directories: &[impl AsRef<Path>]) -> Option<BTreeSet<TopicId>> {
+/// The topics that there are and their names, if one of `directories` holds a metadata log that can be read.
+pub async fn topics_of<E: Env>(env: &E, directories: &[impl AsRef<Path>]) -> Option<BTreeMap<TopicId, Arc<str>>> {
     for directory in directories {
         if let Some(image) = read_image(env, directory.as_ref()).await {
-            return Some(image.topics().map(|topic| topic.id).collect());
+            return Some(image.topics().map(|topic| (topic.id, topic.name.clone())).collect());
         }
     }
     None
@@ -25,7 +26,7 @@ pub async fn topics_of<E: Env>(env: &E, directories: &[impl AsRef<Path>]) -> Opt
 pub async fn verify_directory<E: Env>(
     env: &E,
     path: &Path,
-    topics: Option<&BTreeSet<TopicId>>,
+    topics: Option<&BTreeMap<TopicId, Arc<str>>>,
     options: VerifyOptions,
     progress: impl FnMut(&Report),
 ) -> Result<Report, StorageError> {

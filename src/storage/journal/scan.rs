@@ -8,8 +8,10 @@
 //! | the same | a valid commit with a later sequence | corruption: the later one confirmed this one |
 //! | the last commit names a next file | that file's header is not the one named | corruption |
 //!
-//! A journal has its first file before anything is committed, and goes on in a next one only with a commit in it. So files without
-//! any good header, and an oldest one (but the very first) without a good commit at its beginning, are corrupt too.
+//! A file's header is that of its name, or, after a reuse that was cut short, of one before it that was free: a later one, or the
+//! same one twice, is corrupt. A journal has its first file before anything is committed, and goes on in a next one only with a commit
+//! in it. So files without any good header, and an oldest one (but the very first) without a good commit at its beginning, are corrupt
+//! too.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +23,7 @@ use crate::base::buffer::BLOCK_BYTES;
 use crate::base::coverage::{Mark, mark};
 use crate::base::planted::{Bug, planted};
 use crate::storage::codec::Fields;
+use crate::storage::state::OwnFile;
 
 /// A journal file as read from the disk.
 pub struct JournalFile {
@@ -186,6 +189,16 @@ fn in_order(files: Vec<JournalFile>) -> Result<(Vec<(FileHeader, JournalFile)>, 
         }
     }
     used.sort_by_key(|(header, _)| header.file);
+    let twice = used.windows(2).find(|pair| pair[0].0.file == pair[1].0.file);
+    let swapped = (used.iter()).find(|(header, file)| number_of(file).is_some_and(|number| header.file > number));
+    if let Some((_, file)) = swapped.or(twice.map(|pair| &pair[1])) {
+        let scanned = Scanned::default();
+        return Err(scanned.corrupt(
+            file,
+            0,
+            "the header of this file, or of one before it that was free".into(),
+        ));
+    }
     // Files below a gap were free, waiting to be used again.
     let gap = used
         .windows(2)
@@ -221,6 +234,14 @@ impl Scanned {
             expected,
         });
         self
+    }
+}
+
+/// The place in its journal that a file's name tells. Its header may tell an earlier one, when its reuse was cut short.
+fn number_of(file: &JournalFile) -> Option<u64> {
+    match OwnFile::parse(&file.name)? {
+        OwnFile::Journal { number, .. } => Some(number),
+        _ => None,
     }
 }
 

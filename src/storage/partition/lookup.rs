@@ -85,11 +85,15 @@ impl<E: Env> Partition<E> {
     /// The largest timestamp of a closed segment: what its sums say, or the last entry of its time index where it has none.
     /// `None` where neither can be told. Read once per start.
     pub(super) async fn largest_time_of(&self, segment: i64) -> io::Result<Option<i64>> {
-        let known = self.log.borrow().closed_segment(segment).and_then(|s| s.largest_ms);
+        let closed = self.log.borrow().closed_segment(segment);
+        let known = closed.as_ref().and_then(|s| s.largest_ms);
         if known.is_some() {
             return Ok(known);
         }
+        // Where the segment behind it is missing, its part of the log has no largest time: a walk through it meets the gap.
+        let goes_on_at = |next_offset| closed.as_ref().is_none_or(|s| s.next_offset == next_offset);
         let largest_ms = match sealing_of(&self.env, &self.folder, self.owner.partition, segment).await? {
+            Sealing::Whole(trailer) if !goes_on_at(trailer.next_offset) => return Ok(None),
             Sealing::Whole(trailer) => Some(trailer.largest_ms).filter(|largest| *largest >= 0),
             Sealing::None => self.last_time_entry(segment).await?,
             Sealing::Damaged => None,

@@ -210,7 +210,7 @@ impl Evidence {
             Checkpoint::decode(&content).ok_or_else(|| corrupt(format!("{} does not verify", file.display())))?;
         if base.directory_id != *id || base.file != (OwnFile::Base { start }) {
             return Err(corrupt(format!(
-                "{} belongs to another directory or start",
+                "{} is of another directory than meta.properties says, or of another start",
                 file.display()
             )));
         }

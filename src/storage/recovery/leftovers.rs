@@ -23,12 +23,24 @@ pub enum Wanted {
     Unknown,
 }
 
+/// What the metadata says of partitions.
+pub trait Topics {
+    fn wanted(&self, id: PartitionId) -> Wanted;
+
+    /// Whether `name` is the name of the partition's folder; so it is where that is not known.
+    fn is_folder_of(&self, _name: &str, _id: PartitionId) -> bool {
+        true
+    }
+}
+
+impl<F: Fn(PartitionId) -> Wanted> Topics for F {
+    fn wanted(&self, id: PartitionId) -> Wanted {
+        self(id)
+    }
+}
+
 /// Finishes deletions and sets strangers aside. Before any shard opens a partition: the names are free then.
-pub async fn clear_leftovers<E: Env>(
-    env: &E,
-    recovered: &Recovered,
-    wanted: impl Fn(PartitionId) -> Wanted,
-) -> Result<(), StorageError> {
+pub async fn clear_leftovers<E: Env>(env: &E, recovered: &Recovered, topics: impl Topics) -> Result<(), StorageError> {
     for found in &recovered.directories {
         let directory = &found.place.path;
         let recovered = found.unopened().into_iter().map(|(id, folder)| (id, folder, true));
@@ -39,7 +51,7 @@ pub async fn clear_leftovers<E: Env>(
             .map(|(id, folder)| (id, folder, false));
         for (id, folder, is_recovered) in recovered.chain(others) {
             let named = |error: io::Error| StorageError(format!("{}: {error}", folder.display()));
-            match wanted(id) {
+            match topics.wanted(id) {
                 Wanted::Yes => continue,
                 Wanted::Deleted => {
                     mark(Mark::LeftoversRemoved);

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use self::evidence::Evidence;
-use self::leftovers::Wanted;
+use self::leftovers::{Topics, Wanted};
 use self::walk::{Segments, Walked};
 use super::directory::{arena_prefix, leader_epoch};
 use super::health::{Health, is_full, is_passing};
@@ -149,17 +149,17 @@ pub struct Recovered {
     pub directories: Vec<Arc<RecoveredDirectory>>,
 }
 
-/// Recovers the directories, all at once. The caller holds their locks. A partition that `wanted` does not know is recovered
+/// Recovers the directories, all at once. The caller holds their locks. A partition that `topics` do not know is recovered
 /// only if checkpoints, journal or memory of the directory do.
 pub async fn recover<E: Env>(
     env: &E,
     directories: &[LogDirectory],
     arena_directory: &Path,
-    wanted: impl Fn(PartitionId) -> Wanted,
+    topics: impl Topics,
 ) -> Result<Arc<Recovered>, StorageError> {
     let each = directories.iter().map(async |place| {
         let named = |e: io::Error| StorageError(format!("{}: recovery: {e}", place.path.display()));
-        let recovered = recover_directory(env, place, arena_directory, &wanted).await;
+        let recovered = recover_directory(env, place, arena_directory, &topics).await;
         recovered.map(Arc::new).map_err(named)
     });
     let recovered: Result<Vec<_>, StorageError> = join_all(each.collect()).await.into_iter().collect();
@@ -196,10 +196,10 @@ async fn recover_directory<E: Env>(
     env: &E,
     place: &LogDirectory,
     arenas: &Path,
-    wanted: &dyn Fn(PartitionId) -> Wanted,
+    topics: &dyn Topics,
 ) -> io::Result<RecoveredDirectory> {
     let mut spare = Vec::new();
-    match recover_in_space(env, place, arenas, wanted, &mut spare).await {
+    match recover_in_space(env, place, arenas, topics, &mut spare).await {
         Err(error) if is_full(&error) && !spare.is_empty() => {
             tracing::warn!(directory = %place.path.display(), files = spare.len(), "the disk is full: recovery takes the space of unused journal files");
             for name in spare {
@@ -210,7 +210,7 @@ async fn recover_directory<E: Env>(
             }
             // Not all file systems have the space of an unlinked file at hand before.
             env.flush_file_system(&place.path).await?;
-            recover_in_space(env, place, arenas, wanted, &mut Vec::new()).await
+            recover_in_space(env, place, arenas, topics, &mut Vec::new()).await
         }
         done => done,
     }
@@ -243,7 +243,7 @@ async fn recover_in_space<E: Env>(
     env: &E,
     place: &LogDirectory,
     arenas: &Path,
-    wanted: &dyn Fn(PartitionId) -> Wanted,
+    topics: &dyn Topics,
     spare: &mut Vec<String>,
 ) -> io::Result<RecoveredDirectory> {
     let path = &place.path;
@@ -271,7 +271,7 @@ async fn recover_in_space<E: Env>(
     // What the process before wrote is flushed meanwhile: there is less to wait for at the end.
     let flushing = env.flush_file_system(path);
     together([Box::pin(reading), Box::pin(finding), Box::pin(flushing)]).await?;
-    let (found, leftovers) = sort_out(path, found?, &evidence, wanted)?;
+    let (found, leftovers) = sort_out(path, found?, &evidence, topics)?;
     // Not before all could be read: a start that is refused changes nothing.
     remove_deleted(env, path, &folders).await?;
     phases.end(env, "reading");
@@ -302,7 +302,7 @@ async fn recover_in_space<E: Env>(
         start,
         health: Health::default(),
         found: Mutex::new(walked.into_iter().map(Walked::found).collect()),
-        leftovers: without_lost(leftovers, &missing, wanted),
+        leftovers: without_lost(leftovers, &missing, topics),
         missing,
         folders: names,
         superseded: Mutex::new(superseded),
@@ -410,10 +410,18 @@ fn sort_out(
     path: &Path,
     mut found: Vec<(PartitionId, String)>,
     evidence: &Evidence,
-    wanted: &dyn Fn(PartitionId) -> Wanted,
+    topics: &dyn Topics,
 ) -> io::Result<(Vec<(PartitionId, String)>, Vec<(PartitionId, PathBuf)>)> {
+    found.retain(|(id, name)| {
+        let is_its_own = topics.wanted(*id) != Wanted::Yes || topics.is_folder_of(name, *id);
+        if !is_its_own {
+            let file = path.join(name).join("partition.metadata");
+            tracing::error!(file = %file.display(), "it names a topic that has another name than the folder (partition {} of topic {}): left as it is", id.index, id.topic);
+        }
+        is_its_own
+    });
     found.sort();
-    let is_strange = |id| wanted(id) == Wanted::Unknown && !evidence.knows(id);
+    let is_strange = |id| topics.wanted(id) == Wanted::Unknown && !evidence.knows(id);
     for pair in found.windows(2) {
         let [(id, name), (other, copy)] = pair else { continue };
         if id == other && !is_strange(*id) {
@@ -428,7 +436,7 @@ fn sort_out(
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
     }
-    let is_ours = |(id, _): &(PartitionId, String)| wanted(*id) != Wanted::Deleted && !is_strange(*id);
+    let is_ours = |(id, _): &(PartitionId, String)| topics.wanted(*id) != Wanted::Deleted && !is_strange(*id);
     let (ours, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_ours);
     let others = others.into_iter().map(|(id, name)| (id, path.join(name)));
     Ok((ours, others.collect()))
@@ -438,13 +446,13 @@ fn sort_out(
 fn without_lost(
     leftovers: Vec<(PartitionId, PathBuf)>,
     missing: &BTreeSet<PartitionId>,
-    wanted: &dyn Fn(PartitionId) -> Wanted,
+    topics: &dyn Topics,
 ) -> Vec<(PartitionId, PathBuf)> {
     let is_lost = |(id, folder): &(PartitionId, PathBuf)| {
         let mut candidates = missing
             .iter()
-            .filter(|lost| lost.index == id.index && wanted(**lost) == Wanted::Yes);
-        let lost = candidates.next().filter(|_| wanted(*id) == Wanted::Unknown);
+            .filter(|lost| lost.index == id.index && topics.wanted(**lost) == Wanted::Yes);
+        let lost = candidates.next().filter(|_| topics.wanted(*id) == Wanted::Unknown);
         if let Some(lost) = lost {
             let file = folder.join("partition.metadata");
             tracing::error!(file = %file.display(), "it names a topic that nobody knows, and a folder of partition {} of topic {} is missing: left as it is", lost.index, lost.topic);

@@ -18,10 +18,11 @@ pub(super) use partition::verify_texts;
 pub(super) use segment::{Checker, LogBytes, verify_closed};
 pub(super) use top::verify_checkpoint;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{LOCK_FILE, LogDirectory, StorageError};
 use crate::base::ids::TopicId;
@@ -42,8 +43,8 @@ pub struct VerifyOptions {
 pub struct Surroundings<'a> {
     /// Whether a file at its top, by its name, belongs to the broker.
     pub is_file: fn(&str) -> bool,
-    /// The topics that there are. Without them a folder that was damaged cannot be told from one that is new.
-    pub topics: Option<&'a BTreeSet<TopicId>>,
+    /// The topics that there are, and their names. Without them a folder that was damaged cannot be told from one that is new.
+    pub topics: Option<&'a BTreeMap<TopicId, Arc<str>>>,
 }
 
 /// Something that is not as it was written, or should not be there.
@@ -184,7 +185,8 @@ pub async fn verify<E: Env>(
     let mut unknown = Vec::new();
     for name in folders {
         let folder = path.join(name);
-        let done = partition::verify_folder(env, &folder, name, evidence.as_mut(), &mut report, &mut pace).await;
+        let evidence = evidence.as_mut();
+        let done = partition::verify_folder(env, &folder, name, evidence, surroundings, &mut report, &mut pace).await;
         match done {
             Ok(Some(unproven)) => unknown.push((unproven, folder)),
             Ok(None) => {}
@@ -192,7 +194,7 @@ pub async fn verify<E: Env>(
         }
         (pace.progress)(&report);
     }
-    let exists = |topic: TopicId| surroundings.topics.map(|topics| topics.contains(&topic));
+    let exists = |topic: TopicId| surroundings.topics.map(|topics| topics.contains_key(&topic));
     unknown.retain(|(folder, _)| folder.topic.and_then(exists) != Some(true));
     for id in evidence.iter().flat_map(|evidence| evidence.ids()) {
         let missing = format!("partition {} of topic {} has no folder", id.index, id.topic);
@@ -207,7 +209,10 @@ pub async fn verify<E: Env>(
         match exists(id.topic) {
             Some(true) => report.problem(&file, None, what),
             Some(false) => {}
-            None => report.note(&file, format!("{what} (the metadata log would tell whether its topic was deleted)")),
+            None => report.note(
+                &file,
+                format!("{what} (the metadata log would tell whether its topic was deleted)"),
+            ),
         }
     }
     Ok(report)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::active::verify_chain;
 use super::segment::verify_closed;
-use super::{Pace, Report};
+use super::{Pace, Report, Surroundings};
 use crate::base::ids::{PartitionId, TopicId};
 use crate::io::{Env, read_file};
 use crate::storage::recovery::evidence::Evidence;
@@ -30,6 +30,7 @@ pub async fn verify_folder<E: Env>(
     folder: &Path,
     name: &str,
     evidence: Option<&mut Evidence>,
+    surroundings: Surroundings<'_>,
     report: &mut Report,
     pace: &mut impl Pace,
 ) -> io::Result<Option<Unproven>> {
@@ -44,6 +45,12 @@ pub async fn verify_folder<E: Env>(
     let Some(topic) = verify_texts(env, folder, report).await? else {
         return Ok(Some(Unproven { index, topic: None }));
     };
+    let named = surroundings.topics.and_then(|topics| topics.get(&topic));
+    if let Some(other) = named.filter(|named| name != format!("{named}-{index}")) {
+        let what = format!("names the topic {other}, and the folder has another name");
+        report.problem(&folder.join("partition.metadata"), None, what);
+        return Ok(None);
+    }
     report.partitions += 1;
     let bases = verify_names(env, folder, report).await?;
     let partition = PartitionId { topic, index };

@@ -97,7 +97,7 @@ pub async fn verify_checkpoint<E: Env>(
     match Checkpoint::decode(&content).filter(|read| Some(read.file) == own) {
         None => report.problem(&path, None, "the checkpoint does not verify"),
         Some(read) if read.directory_id != directory.id => {
-            report.problem(&path, None, "the checkpoint is of another directory");
+            report.problem(&path, None, "is of another directory than meta.properties says");
         }
         Some(_) => {}
     }

@@ -205,7 +205,14 @@ fn after_the_heal(world: &World, party: &Shared) {
 async fn verify_files(env: SimEnv, party: Shared, directories: Vec<String>) {
     let topics = topics_of(&env, &directories).await;
     for directory in directories {
-        let report = verify_directory(&env, Path::new(&directory), topics.as_ref(), VerifyOptions::default(), |_| ()).await;
+        let report = verify_directory(
+            &env,
+            Path::new(&directory),
+            topics.as_ref(),
+            VerifyOptions::default(),
+            |_| (),
+        )
+        .await;
         for problem in report.expect("a stopped broker's directory can be verified").problems {
             party.find(&env, format!("damage: {problem}"));
         }

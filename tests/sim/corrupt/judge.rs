@@ -1,8 +1,8 @@
 //! What became of a damaged disk: what is served, what the log and `log verify` say, what the scrub finds, what the files hold then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -238,7 +238,8 @@ pub fn judge(base: &Rc<Base>, touched: &[Touched], seed: u64) -> (Seen, Report, 
     let world = world(seed).with_disk(0, &base.image);
     let doing = touched.to_vec();
     world.block_on(0, |env| async move { apply(&env, &doing).await });
-    let topics: BTreeSet<TopicId> = base.truth.iter().map(|truth| truth.spec.id.topic).collect();
+    let named = |truth: &Truth| (truth.spec.id.topic, truth.spec.topic_name.to_string().into());
+    let topics: BTreeMap<TopicId, Arc<str>> = base.truth.iter().map(named).collect();
     let report = world.block_on(0, |env| async move {
         let directory = options_of(0, NO_RETENTION_MS).directories[0].clone();
         let surroundings = Surroundings {
@@ -270,6 +271,24 @@ fn root_of(path: &Path) -> Option<&std::ffi::OsStr> {
     path.iter().nth(1)
 }
 
+/// What a start that was refused because of one directory changed in it. The others recover by themselves; that the directories have
+/// other paths is a record of the metadata log.
+fn changed_by_refusal<'a>(refused: &str, before: &'a Files, after: &Files) -> Option<&'a PathBuf> {
+    let is_its_own = |path: &Path| {
+        let root = root_of(path).unwrap_or_default().to_string_lossy();
+        refused.contains(&format!("/{root}/")) || refused.contains(&format!("/{root}:"))
+    };
+    let is_changed = |(path, content): &(&PathBuf, &Vec<u8>)| match after.get(*path) {
+        Some(now) if path.ends_with("ringtail-metadata.log") => {
+            let end = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            !now.starts_with(&content[..end])
+        }
+        now => now != Some(*content),
+    };
+    let mut kept = before.iter().filter(|(path, _)| is_its_own(path));
+    kept.find(is_changed).map(|(path, _)| path)
+}
+
 pub fn verdict(
     base: &Base,
     touched: &[Touched],
@@ -281,11 +300,8 @@ pub fn verdict(
     if let Some(wrong) = seen.wrong.first() {
         return Verdict::Wrong(wrong.clone());
     }
-    // Another directory recovers by itself.
-    let is_damaged = |path: &Path| touched.iter().any(|touched| root_of(&touched.path) == root_of(path));
-    let mut kept = before.iter().filter(|(path, _)| is_damaged(path));
-    if seen.refused.is_some()
-        && let Some((path, _)) = kept.find(|(path, content)| after.get(*path) != Some(content))
+    if let Some(refused) = &seen.refused
+        && let Some(path) = changed_by_refusal(refused, before, after)
     {
         return Verdict::Wrong(format!("a refused start changed {path:?}"));
     }
@@ -294,13 +310,23 @@ pub fn verdict(
         .iter()
         .any(|touched| rules::type_of(&touched.path, &base.files) == "base checkpoint" && names(report, &touched.path));
     let mut harmless = None;
-    for touched in touched {
+    let all = touched;
+    for touched in all {
         if let Some(what) = rules::rewritten(base, touched, after, seen.refused.is_some()) {
             return Verdict::Wrong(what);
         }
         let rule = rules::harmless(base, touched, after);
-        let told = seen.told.contains(&name_of(&touched.path));
-        match (rule, names(report, &touched.path), told) {
+        let is_told = |path: &Path| seen.told.contains(&name_of(path));
+        let others = || all.iter().filter(|other| other.path != touched.path);
+        let named = names(report, &touched.path)
+            || others().any(|other| names(report, &other.path) && rules::covers(&other.path, &touched.path));
+        let told = is_told(&touched.path)
+            || others().any(|other| {
+                let same_folder = other.path.parent() == touched.path.parent() && other.path.components().count() > 3;
+                let is_wider = seen.refused.is_some() || same_folder || rules::covers(&other.path, &touched.path);
+                is_told(&other.path) && is_wider
+            });
+        match (rule, named, told) {
             (_, true, true) => {}
             // Of a file that is gone `log verify` may not know; a start that needs it does.
             (_, named, told) if touched.now.is_none() && (named || told) => {}

@@ -98,6 +98,7 @@ fn run(base: &Rc<Base>, judge: Judge<'_>, case: u64, tally: &mut Tally, tells: b
         Verdict::Undetected(what) => tally.undetected.push(format!("{place}: {what}")),
         Verdict::Wrong(what) => tally.wrong.push(format!("{place}: {what}")),
     }
+    tally.say();
 }
 
 fn bases() -> Vec<(&'static str, u64, End, bool)> {
@@ -109,7 +110,25 @@ fn bases() -> Vec<(&'static str, u64, End, bool)> {
     ]
 }
 
+/// A line of progress after so many mutations.
+const SAY_EVERY: u64 = 250;
+
 impl Tally {
+    fn say(&self) {
+        if self.cases.is_multiple_of(SAY_EVERY) {
+            let (undetected, wrong) = (self.undetected.len(), self.wrong.len());
+            eprintln!(
+                "{} mutations, {undetected} undetected, {wrong} served wrong",
+                self.cases
+            );
+            self.undetected
+                .last()
+                .into_iter()
+                .chain(self.wrong.last())
+                .for_each(|what| eprintln!("  {what}"));
+        }
+    }
+
     fn print(&self) {
         let mut types: Vec<&str> = self.by.keys().map(|(name, _)| *name).collect();
         types.dedup();

@@ -60,6 +60,22 @@ fn all_within(touched: &Touched, is_one: impl Fn(usize) -> bool) -> bool {
     (0..touched.before.len()).filter(differs).all(is_one)
 }
 
+/// Whether a file that is known to be damaged keeps everybody from the other one: the identity of a directory, that of a partition's
+/// folder, a journal, which is read to its first damage.
+pub fn covers(damaged: &Path, other: &Path) -> bool {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (own, its) = (name(damaged), name(other));
+    let journal = |name: &str| name.rsplit_once('-').map(|(journal, _)| journal.to_owned());
+    match own.as_str() {
+        "meta.properties" => damaged.parent().is_some_and(|root| other.starts_with(root)),
+        "partition.metadata" => damaged.parent() == other.parent(),
+        _ if own.starts_with("ringtail-journal") && its.starts_with("ringtail-journal") => {
+            damaged.parent() == other.parent() && journal(&own) == journal(&its)
+        }
+        _ => false,
+    }
+}
+
 /// Why nobody need notice.
 pub fn harmless(base: &Base, touched: &Touched, after: &Files) -> Option<&'static str> {
     let (path, before) = (&touched.path, &touched.before);
@@ -94,6 +110,14 @@ pub fn harmless(base: &Base, touched: &Touched, after: &Files) -> Option<&'stati
     }
     if kind == "closed .sums" && touched.now.is_none() {
         return Some("closed .sums removed: the batches go by their own sums, as the page says");
+    }
+    if kind == "shard checkpoint" && touched.now.is_none() {
+        return Some(
+            "shard checkpoint removed: the one before it, or the base, and the journal say the same, every record is there",
+        );
+    }
+    if kind == "partition.metadata" && all_within(touched, |at| at + 1 == before.len()) {
+        return Some("partition.metadata: the end of its last line");
     }
     let grows = kind.starts_with("active") || kind == "metadata log";
     if grows && all_within(touched, |at| at >= ends) {

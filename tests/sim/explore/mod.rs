@@ -249,7 +249,8 @@ impl Explorer {
         if crash.again == 0 {
             return;
         }
-        let (image, cut_ns) = match crash.seed / 512 % 3 {
+        let ending = crash.seed / 512 % 3;
+        let (image, cut_ns) = match ending {
             0 => {
                 life.stop.set(true);
                 assert!(world.run_until(|| !world.is_alive(process)), "the stores do not close");
@@ -262,6 +263,9 @@ impl Explorer {
                 (image, crash.cut_ns.or(Some(crash.at_ns)))
             }
         };
+        if ending > 0 {
+            self.tally.note_state(image.hash());
+        }
         let residue = Rc::new(RefCell::new(crash.residue.borrow().clone()));
         let _case = Case(format!("  in restart number {} of it", crash.again));
         self.survive(Crash {

@@ -55,7 +55,10 @@ impl Builder {
     }
 
     fn scan(self) -> Scanned {
-        let name = |i: usize| format!("j{i}");
+        self.scan_as(|i| format!("ringtail-journal-1-0-{i}"))
+    }
+
+    fn scan_as(self, name: impl Fn(usize) -> String) -> Scanned {
         let padded = |mut f: Vec<u8>| {
             f.resize(65536, 0);
             Bytes::from(f)
@@ -114,6 +117,41 @@ fn a_file_whose_first_commit_is_gone_shows_the_later_ones() {
 }
 
 #[test]
+fn a_file_under_the_header_of_another_is_corrupt() {
+    let journal = || {
+        let mut journal = Builder::new();
+        journal.commit(row());
+        journal.next_file();
+        journal.commit(row());
+        // Made ready ahead.
+        journal.files.push(header(2).encode());
+        journal
+    };
+    let found = journal().scan();
+    assert_eq!((found.commits.len(), found.corruption), (3, None));
+    // Swapped with the file that was made ready, as of its own; the commits in it verify under no salt there is.
+    for (one, from) in [(1, 2), (1, 0), (2, 1)] {
+        let mut journal = journal();
+        let theirs = journal.files[from][..BLOCK_BYTES].to_vec();
+        if from > one {
+            let own = journal.files[one][..BLOCK_BYTES].to_vec();
+            journal.files[from][..BLOCK_BYTES].copy_from_slice(&own);
+        }
+        journal.files[one][..BLOCK_BYTES].copy_from_slice(&theirs);
+        let found = journal.scan().corruption;
+        assert!(
+            found.is_some_and(|found| found.position == 0),
+            "the header of {from} in {one}"
+        );
+    }
+    // A free file that had its new name and not yet its new header.
+    let mut reused = journal();
+    let free = std::mem::replace(&mut reused.files[0], vec![0; BLOCK_BYTES]);
+    reused.files.push(free);
+    assert_eq!(reused.scan().corruption, None);
+}
+
+#[test]
 fn commits_are_read_across_files() {
     let mut journal = Builder::new();
     journal.commit(row());
@@ -143,7 +181,10 @@ fn a_bad_block_before_a_valid_commit_is_corruption() {
         journal.commit(row());
         journal.files[0][middle + flipped] ^= 1;
         let corruption = journal.scan().corruption.expect("found");
-        assert_eq!((corruption.file.as_str(), corruption.position), ("j0", middle as u64));
+        assert_eq!(
+            (corruption.file.as_str(), corruption.position),
+            ("ringtail-journal-1-0-0", middle as u64)
+        );
     }
 }
 
@@ -209,7 +250,8 @@ fn the_last_sequence_and_the_last_file_have_none_behind_them() {
     journal.files.push(last.encode());
     let heads: Vec<FileHead> = journal.files.iter().map(|file| FileHead::decode(file)).collect();
     assert_eq!(superseded(&heads, 1), [true, false]);
-    assert_eq!(journal.scan().first_file, Some(u64::MAX));
+    let name = |i| format!("ringtail-journal-1-0-{}", [0, u64::MAX][i]);
+    assert_eq!(journal.scan_as(name).first_file, Some(u64::MAX));
 }
 
 #[test]
