@@ -152,7 +152,8 @@ fn a_look_up_by_time_does_not_pass_over_a_missing_segment() {
         let partition = store.open_partition(spec).await.expect("opens");
         for offset in (0..120).step_by(2) {
             let found = partition.offset_for_time(HOLDER, offset * 5).await;
-            match (missing..bases[3]).contains(&offset) {
+            // What is missing may hold a record of any time.
+            match offset >= missing {
                 true => assert!(matches!(found, Err(ReadError::Corrupt)), "{offset}: {found:?}"),
                 false => {
                     let found = found.expect("readable").map(|found| found.offset);
