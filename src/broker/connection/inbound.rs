@@ -80,8 +80,13 @@ impl Inbound {
         let growth = |step_bytes: usize| needs.clamp(step_bytes, step_bytes.max(buffered));
         let spare = self.buffer.capacity() - buffered;
         let (least, wished) = (growth(STEP_BYTES_MIN), growth(self.step_bytes));
+        // What fits into the buffer that comes with a connection waits for no memory.
+        let larger = match buffered + needs <= STEP_BYTES_MIN {
+            true => STEP_BYTES_MIN,
+            false => buffered + least,
+        };
         (spare < needs.min(wished)).then_some(Wants {
-            least_bytes: if spare >= needs.min(least) { 0 } else { buffered + least },
+            least_bytes: if spare >= needs.min(least) { 0 } else { larger },
             wished_bytes: buffered + wished,
         })
     }
@@ -210,6 +215,34 @@ mod tests {
             );
             inbound.restore(buffer, 0);
             arrived += arrive(&mut inbound, &[7; 50_000]);
+        }
+    }
+
+    /// Otherwise a client of small requests would wait for memory that others fill.
+    #[test]
+    fn frames_that_fit_the_first_buffer_never_need_a_larger_one() {
+        let mut stream = Vec::new();
+        for bytes in (0..400usize).map(|i| i * 37 % 900) {
+            stream.extend_from_slice(&(bytes as u32).to_be_bytes());
+            stream.resize(stream.len() + bytes, 7);
+        }
+        let mut inbound = Inbound::new(1 << 20);
+        let (mut position, mut seen) = (0, 0);
+        while seen < 400 {
+            match inbound.next().expect("all lengths are allowed") {
+                Next::Frame(_) => seen += 1,
+                Next::Needs(needs) => {
+                    let least = inbound.wants(needs).map_or(0, |wants| wants.least_bytes);
+                    assert!(least <= STEP_BYTES_MIN, "{least}");
+                    let mut buffer = inbound.lend(least);
+                    let taken = (buffer.capacity() - buffer.len()).min(stream.len() - position);
+                    assert!(taken > 0);
+                    buffer.put_slice(&stream[position..position + taken]);
+                    position += taken;
+                    inbound.restore(buffer, taken);
+                    assert!(inbound.allocated_bytes() <= STEP_BYTES_MIN);
+                }
+            }
         }
     }
 
