@@ -7,7 +7,7 @@ use ringtail::base::coverage::{Mark, count};
 use ringtail::io::sim::{DiskOperation, EIO, Fault, FaultEffect, LossMode, World};
 
 use crate::history::{History, Shared, read_log};
-use crate::workload::{Life, open_store, owned, roster, shard_of_workload, world_options};
+use crate::workload::{Case, Life, open_store, owned, roster, shard_of_workload, world_options};
 
 /// Restarts from the disk of `world` as a crash leaves it, and judges all partitions.
 fn judge_after(world: &World, history: &Shared, seed: u64) {
@@ -84,17 +84,6 @@ fn an_operation_that_failed_once_loses_nothing_acknowledged() {
             world.run_for(5_000);
             assert_eq!(count(Mark::Fenced), fenced + 1, "one directory is out of service");
             judge_after(&world, &history, seed);
-        }
-    }
-}
-
-/// Says where a panic happened.
-struct Case(String);
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.0);
         }
     }
 }

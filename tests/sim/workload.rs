@@ -455,3 +455,14 @@ pub fn rot_newest_checkpoint(image: &mut DiskImage) {
         }
     }
 }
+
+/// Says where a panic happened.
+pub struct Case(pub String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}

@@ -21,8 +21,8 @@ use ringtail::storage::Store;
 use self::tally::{Tally, bump, counts, on_each_core, report};
 use crate::history::{ANONYMOUS, Found, History, Shared, batch, read_log};
 use crate::workload::{
-    CHURN, CHURN_SLOTS, Life, Member, churn_spec, open_store, owned, pause, place_of, roster, rot_newest_checkpoint,
-    shard_of_workload, world_options,
+    CHURN, CHURN_SLOTS, Case, Life, Member, churn_spec, open_store, owned, pause, place_of, roster,
+    rot_newest_checkpoint, shard_of_workload, world_options,
 };
 
 const CUTS: [LossMode; 6] = [
@@ -91,17 +91,6 @@ struct Residue {
     sent: BTreeMap<PartitionId, Vec<Bytes>>,
     /// Acknowledged to stay: batch, offset.
     sure: BTreeMap<PartitionId, Vec<(Bytes, i64)>>,
-}
-
-/// Says where a panic happened.
-struct Case(String);
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.0);
-        }
-    }
 }
 
 impl Explorer {
