@@ -247,6 +247,18 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_large_requests_are_carried_out_at_once_and_one_address_leaves_a_place() {
+        let memory = Memory::new(1 << 20);
+        let has_place = |holder| memory.large.try_acquire_for(Holder(holder), 1);
+        let first = has_place(1);
+        assert!(first.is_some() && has_place(1).is_none());
+        let second = has_place(2);
+        assert!(second.is_some() && has_place(3).is_none());
+        drop(first);
+        assert!(has_place(3).is_some());
+    }
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};

@@ -24,6 +24,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::partition::Unproven;
+use super::recovery::evidence::Evidence;
 use super::{LOCK_FILE, LogDirectory, StorageError};
 use crate::base::ids::TopicId;
 use crate::io::{Env, lock_when_free};
@@ -194,17 +196,31 @@ pub async fn verify<E: Env>(
         }
         (pace.progress)(&report);
     }
+    if let Some(evidence) = &evidence {
+        name_missing(evidence, &unknown, path, surroundings, &mut report);
+    }
+    Ok(report)
+}
+
+/// Tells partitions that the directory's evidence knows and that have no folder, with the folder that may be theirs.
+fn name_missing(
+    evidence: &Evidence,
+    unknown: &[(Unproven, PathBuf)],
+    path: &Path,
+    surroundings: Surroundings<'_>,
+    report: &mut Report,
+) {
     let exists = |topic: TopicId| surroundings.topics.map(|topics| topics.contains_key(&topic));
-    unknown.retain(|(folder, _)| folder.topic.and_then(exists) != Some(true));
-    for id in evidence.iter().flat_map(|evidence| evidence.ids()) {
+    let is_theirs = |folder: &Unproven, index| folder.index == index && folder.topic.and_then(exists) != Some(true);
+    for id in evidence.ids() {
         let missing = format!("partition {} of topic {} has no folder", id.index, id.topic);
-        let folder = unknown.iter().find(|(folder, _)| folder.index == id.index);
+        let folder = unknown.iter().find(|(folder, _)| is_theirs(folder, id.index));
         let (file, what) = match folder {
             Some((_, folder)) => (
                 folder.join("partition.metadata"),
                 format!("names nothing that is known, and {missing}"),
             ),
-            None => (path.clone(), missing),
+            None => (path.to_owned(), missing),
         };
         match exists(id.topic) {
             Some(true) => report.problem(&file, None, what),
@@ -215,5 +231,4 @@ pub async fn verify<E: Env>(
             ),
         }
     }
-    Ok(report)
 }
