@@ -8,12 +8,13 @@
 //! | the same | a valid commit with a later sequence | corruption: the later one confirmed this one |
 //! | the last commit names a next file | that file's header is not the one named | corruption |
 //!
-//! A file's header is that of its name, or, after a reuse that was cut short, of one before it that was free: a later one, or the
-//! same one twice, is corrupt. A journal has its first file before anything is committed, and goes on in a next one only with a commit
+//! A file's header is that of its name. After a reuse that was cut short it is of one before it that was free, or, where the header
+//! outlived the new name, of a later one that is not there: one that is there, or the same header twice, is corrupt. A journal has
+//! its first file before anything is committed, and goes on in a next one only with a commit
 //! in it. So files without any good header, and an oldest one (but the very first) without a good commit at its beginning, are corrupt
 //! too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -178,6 +179,7 @@ pub fn scan(files: Vec<JournalFile>) -> Scanned {
 /// The files that the journal goes through, in their order. Error: they do not show where it begins.
 #[expect(clippy::result_large_err, reason = "made once per journal")]
 fn in_order(files: Vec<JournalFile>) -> Result<(Vec<(FileHeader, JournalFile)>, Scanned), Scanned> {
+    let numbers: BTreeSet<u64> = files.iter().filter_map(|file| number_of(&file.name)).collect();
     let (mut headless, mut unused) = (None, Vec::new());
     let mut used: Vec<(FileHeader, JournalFile)> = Vec::new();
     for file in files {
@@ -190,7 +192,10 @@ fn in_order(files: Vec<JournalFile>) -> Result<(Vec<(FileHeader, JournalFile)>, 
     }
     used.sort_by_key(|(header, _)| header.file);
     let twice = used.windows(2).find(|pair| pair[0].0.file == pair[1].0.file);
-    let swapped = (used.iter()).find(|(header, file)| number_of(file).is_some_and(|number| header.file > number));
+    let swapped = used.iter().find(|(header, file)| {
+        let is_of_a_later = number_of(&file.name).is_some_and(|number| header.file > number);
+        is_of_a_later && numbers.contains(&header.file)
+    });
     if let Some((_, file)) = swapped.or(twice.map(|pair| &pair[1])) {
         let scanned = Scanned::default();
         return Err(scanned.corrupt(
@@ -237,9 +242,9 @@ impl Scanned {
     }
 }
 
-/// The place in its journal that a file's name tells. Its header may tell an earlier one, when its reuse was cut short.
-fn number_of(file: &JournalFile) -> Option<u64> {
-    match OwnFile::parse(&file.name)? {
+/// The place in its journal that a file's name tells.
+fn number_of(name: &str) -> Option<u64> {
+    match OwnFile::parse(name)? {
         OwnFile::Journal { number, .. } => Some(number),
         _ => None,
     }

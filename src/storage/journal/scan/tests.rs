@@ -149,6 +149,12 @@ fn a_file_under_the_header_of_another_is_corrupt() {
     let free = std::mem::replace(&mut reused.files[0], vec![0; BLOCK_BYTES]);
     reused.files.push(free);
     assert_eq!(reused.scan().corruption, None);
+    // One whose new header outlived its new name.
+    let mut reused = journal();
+    reused.files.pop();
+    reused.files[0] = header(2).encode();
+    let found = reused.scan();
+    assert_eq!((found.commits.len(), found.corruption), (1, None));
 }
 
 #[test]
