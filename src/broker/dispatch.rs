@@ -147,22 +147,10 @@ impl<E: Env> Call<E> {
         self.broker.turns.turn(&self.broker.env, self.client.holder).await;
     }
 
-    fn is_large(&self) -> bool {
-        self.body.len() > LARGE_REQUEST_BYTES
-    }
-
     /// The same if the request is so large that the work may take long.
     async fn turn_if_large(&self) {
-        if self.is_large() {
+        if self.body.len() > LARGE_REQUEST_BYTES {
             self.turn().await;
-        }
-    }
-
-    /// The place of a large request among those that are carried out side by side.
-    async fn place_if_large(&self) -> Option<Permit> {
-        match self.is_large() {
-            true => Some(self.broker.memory.large(self.client.holder).await),
-            false => None,
         }
     }
 
@@ -226,25 +214,10 @@ fn misdirected<E: Env>(broker: &Broker<E>, client: &Client, error: RequestError)
     Dispatched::close()
 }
 
-/// Decoded, carried out and answered, with room for the answer from the beginning.
-macro_rules! carried_out {
-    ($call:ident, $handler:path) => {{
-        $call.turn_if_large().await;
-        let (request, bytes) = match $call.decode() {
-            Ok(decoded) => decoded,
-            Err(refused) => return refused,
-        };
-        let room = $call.room(bytes).await;
-        let response = $handler(&$call, request).await;
-        $call.answer(&response, room)
-    }};
-}
-
 /// The table: API → how its requests run → handler.
 ///
 /// `once`: carried out when there is room for the answer, which is no larger than its estimate. `again`: made again when it is.
-/// `polls`: as `once`, and waits for what is to come, so that it takes no place among the large ones. All are answered before the
-/// next request begins. `staged`: brings its own two stages.
+/// Both are answered before the next request begins. `staged`: brings its own two stages.
 macro_rules! routes {
     ($($key:ident: $kind:ident $request:ident => $handler:path;)*) => {
         async fn route<E: Env>(call: Call<E>) -> Dispatched {
@@ -258,16 +231,18 @@ macro_rules! routes {
     };
     (@once $call:ident, $request:ident, $handler:path) => {
         Dispatched::alone(Box::pin(async move {
-            let _place = $call.place_if_large().await;
-            carried_out!($call, $handler)
+            $call.turn_if_large().await;
+            let (request, bytes) = match $call.decode() {
+                Ok(decoded) => decoded,
+                Err(refused) => return refused,
+            };
+            let room = $call.room(bytes).await;
+            let response = $handler(&$call, request).await;
+            $call.answer(&response, room)
         }))
-    };
-    (@polls $call:ident, $request:ident, $handler:path) => {
-        Dispatched::alone(Box::pin(async move { carried_out!($call, $handler) }))
     };
     (@again $call:ident, $request:ident, $handler:path) => {
         Dispatched::alone(Box::pin(async move {
-            let _place = $call.place_if_large().await;
             let mut bytes_min = 0;
             loop {
                 $call.turn_if_large().await;
@@ -289,7 +264,7 @@ macro_rules! routes {
 
 routes! {
     Produce: staged ProduceRequest => produce::begin;
-    Fetch: polls FetchRequest => fetch::handle;
+    Fetch: once FetchRequest => fetch::handle;
     ListOffsets: once ListOffsetsRequest => list_offsets::handle;
     Metadata: again MetadataRequest => metadata::handle;
     ApiVersions: once ApiVersionsRequest => api_versions::handle;

@@ -27,8 +27,6 @@ pub struct Memory {
     /// The part of the answers that peers may hold that have read little so far: whoever asks for much and reads nothing
     /// never gets at more.
     unproven: Rc<Budget>,
-    /// Requests that name much, and are not only waiting: what is made of their items is counted nowhere else.
-    large: Rc<Budget>,
 }
 
 /// What memory is short for: then peers that hold much of it without getting on lose it sooner.
@@ -56,8 +54,6 @@ pub struct Room {
 const ARRIVING_BYTES_MAX: u64 = 64 << 20;
 /// Nor do the answers to unproven peers.
 const UNPROVEN_BYTES_MAX: u64 = 48 << 20;
-/// Large requests of a shard that are carried out side by side: 100,000 items take some 20 MB in the making.
-const LARGE_AT_ONCE: u64 = 2;
 /// An answer up to this size waits for nothing: a connection has one of them, or as many as it has produce requests in flight.
 const SMALL_ANSWER_BYTES: u64 = 4 << 10;
 
@@ -88,7 +84,6 @@ impl Memory {
             requests: Budget::new(bytes),
             arriving: Budget::new((bytes / 2).min(ARRIVING_BYTES_MAX)),
             overdraft: Budget::new(1),
-            large: Budget::new(LARGE_AT_ONCE),
             unproven: Budget::part_of(&answers, (bytes / 2).min(UNPROVEN_BYTES_MAX)),
             answers,
         }
@@ -140,11 +135,6 @@ impl Memory {
             self.overdraft.acquire_for(holder, 1),
         )
         .await
-    }
-
-    /// A place among the large requests, until the permit is dropped.
-    pub async fn large(&self, holder: Holder) -> Permit {
-        self.large.acquire_for(holder, 1).await
     }
 
     /// Room for an answer of `bytes`, if it is there now or the answer is small.
@@ -247,18 +237,6 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn few_large_requests_are_carried_out_at_once_and_one_address_leaves_a_place() {
-        let memory = Memory::new(1 << 20);
-        let has_place = |holder| memory.large.try_acquire_for(Holder(holder), 1);
-        let first = has_place(1);
-        assert!(first.is_some() && has_place(1).is_none());
-        let second = has_place(2);
-        assert!(second.is_some() && has_place(3).is_none());
-        drop(first);
-        assert!(has_place(3).is_some());
-    }
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::failure::{ExitReason, Failure};
 use super::json::Json;
 use super::output::Output;
-use crate::cluster::{read_directory_id, topics_of, verify_directory};
+use crate::cluster::{image_of, read_directory_id, verify_directory};
 use crate::io::lock_when_free;
 use crate::io::uring::{self, Options, UringEnv};
 use crate::storage::verify::{Problem, Report, VerifyOptions};
@@ -99,7 +99,7 @@ impl Verify {
         let report = on_ring(&self.directories, move |env| async move {
             let shown = std::io::stderr().is_terminal();
             let mut next = PROGRESS_BYTES;
-            let topics = topics_of(&env, &paths).await;
+            let image = image_of(&env, &paths).await;
             let mut all = Report::default();
             for path in &paths {
                 let progress = |report: &Report| {
@@ -109,7 +109,7 @@ impl Verify {
                     }
                 };
                 let options = VerifyOptions { closed_only };
-                let report = verify_directory(&env, path, topics.as_ref(), options, progress).await;
+                let report = verify_directory(&env, path, image.as_ref(), options, progress).await;
                 if shown {
                     eprint!("\r\x1b[K");
                 }

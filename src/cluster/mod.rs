@@ -47,8 +47,8 @@ pub use command::{
 };
 pub use decide::{PARTITION_COUNT_MAX, PRODUCER_ID_BLOCK, TOPIC_NAME_BYTES_MAX, check_topic_name, decide};
 pub use driver::{
-    ClusterError, Controller, Directory, DirectoryState, LogError, MetadataLog, Opened, Publish, StartError,
-    metadata_log_path, open_cluster, random_topic_id, read_directory_id, topics_of, verify_directory,
+    ClusterError, Controller, Directory, DirectoryState, LogError, MetadataLog, Opened, Publish, StartError, image_of,
+    metadata_log_path, open_cluster, random_topic_id, read_directory_id, verify_directory,
 };
 pub use identity::{IdentityError, MetaProperties, OfflineReason};
 pub use ids::DirectoryId;

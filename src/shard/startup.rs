@@ -7,17 +7,14 @@ use std::sync::Arc;
 
 use super::inbox::{self, Inbox};
 use super::{Process, ServeError, Shard, listen, topics};
-use crate::base::ids::PartitionId;
 use crate::base::mailbox::Receiver;
 use crate::broker::catalog::Catalog;
 use crate::broker::directories::Directories;
 use crate::broker::route::{Beginning, CONTROLLER_SHARD, Envelope, Local, Router};
 use crate::broker::{Broker, Memory};
-use crate::cluster::{Controller, Image, MetadataLog, Publish, open_cluster};
+use crate::cluster::{Controller, MetadataLog, Publish, open_cluster};
 use crate::io::{Env, Queue, lock_when_free};
-use crate::storage::{
-    LOCK_FILE, LogDirectory, ScrubOptions, Store, StoreOptions, Topics, Wanted, clear_leftovers, recover,
-};
+use crate::storage::{LOCK_FILE, LogDirectory, ScrubOptions, Store, StoreOptions, clear_leftovers, recover};
 
 /// Clients that waited for the start come first.
 const REMOVAL_DELAY_MS: u64 = 1000;
@@ -91,8 +88,8 @@ async fn begin<E: Env>(env: &E, process: &Process<E>) -> Result<(Beginning<E>, M
     }
     let places: Vec<_> = opened.directories.iter().filter_map(log_directory).collect();
     let mut image = opened.image;
-    let recovered = recover(env, &places, &config.directories.arena, OfImage(&image)).await?;
-    clear_leftovers(env, &recovered, OfImage(&image)).await?;
+    let recovered = recover(env, &places, &config.directories.arena, &image).await?;
+    clear_leftovers(env, &recovered, &image).await?;
     recovered.make_room(env, &config.directories.arena).await?;
     if places.len() == config.directories.data.len() {
         image.forget_deleted();
@@ -105,24 +102,6 @@ async fn begin<E: Env>(env: &E, process: &Process<E>) -> Result<(Beginning<E>, M
         recovered,
     };
     Ok((beginning, opened.log))
-}
-
-/// What the metadata says of the partitions found on the disks.
-struct OfImage<'a>(&'a Image);
-
-impl Topics for OfImage<'_> {
-    fn wanted(&self, id: PartitionId) -> Wanted {
-        match self.0.topic_by_id(id.topic) {
-            Some(topic) if (id.index as usize) < topic.partitions.len() => Wanted::Yes,
-            None if self.0.is_deleted(id.topic) => Wanted::Deleted,
-            _ => Wanted::Unknown,
-        }
-    }
-
-    fn is_folder_of(&self, name: &str, id: PartitionId) -> bool {
-        let topic = self.0.topic_by_id(id.topic);
-        topic.is_none_or(|topic| name == format!("{}-{}", topic.name, id.index))
-    }
 }
 
 fn log_directory(directory: &crate::cluster::Directory) -> Option<LogDirectory> {

@@ -17,7 +17,9 @@ use super::recovery::leftovers::remove_partition;
 use super::recovery::{Found, Recovered, RecoveredDirectory, topic_id};
 use super::segment::{ClosedSegment, base_of, path_of};
 use super::state::PartitionState;
-use super::{EXTEND_BYTES_MIN, OpenError, PartitionSpec, STRAY_SUFFIX, ScrubOptions, StorageError, StoreOptions};
+use super::{
+    EXTEND_BYTES_MIN, OpenError, PartitionSpec, STRAY_SUFFIX, ScrubOptions, StorageError, StoreOptions, folder_name,
+};
 use crate::base::buffer::BLOCK_BYTES;
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_file, replace_file};
@@ -57,7 +59,7 @@ impl<E: Env> Store<E> {
         let Some((recovered, directory)) = self.directories.get(spec.directory) else {
             return Err(StorageError(format!("log.dirs has no entry number {}", spec.directory)).into());
         };
-        let folder = directory.path().join(format!("{}-{}", spec.topic_name, spec.id.index));
+        let folder = directory.path().join(folder_name(&spec.topic_name, spec.id.index));
         let named = |e: io::Error| {
             let error = StorageError(format!("{}: {e}", folder.display()));
             match is_passing(&e) {

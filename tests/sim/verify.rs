@@ -1,16 +1,15 @@
 //! Rot: bits flipped, blocks swapped, files cut below the durable end. Nothing wrong may be served, whatever it was.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringtail::base::buffer::{AlignedBuf, BLOCK_BYTES};
-use ringtail::base::ids::TopicId;
+use ringtail::base::ids::{PartitionId, TopicId};
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv};
 use ringtail::io::{Durability, Env, OpenOptions, read_file, replace_file, write_all_at};
 use ringtail::storage::verify::{Problem, Report, Surroundings, VerifyOptions, verify};
-use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, Wanted, recover, seal};
+use ringtail::storage::{DurabilityClass, LOCK_FILE, Partition, ReadError, Store, Topics, Wanted, recover, seal};
 use ringtail::wire::batch::BatchHeader;
 
 use crate::model::{
@@ -370,29 +369,43 @@ fn a_sealed_directory_is_exact_and_serves_again() {
     }
 }
 
+/// Topics by their ids and names.
+struct Named(&'static [(TopicId, &'static str)]);
+
+impl Topics for Named {
+    fn wanted(&self, id: PartitionId) -> Wanted {
+        match self.0.iter().any(|(topic, _)| *topic == id.topic) {
+            true => Wanted::Yes,
+            false => Wanted::Unknown,
+        }
+    }
+
+    fn is_folder_of(&self, name: &str, id: PartitionId) -> bool {
+        let mut named = self.0.iter().filter(|(topic, _)| *topic == id.topic);
+        named.all(|(_, topic)| name == format!("{topic}-{}", id.index))
+    }
+}
+
 /// A damaged `partition.metadata` and a topic that was made after another was deleted look alike, but for who knows which topics there are.
 #[test]
 fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
     let (image, _) = disk(13, true);
-    let (own, other) = (partition_id(0).topic, TopicId([6; 16]));
+    const OWN: TopicId = TopicId([5; 16]);
+    const OTHER: TopicId = TopicId([6; 16]);
+    assert_eq!(partition_id(0).topic, OWN);
     for (topics, problems, notes) in [
         (None, 0, 1),
-        (Some(&[(own, "topic")][..]), 1, 0),
-        (Some(&[(own, "topic"), (other, "topic")]), 1, 0),
-        (Some(&[(other, "topic")]), 0, 0),
+        (Some(&[(OWN, "topic")][..]), 1, 0),
+        (Some(&[(OWN, "topic"), (OTHER, "topic")]), 1, 0),
+        (Some(&[(OTHER, "topic")]), 0, 0),
         // Its folder would have another name.
-        (Some(&[(own, "topic"), (other, "other")]), 1, 0),
+        (Some(&[(OWN, "topic"), (OTHER, "other")]), 1, 0),
     ] {
-        let topics = topics.map(|topics| {
-            topics
-                .iter()
-                .map(|(id, name)| (*id, (*name).into()))
-                .collect::<BTreeMap<_, _>>()
-        });
+        let topics = topics.map(Named);
         let found = world(1).with_disk(0, &image).block_on(0, |env| async move {
             let directory = store_options(0).directories[0].clone();
             let metadata = directory.path.join("topic-1/partition.metadata");
-            let text = format!("version: 0\ntopic_id: {other}\n");
+            let text = format!("version: 0\ntopic_id: {OTHER}\n");
             replace_file(&env, &metadata, Bytes::from(text)).await.expect("written");
             for name in env.list(metadata.parent().expect("a folder")).await.expect("listed") {
                 if name.name.ends_with(".sums") {
@@ -400,7 +413,7 @@ fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
                 }
             }
             let surroundings = Surroundings {
-                topics: topics.as_ref(),
+                topics: topics.as_ref().map(|topics| topics as &dyn Topics),
                 ..SURROUNDINGS
             };
             let report = verify(&env, &directory, VerifyOptions::default(), surroundings, |_| ());

@@ -126,12 +126,12 @@ macro_rules! items {
 }
 
 items! {
-    ListOffsetsRequest, 128: |it| it.topics.iter().map(|topic| 1 + topic.partitions.len()).sum();
+    ListOffsetsRequest, 448: |it| it.topics.iter().map(|topic| 1 + topic.partitions.len()).sum();
     MetadataRequest, 256: |it| it.topics.as_ref().map_or(0, |topics| topics.len());
     ApiVersionsRequest, 0: |_it| 0;
     InitProducerIdRequest, 0: |_it| 0;
-    OffsetForLeaderEpochRequest, 128: |it| it.topics.iter().map(|topic| 1 + topic.partitions.len()).sum();
-    DescribeConfigsRequest, 128: |it| {
+    OffsetForLeaderEpochRequest, 320: |it| it.topics.iter().map(|topic| 1 + topic.partitions.len()).sum();
+    DescribeConfigsRequest, 448: |it| {
         let keys = |resource: DescribeConfigsResource<'_>| resource.configuration_keys.map_or(0, |keys| keys.len());
         it.resources.iter().map(|resource| 1 + keys(resource)).sum()
     };

@@ -10,9 +10,8 @@
 //!
 //! A file's header is that of its name. After a reuse that was cut short it is of one before it that was free, or, where the header
 //! outlived the new name, of a later one that is not there: one that is there, or the same header twice, is corrupt. A journal has
-//! its first file before anything is committed, and goes on in a next one only with a commit
-//! in it. So files without any good header, and an oldest one (but the very first) without a good commit at its beginning, are corrupt
-//! too.
+//! its first file before anything is committed, and goes on in a next one only with a commit in it. So files without any good
+//! header, and an oldest one (but the very first) without a good commit at its beginning, are corrupt too.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -31,6 +31,11 @@ pub trait Topics {
     fn is_folder_of(&self, _name: &str, _id: PartitionId) -> bool {
         true
     }
+
+    /// Whether a folder called `name` says that it is of a partition whose folder has another name.
+    fn is_misnamed(&self, name: &str, id: PartitionId) -> bool {
+        self.wanted(id) == Wanted::Yes && !self.is_folder_of(name, id)
+    }
 }
 
 impl<F: Fn(PartitionId) -> Wanted> Topics for F {

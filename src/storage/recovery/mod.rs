@@ -8,7 +8,8 @@
 //! | no checkpoint of a shard verifies | the base checkpoint and the whole journal; if that does not reach back so far, the start is refused |
 //! | a journal with a bad commit before a good one | corruption: the start is refused, nothing is changed |
 //! | a folder whose partition nobody wants, and nothing of ours knows | not looked into: it is set aside as it is |
-//! | two folders of one partition | one is a copy: the start is refused, nothing is changed |
+//! | a folder that names a partition whose folder has another name | it is left as it is |
+//! | two folders of one partition, where names are not known (`ringtail log seal`) | one is a copy: refused, nothing is changed |
 //! | a partition that ends below what was durable | damaged: kept as it is, not served; the others go on |
 //!
 //! Invariants
@@ -413,12 +414,12 @@ fn sort_out(
     topics: &dyn Topics,
 ) -> io::Result<(Vec<(PartitionId, String)>, Vec<(PartitionId, PathBuf)>)> {
     found.retain(|(id, name)| {
-        let is_its_own = topics.wanted(*id) != Wanted::Yes || topics.is_folder_of(name, *id);
-        if !is_its_own {
+        let is_misnamed = topics.is_misnamed(name, *id);
+        if is_misnamed {
             let file = path.join(name).join("partition.metadata");
             tracing::error!(file = %file.display(), "it names a topic that has another name than the folder (partition {} of topic {}): left as it is", id.index, id.topic);
         }
-        is_its_own
+        !is_misnamed
     });
     found.sort();
     let is_strange = |id| topics.wanted(id) == Wanted::Unknown && !evidence.knows(id);

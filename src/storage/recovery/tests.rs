@@ -42,13 +42,9 @@ async fn leave(env: &SimEnv, state: &PartitionState, bytes: Option<u64>) {
     base.expect("written");
 }
 
-#[test]
-fn a_log_whose_last_block_is_nowhere_is_damaged() {
-    let id = PartitionId {
-        topic: TopicId([5; 16]),
-        index: 0,
-    };
-    let state = PartitionState {
+/// A partition of which nine records in 5000 bytes are durable.
+fn nine_records(id: PartitionId) -> PartitionState {
+    PartitionState {
         id,
         log_start: 0,
         boundary: Cursor {
@@ -67,7 +63,16 @@ fn a_log_whose_last_block_is_nowhere_is_damaged() {
         }),
         epochs: Epochs::default(),
         producers: Producers::default(),
+    }
+}
+
+#[test]
+fn a_log_whose_last_block_is_nowhere_is_damaged() {
+    let id = PartitionId {
+        topic: TopicId([5; 16]),
+        index: 0,
     };
+    let state = nine_records(id);
     for (bytes, damaged) in [(None, true), (Some(4096), true), (Some(8192), false)] {
         let (world, state) = (World::new(51, Options::default()), state.clone());
         let found = world.block_on(0, move |env| async move {
@@ -89,4 +94,27 @@ fn a_removal_whose_names_cannot_be_flushed_ends_the_directory() {
     world.plant(0, Fault::always(DiskOperation::Flush, DATA, broken));
     world.block_on(0, |env| async move { recovered.remove_superseded(&env).await });
     assert!(!directory.is_in_service());
+}
+
+/// Where the names of topics are not known there is no telling which is the copy.
+#[test]
+fn two_folders_of_one_partition_are_refused_and_left_as_they_are() {
+    let id = PartitionId {
+        topic: TopicId([5; 16]),
+        index: 0,
+    };
+    World::new(53, Options::default()).block_on(0, |env| async move {
+        leave(&env, &nine_records(id), Some(8192)).await;
+        let copy = place().path.join("copy-0");
+        env.create_directory(&copy).await.expect("made");
+        let text = format!("version: 0\ntopic_id: {}\n", id.topic);
+        let written = replace_file(&env, &copy.join("partition.metadata"), Bytes::from(text)).await;
+        written.expect("written");
+        let listed = async || env.list(&place().path).await.expect("listed").len();
+        let before = listed().await;
+        let refused = recover(&env, &[place()], Path::new(ARENAS), |_| Wanted::Unknown).await;
+        let error = refused.err().expect("one is a copy").0;
+        assert!(error.contains("/t-0") && error.contains("/copy-0"), "{error}");
+        assert_eq!(listed().await, before);
+    });
 }

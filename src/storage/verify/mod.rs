@@ -18,16 +18,14 @@ pub(super) use partition::verify_texts;
 pub(super) use segment::{Checker, LogBytes, verify_closed};
 pub(super) use top::verify_checkpoint;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use self::partition::Unproven;
 use super::recovery::evidence::Evidence;
-use super::{LOCK_FILE, LogDirectory, StorageError};
-use crate::base::ids::TopicId;
+use super::{LOCK_FILE, LogDirectory, StorageError, Topics, Wanted};
+use crate::base::ids::PartitionId;
 use crate::io::{Env, lock_when_free};
 
 /// Problems listed one by one.
@@ -45,8 +43,8 @@ pub struct VerifyOptions {
 pub struct Surroundings<'a> {
     /// Whether a file at its top, by its name, belongs to the broker.
     pub is_file: fn(&str) -> bool,
-    /// The topics that there are, and their names. Without them a folder that was damaged cannot be told from one that is new.
-    pub topics: Option<&'a BTreeMap<TopicId, Arc<str>>>,
+    /// Which partitions there are. Where that is not known a folder that was damaged cannot be told from one that is new.
+    pub topics: Option<&'a dyn Topics>,
 }
 
 /// Something that is not as it was written, or should not be there.
@@ -210,11 +208,13 @@ fn name_missing(
     surroundings: Surroundings<'_>,
     report: &mut Report,
 ) {
-    let exists = |topic: TopicId| surroundings.topics.map(|topics| topics.contains_key(&topic));
-    let is_theirs = |folder: &Unproven, index| folder.index == index && folder.topic.and_then(exists) != Some(true);
+    let exists = |id: PartitionId| surroundings.topics.map(|topics| topics.wanted(id) == Wanted::Yes);
+    let is_new = |folder: &Unproven| folder.id().and_then(exists) == Some(true);
     for id in evidence.ids() {
         let missing = format!("partition {} of topic {} has no folder", id.index, id.topic);
-        let folder = unknown.iter().find(|(folder, _)| is_theirs(folder, id.index));
+        let folder = unknown
+            .iter()
+            .find(|(folder, _)| folder.index == id.index && !is_new(folder));
         let (file, what) = match folder {
             Some((_, folder)) => (
                 folder.join("partition.metadata"),
@@ -222,7 +222,7 @@ fn name_missing(
             ),
             None => (path.to_owned(), missing),
         };
-        match exists(id.topic) {
+        match exists(id) {
             Some(true) => report.problem(&file, None, what),
             Some(false) => {}
             None => report.note(

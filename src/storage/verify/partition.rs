@@ -23,6 +23,13 @@ pub struct Unproven {
     pub topic: Option<TopicId>,
 }
 
+impl Unproven {
+    pub fn id(&self) -> Option<PartitionId> {
+        let index = self.index;
+        self.topic.map(|topic| PartitionId { topic, index })
+    }
+}
+
 /// Verifies the partition in `folder`, called `name`; what it is if the directory's `evidence` has nothing of it. Without `evidence` only
 /// segments that are over.
 pub async fn verify_folder<E: Env>(
@@ -45,15 +52,17 @@ pub async fn verify_folder<E: Env>(
     let Some(topic) = verify_texts(env, folder, report).await? else {
         return Ok(Some(Unproven { index, topic: None }));
     };
-    let named = surroundings.topics.and_then(|topics| topics.get(&topic));
-    if let Some(other) = named.filter(|named| name != format!("{named}-{index}")) {
-        let what = format!("names the topic {other}, and the folder has another name");
+    let partition = PartitionId { topic, index };
+    if surroundings
+        .topics
+        .is_some_and(|topics| topics.is_misnamed(name, partition))
+    {
+        let what = "names a topic that has another name than the folder";
         report.problem(&folder.join("partition.metadata"), None, what);
         return Ok(None);
     }
     report.partitions += 1;
     let bases = verify_names(env, folder, report).await?;
-    let partition = PartitionId { topic, index };
     let is_unknown = evidence.as_ref().is_some_and(|evidence| !evidence.knows(partition));
     let known = evidence.map(|evidence| evidence.of(partition));
     let first = bases.first().copied().unwrap_or(0);

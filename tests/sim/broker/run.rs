@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringtail::cluster::{topics_of, verify_directory};
+use ringtail::cluster::{image_of, verify_directory};
 use ringtail::io::sim::{Options, Schedule, SimEnv, World};
 use ringtail::io::{Env, Queue};
 use ringtail::storage::DurabilityClass;
@@ -203,12 +203,12 @@ fn after_the_heal(world: &World, party: &Shared) {
 
 /// Nothing that the broker left is damaged: no device of a run rots.
 async fn verify_files(env: SimEnv, party: Shared, directories: Vec<String>) {
-    let topics = topics_of(&env, &directories).await;
+    let image = image_of(&env, &directories).await;
     for directory in directories {
         let report = verify_directory(
             &env,
             Path::new(&directory),
-            topics.as_ref(),
+            image.as_ref(),
             VerifyOptions::default(),
             |_| (),
         )

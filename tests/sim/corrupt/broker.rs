@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringtail::base::ids::TopicId;
 use ringtail::client::{Connection, ConnectionOptions};
-use ringtail::cluster::{topics_of, verify_directory};
+use ringtail::cluster::{image_of, verify_directory};
 use ringtail::config::{Input, Machine, load};
 use ringtail::io::Env;
 use ringtail::io::sim::{DiskImage, DiskOptions, Options, SimEnv, World, host_address};
@@ -346,8 +346,8 @@ fn verified(world: &World) -> Report {
     let mut all = Report::default();
     for root in ROOTS {
         let verified = world.block_on(BROKER, move |env| async move {
-            let topics = topics_of(&env, &ROOTS).await;
-            verify_directory(&env, Path::new(root), topics.as_ref(), VerifyOptions::default(), |_| ()).await
+            let image = image_of(&env, &ROOTS).await;
+            verify_directory(&env, Path::new(root), image.as_ref(), VerifyOptions::default(), |_| ()).await
         });
         match verified {
             Ok(report) => all.problems.extend(report.problems),

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use ringtail::base::ids::TopicId;
 use ringtail::broker::route::{EpochEnd, EpochQuery, Local, OffsetAt, OffsetQuery, PartitionError};
 use ringtail::io::Env;
 use ringtail::io::sim::{SimEnv, World};
@@ -15,7 +14,7 @@ use ringtail::storage::verify::{Report, Surroundings, VerifyOptions, verify};
 use ringtail::storage::{Partition, ReadError, ScrubOptions};
 use ringtail::wire::batch::BatchHeader;
 
-use super::bases::{Base, Files, NO_RETENTION_MS, SHARDS, Stores, Truth, files_of, options_of};
+use super::bases::{Base, Files, NO_RETENTION_MS, SHARDS, Stores, Truth, files_of, options_of, wanted};
 use super::damage::{Touched, apply};
 use super::rules;
 use crate::model::{DATA, HOLDER, budgets, world};
@@ -238,13 +237,11 @@ pub fn judge(base: &Rc<Base>, touched: &[Touched], seed: u64) -> (Seen, Report, 
     let world = world(seed).with_disk(0, &base.image);
     let doing = touched.to_vec();
     world.block_on(0, |env| async move { apply(&env, &doing).await });
-    let named = |truth: &Truth| (truth.spec.id.topic, truth.spec.topic_name.to_string().into());
-    let topics: BTreeMap<TopicId, Arc<str>> = base.truth.iter().map(named).collect();
     let report = world.block_on(0, |env| async move {
         let directory = options_of(0, NO_RETENTION_MS).directories[0].clone();
         let surroundings = Surroundings {
             is_file: |_| false,
-            topics: Some(&topics),
+            topics: Some(&wanted),
         };
         let report = verify(&env, &directory, VerifyOptions::default(), surroundings, |_| ());
         report.await.expect("not locked")
@@ -274,10 +271,12 @@ fn root_of(path: &Path) -> Option<&std::ffi::OsStr> {
 /// What a start that was refused because of one directory changed in it. The others recover by themselves; that the directories have
 /// other paths is a record of the metadata log.
 fn changed_by_refusal<'a>(refused: &str, before: &'a Files, after: &Files) -> Option<&'a PathBuf> {
-    let is_its_own = |path: &Path| {
+    let is_named = |path: &Path| {
         let root = root_of(path).unwrap_or_default().to_string_lossy();
         refused.contains(&format!("/{root}/")) || refused.contains(&format!("/{root}:"))
     };
+    let names_one = before.keys().any(|path| is_named(path));
+    let is_its_own = |path: &Path| is_named(path) || !names_one;
     let is_changed = |(path, content): &(&PathBuf, &Vec<u8>)| match after.get(*path) {
         Some(now) if path.ends_with("ringtail-metadata.log") => {
             let end = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -322,8 +321,11 @@ pub fn verdict(
             || others().any(|other| names(report, &other.path) && rules::covers(&other.path, &touched.path));
         let told = is_told(&touched.path)
             || others().any(|other| {
-                let same_folder = other.path.parent() == touched.path.parent() && other.path.components().count() > 3;
-                let is_wider = seen.refused.is_some() || same_folder || rules::covers(&other.path, &touched.path);
+                // A partition whose end is damaged is not served.
+                let is_end = rules::type_of(&other.path, &base.files) == "active .log";
+                let same_folder = other.path.parent() == touched.path.parent();
+                let covers = (is_end && same_folder) || rules::covers(&other.path, &touched.path);
+                let is_wider = seen.refused.is_some() || covers;
                 is_told(&other.path) && is_wider
             });
         match (rule, named, told) {
