@@ -393,13 +393,16 @@ fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
     const OWN: TopicId = TopicId([5; 16]);
     const OTHER: TopicId = TopicId([6; 16]);
     assert_eq!(partition_id(0).topic, OWN);
+    let (file, directory) = (Path::new("/data/topic-1/partition.metadata"), Path::new(DATA));
+    let none: &[&Path] = &[];
     for (topics, problems, notes) in [
-        (None, 0, 1),
-        (Some(&[(OWN, "topic")][..]), 1, 0),
-        (Some(&[(OWN, "topic"), (OTHER, "topic")]), 1, 0),
-        (Some(&[(OTHER, "topic")]), 0, 0),
+        (None, none, &[file][..]),
+        (Some(&[(OWN, "topic")][..]), &[file], none),
+        // The folder is that of a new topic, and the other one is gone.
+        (Some(&[(OWN, "other"), (OTHER, "topic")]), &[directory], none),
+        (Some(&[(OTHER, "topic")]), none, none),
         // Its folder would have another name.
-        (Some(&[(OWN, "topic"), (OTHER, "other")]), 1, 0),
+        (Some(&[(OWN, "topic"), (OTHER, "other")]), &[file, directory], none),
     ] {
         let topics = topics.map(Named);
         let found = world(1).with_disk(0, &image).block_on(0, |env| async move {
@@ -419,11 +422,15 @@ fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
             let report = verify(&env, &directory, VerifyOptions::default(), surroundings, |_| ());
             report.await.expect("not locked")
         });
-        let told = |list: &[Problem]| list.iter().filter(|one| one.what.contains("has no folder")).count();
-        assert_eq!(
-            (told(&found.problems), told(&found.notes)),
-            (problems, notes),
-            "{found:?}"
-        );
+        let told = |list: &[Problem]| -> Vec<PathBuf> {
+            let is_of_folders = |one: &&Problem| {
+                ["has no folder", "another name"]
+                    .iter()
+                    .any(|what| one.what.contains(what))
+            };
+            list.iter().filter(is_of_folders).map(|one| one.file.clone()).collect()
+        };
+        assert_eq!(told(&found.problems), problems, "{found:?}");
+        assert_eq!(told(&found.notes), notes, "{found:?}");
     }
 }
