@@ -394,12 +394,17 @@ fn a_folder_of_a_new_topic_is_not_taken_for_a_damaged_one() {
     const OTHER: TopicId = TopicId([6; 16]);
     assert_eq!(partition_id(0).topic, OWN);
     let (file, directory) = (Path::new("/data/topic-1/partition.metadata"), Path::new(DATA));
+    let sibling = Path::new("/data/topic-0/partition.metadata");
     let none: &[&Path] = &[];
     for (topics, problems, notes) in [
         (None, none, &[file][..]),
         (Some(&[(OWN, "topic")][..]), &[file], none),
-        // The folder is that of a new topic, and the other one is gone.
-        (Some(&[(OWN, "other"), (OTHER, "topic")]), &[directory], none),
+        // The folder is that of a new topic, and those of the other one are gone or misnamed.
+        (
+            Some(&[(OWN, "other"), (OTHER, "topic")]),
+            &[sibling, directory, directory],
+            none,
+        ),
         (Some(&[(OTHER, "topic")]), none, none),
         // Its folder would have another name.
         (Some(&[(OWN, "topic"), (OTHER, "other")]), &[file, directory], none),
