@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use ringtail::io::Env;
-use ringtail::wire::kafka::{Framing, LENGTH_BYTES, next_frame};
+use ringtail::wire::{Framing, LENGTH_BYTES, Protocol};
 
 /// The largest answer taken.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -70,7 +70,7 @@ impl<E: Env> Answers<E> {
 
     /// The next answer without its length, if it is here already.
     pub fn buffered(&mut self) -> io::Result<Option<Bytes>> {
-        match next_frame(&self.buffer, ANSWER_BYTES_MAX) {
+        match Protocol::Kafka.next_frame(&self.buffer, ANSWER_BYTES_MAX) {
             Ok(Framing::Frame { end }) => Ok(Some(self.buffer.split_to(end).freeze().slice(LENGTH_BYTES..))),
             Ok(Framing::NeedsMore(missing)) => {
                 self.buffer.reserve(missing.max(RECEIVE_BYTES));

@@ -41,7 +41,7 @@ impl Dispatched {
         }
     }
 
-    fn alone(reply: ReplyFuture) -> Self {
+    pub fn alone(reply: ReplyFuture) -> Self {
         Self {
             reply,
             alone: true,
@@ -167,11 +167,6 @@ impl<E: Env> Call<E> {
         tracing::debug!(peer = %self.client.peer.address, api = self.api.name, items, "too many items in one request");
         self.broker.metrics.requests_refused.add(1);
         Reply::Close
-    }
-
-    /// Microseconds since the request was whole.
-    pub fn elapsed_us(&self) -> u64 {
-        self.broker.env.now().0.saturating_sub(self.began.0) / 1000
     }
 }
 

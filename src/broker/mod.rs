@@ -1,7 +1,8 @@
 //! Everything between a socket and the log: connections, the dispatch of requests, one handler per API.
 //!
 //! A `Broker` is one shard's part. `connection` turns bytes into requests and answers into bytes, `dispatch` finds the
-//! handler, `handlers` mean what Kafka means, `route` reaches the partitions wherever they live, `catalog` knows the topics.
+//! handler, `handlers` mean what Kafka means, `native` serves the native protocol, `admission` checks batches of both, `route` reaches
+//! the partitions wherever they live, `catalog` knows the topics.
 //!
 //! Invariants
 //! 1. No input from the network panics: requests are decoded by `wire`, and a handler indexes nothing by what they say.
@@ -15,6 +16,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+mod admission;
 pub mod catalog;
 pub mod connection;
 pub mod directories;
@@ -24,6 +26,7 @@ mod handlers;
 mod lateness;
 pub mod limits;
 mod memory;
+mod native;
 mod producer_ids;
 pub mod route;
 mod turns;

@@ -13,6 +13,7 @@ use crate::config::{BrokerConfig, Input, Loaded, Machine, load};
 use crate::io::uring::{self, Options, ShardPlacement, UringEnv, limits};
 use crate::io::{Env, read_file};
 use crate::shard::{Process, ServeError, serve};
+use crate::wire::Protocol;
 
 use super::check::preflight;
 use super::failure::{ExitReason, Failure};
@@ -106,8 +107,12 @@ fn free_ports(config: &BrokerConfig) -> Result<(), Failure> {
     for listener in config.network.listeners.iter().filter(|listener| listener.port != 0) {
         for address in listener.addresses(listener.port).unwrap_or_default() {
             if is_taken(address) && stays_taken(address) {
+                let option = match listener.protocol {
+                    Protocol::Kafka => "listeners=PLAINTEXT://HOST:PORT",
+                    Protocol::Native => "ringtail.native.listeners=HOST:PORT",
+                };
                 let message = format!(
-                    "{address} is in use by another process (listener {}): end it, or choose another port with --set listeners=PLAINTEXT://HOST:PORT",
+                    "{address} is in use by another process (listener {}): end it, or choose another port with --set {option}",
                     listener.name
                 );
                 return Err(Failure::new(ExitReason::AddressInUse, message));

@@ -9,10 +9,11 @@ use crate::wire::kafka::{ErrorCode, Str};
 
 use super::cluster::{Client, Leader, Purpose};
 use super::error::ClientError;
+use super::exchange;
 use super::metadata::{Metadata, Topic};
 
 /// How long a broker may take to carry out a change, in milliseconds. Below the client's own timeout.
-const CHANGE_MS_MAX: i32 = 20_000;
+pub(super) const CHANGE_MS_MAX: i32 = 20_000;
 
 /// A topic to be made. `None` leaves a count to the broker.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +37,7 @@ pub enum OffsetSpec {
 }
 
 impl OffsetSpec {
-    fn timestamp(self) -> i64 {
+    pub(super) fn timestamp(self) -> i64 {
         match self {
             Self::Earliest => list_offsets_timestamp::EARLIEST,
             Self::Latest => list_offsets_timestamp::LATEST,
@@ -53,6 +54,16 @@ pub struct ListedOffset {
     /// -1 unless the question was about time.
     pub timestamp_ms: i64,
     pub leader_epoch: i32,
+}
+
+impl ListedOffset {
+    pub(super) fn of(offset: i64, timestamp_ms: i64, leader_epoch: i32) -> Self {
+        Self {
+            offset: (offset >= 0).then_some(offset),
+            timestamp_ms,
+            leader_epoch,
+        }
+    }
 }
 
 pub struct Admin<E: Env> {
@@ -200,45 +211,14 @@ impl<E: Env> Admin<E> {
         leader: &Leader,
         spec: OffsetSpec,
     ) -> Result<BTreeMap<i32, ListedOffset>, ClientError> {
-        let ask = |partition: &i32| ListOffsetsPartition {
-            partition_index: *partition,
-            timestamp: spec.timestamp(),
-            ..Default::default()
-        };
-        let asked = ListOffsetsTopic {
-            name: Str::Borrowed(topic),
-            partitions: partitions.iter().map(ask).collect(),
-        };
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![asked].into(),
-            timeout_ms: CHANGE_MS_MAX,
-            ..Default::default()
-        };
         let connection = self.client.connection(leader.node_id, Purpose::Ask).await?;
-        let answer = connection.call(&request).await?;
-        let answer: ListOffsetsResponse<'_> = answer.decode()?;
-        let mut found = BTreeMap::new();
-        for result in answer
-            .topics
-            .iter()
-            .flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>())
-        {
-            let what = || format!("list offsets of {topic}-{}", result.partition_index);
-            ClientError::check(result.error_code, what, None)?;
-            let listed = ListedOffset {
-                offset: (result.offset >= 0).then_some(result.offset),
-                timestamp_ms: result.timestamp,
-                leader_epoch: result.leader_epoch,
-            };
-            found.insert(result.partition_index, listed);
-        }
-        match partitions.iter().find(|partition| !found.contains_key(partition)) {
-            None => Ok(found),
-            Some(partition) => Err(ClientError::Malformed {
-                address: connection.address().to_owned(),
-                cause: format!("ListOffsets does not speak of {topic}-{partition}"),
-            }),
-        }
+        let led = |partition: &i32| {
+            (
+                *partition,
+                self.client.leader_known(topic, *partition).unwrap_or(*leader),
+            )
+        };
+        let partitions: Vec<_> = partitions.iter().map(led).collect();
+        exchange::list_offsets(&connection, topic, &partitions, spec).await
     }
 }

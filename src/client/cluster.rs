@@ -8,15 +8,18 @@ use std::rc::Rc;
 use crate::base::ids::TopicId;
 use crate::base::sync::Notify;
 use crate::io::{Env, Monotonic};
-use crate::wire::kafka::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
-use crate::wire::kafka::{ErrorCode, Message, Str};
+use crate::wire::Protocol;
+use crate::wire::kafka::{ErrorCode, Message};
 
 use super::connection::{Connection, ConnectionOptions};
 use super::error::ClientError;
+use super::exchange;
 use super::metadata::{Metadata, Topic};
 
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
+    /// What the listeners of `bootstrap_servers` speak: they name those of the other brokers.
+    pub protocol: Protocol,
     /// `host:port` of brokers to begin with, in order of preference.
     pub bootstrap_servers: Vec<String>,
     pub client_id: String,
@@ -36,6 +39,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
+            protocol: Protocol::Kafka,
             bootstrap_servers: vec!["localhost:9092".into()],
             client_id: "ringtail".into(),
             request_timeout_ms: 30_000,
@@ -185,6 +189,7 @@ impl<E: Env> Client<E> {
         let _attempt = Attempt { shared: &self.0, key };
         let options = &self.0.options;
         let options = ConnectionOptions {
+            protocol: options.protocol,
             client_id: options.client_id.clone(),
             request_timeout_ms: options.request_timeout_ms,
             in_flight_max: options.in_flight_max,
@@ -252,25 +257,8 @@ impl<E: Env> Client<E> {
     /// Asks once for the metadata of `topics` (all of them for `None`) and gives the answer; it is merged into what is known.
     pub async fn refresh(&self, topics: Option<&[&str]>) -> Result<Rc<Metadata>, ClientError> {
         let connection = self.any_connection().await?;
-        let version = connection.version::<MetadataRequest<'_>>(i16::MAX)?;
-        let named = |name: &&'_ str| MetadataRequestTopic {
-            name: Some(Str::Owned((*name).to_owned())),
-            ..Default::default()
-        };
-        let mut topics: Option<Vec<&str>> = topics.map(<[&str]>::to_vec);
-        if version == 0 && topics.is_none() {
-            // In version 0 "all" is the empty array, and there is no "none".
-            topics = Some(Vec::new());
-        }
-        let request = MetadataRequest {
-            topics: topics.map(|topics| topics.iter().map(named).collect()),
-            allow_auto_topic_creation: self.0.options.allow_auto_create,
-            ..Default::default()
-        };
-        let answer = connection.ask(&request, version).await?;
-        let answer: MetadataResponse<'_> = answer.decode()?;
-        ClientError::check(answer.error_code, || "ask for metadata".into(), None)?;
-        let newer = Rc::new(Metadata::of(&answer));
+        let newer = exchange::metadata(&connection, topics, self.0.options.allow_auto_create).await?;
+        let newer = Rc::new(newer);
         let mut merged = (*self.metadata()).clone();
         merged.merge(&newer);
         *self.0.metadata.borrow_mut() = Rc::new(merged);
@@ -383,15 +371,6 @@ impl<E: Env> Client<E> {
             .min(options.backoff_ms_max);
         let jitter = self.0.env.random() % (wait * 2 / 5 + 1);
         self.0.env.now().plus_ms(wait - wait / 5 + jitter)
-    }
-
-    /// Whether the versions of `M` that name topics by id can be used with `leader`: the cap for `Connection::version`.
-    pub(super) fn version_cap(leader: &Leader, first_with_ids: i16) -> i16 {
-        if leader.topic_id.is_zero() {
-            first_with_ids - 1
-        } else {
-            i16::MAX
-        }
     }
 
     /// One request to the broker that `M`'s kind of work belongs to, with retries; `read` takes the answer apart.

@@ -12,9 +12,10 @@ use bytes::{Bytes, BytesMut};
 use crate::base::sync::{Budget, Notify, OneshotSender, Permit, oneshot, race};
 use crate::io::{Env, Queue, send_all};
 use crate::wire::kafka::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use crate::wire::kafka::{
-    Decoder, ErrorCode, Framing, LENGTH_BYTES, Message, RequestHeader, ResponseHeader, Str, encode_request, next_frame,
-};
+use crate::wire::kafka::{Decoder, ErrorCode, Message, RequestHeader, ResponseHeader, Str, encode_request};
+
+use crate::wire::native::{Malformed, Parts, read_answer};
+use crate::wire::{Framing, LENGTH_BYTES, Protocol};
 
 use super::api_ranges::ApiRanges;
 use super::error::ClientError;
@@ -25,6 +26,8 @@ const RECEIVE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
+    /// What the listener speaks.
+    pub protocol: Protocol,
     pub client_id: String,
     /// An unanswered request closes the connection after this time.
     pub request_timeout_ms: u64,
@@ -36,6 +39,7 @@ pub struct ConnectionOptions {
 impl Default for ConnectionOptions {
     fn default() -> Self {
         Self {
+            protocol: Protocol::Kafka,
             client_id: "ringtail".into(),
             request_timeout_ms: 30_000,
             in_flight_max: 16,
@@ -45,7 +49,7 @@ impl Default for ConnectionOptions {
 }
 
 struct Waiting {
-    correlation_id: i32,
+    id: u64,
     reply: OneshotSender<Result<Bytes, ClientError>>,
     _slot: Permit,
 }
@@ -56,7 +60,7 @@ struct Link<E: Env> {
     address: String,
     options: ConnectionOptions,
     ranges: RefCell<ApiRanges>,
-    correlation_id: Cell<i32>,
+    next_id: Cell<u64>,
     waiting: RefCell<VecDeque<Waiting>>,
     outbox: RefCell<Vec<Bytes>>,
     outbox_changed: Notify,
@@ -98,15 +102,18 @@ impl<E: Env> Link<E> {
 
     /// Hands `frame` (without its length) to the oldest request.
     fn take_answer(&self, frame: Bytes) -> Result<(), ClientError> {
-        let id = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id));
+        let id = match self.options.protocol {
+            Protocol::Kafka => frame.first_chunk().map(|id| u64::from(u32::from_be_bytes(*id))),
+            Protocol::Native => Some(native_id(&frame).map_err(|error| self.malformed(error))?),
+        };
         let oldest = self.waiting.borrow_mut().pop_front();
         match oldest {
-            Some(waiting) if Some(waiting.correlation_id) == id => {
+            Some(waiting) if Some(waiting.id) == id => {
                 waiting.reply.send(Ok(frame));
                 Ok(())
             }
             Some(waiting) => {
-                let error = self.malformed(format!("correlation id {id:?}, expected {}", waiting.correlation_id));
+                let error = self.malformed(format!("correlation id {id:?}, expected {}", waiting.id));
                 waiting.reply.send(Err(error.clone()));
                 Err(error)
             }
@@ -135,7 +142,7 @@ impl<E: Env> Link<E> {
     async fn receive_answers(self: Rc<Self>) {
         let mut buffer = BytesMut::new();
         loop {
-            let missing = match next_frame(&buffer, self.options.answer_bytes_max) {
+            let missing = match self.options.protocol.next_frame(&buffer, self.options.answer_bytes_max) {
                 Ok(Framing::Frame { end }) => {
                     let frame = buffer.split_to(end).freeze().slice(LENGTH_BYTES..);
                     if let Err(error) = self.take_answer(frame) {
@@ -213,7 +220,11 @@ impl<E: Env> Connection<E> {
     /// Connects to `host:port` and asks which versions the broker serves.
     pub async fn open(env: &E, address: &str, options: ConnectionOptions) -> Result<Self, ClientError> {
         let deadline = env.now().plus_ms(options.request_timeout_ms);
-        let connecting = async { connect(env, address).await.map_err(|cause| (address, cause)) };
+        let connecting = async {
+            connect(env, address, options.protocol)
+                .await
+                .map_err(|cause| (address, cause))
+        };
         let late = async {
             env.sleep_until(deadline).await;
             Err((
@@ -232,7 +243,7 @@ impl<E: Env> Connection<E> {
             stream,
             address: address.to_owned(),
             ranges: RefCell::default(),
-            correlation_id: Cell::new(0),
+            next_id: Cell::new(0),
             waiting: RefCell::default(),
             outbox: RefCell::default(),
             outbox_changed: Notify::default(),
@@ -245,7 +256,9 @@ impl<E: Env> Connection<E> {
         env.spawn(Queue::Foreground, link.clone().send_outbox());
         env.spawn(Queue::Foreground, link.clone().receive_answers());
         let connection = Self(Rc::new(Handle(link)));
-        connection.negotiate().await?;
+        if connection.protocol() == Protocol::Kafka {
+            connection.negotiate().await?;
+        }
         Ok(connection)
     }
 
@@ -277,6 +290,10 @@ impl<E: Env> Connection<E> {
         Ok(())
     }
 
+    pub fn protocol(&self) -> Protocol {
+        self.0.0.options.protocol
+    }
+
     pub fn address(&self) -> &str {
         &self.0.0.address
     }
@@ -302,22 +319,27 @@ impl<E: Env> Connection<E> {
 
     /// Sends `request` in exactly `version`, and waits for the answer.
     pub async fn ask<'m, M: Message<'m>>(&self, request: &M, version: i16) -> Result<Answer, ClientError> {
-        let link = &self.0.0;
-        let slot = link.slots.acquire(1).await;
-        let correlation_id = self.enqueue(request, version)?;
-        let (reply, answer) = oneshot();
-        link.waiting.borrow_mut().push_back(Waiting {
-            correlation_id,
-            reply,
-            _slot: slot,
-        });
-        let answered = async { answer.await.unwrap_or(Err(ClientError::Closed)) };
-        let frame = race(answered, self.late(M::NAME)).await?;
+        let frame = self.exchange(M::NAME, |id| self.frame(request, version, id)).await?;
         Ok(Answer {
             frame,
             version,
-            address: link.address.clone(),
+            address: self.address().to_owned(),
         })
+    }
+
+    /// Sends the frame that `build` makes for an id, and waits for the answer: its frame without the length.
+    pub(super) async fn exchange(
+        &self,
+        what: &'static str,
+        build: impl FnOnce(u64) -> Result<Vec<Bytes>, ClientError>,
+    ) -> Result<Bytes, ClientError> {
+        let link = &self.0.0;
+        let slot = link.slots.acquire(1).await;
+        let id = self.enqueue(build)?;
+        let (reply, answer) = oneshot();
+        link.waiting.borrow_mut().push_back(Waiting { id, reply, _slot: slot });
+        let answered = async { answer.await.unwrap_or(Err(ClientError::Closed)) };
+        race(answered, self.late(what)).await
     }
 
     /// Ends the connection when the time for a request is over.
@@ -332,9 +354,19 @@ impl<E: Env> Connection<E> {
 
     /// Sends a request that has no answer (Produce with acks=0), and waits until the socket took it: no longer than for an answer.
     pub async fn tell<'m, M: Message<'m>>(&self, request: &M, version: i16) -> Result<(), ClientError> {
+        self.exchange_nothing(M::NAME, |id| self.frame(request, version, id))
+            .await
+    }
+
+    /// The same of any frame.
+    pub(super) async fn exchange_nothing(
+        &self,
+        what: &'static str,
+        build: impl FnOnce(u64) -> Result<Vec<Bytes>, ClientError>,
+    ) -> Result<(), ClientError> {
         let link = &self.0.0;
         let _slot = link.slots.acquire(1).await;
-        self.enqueue(request, version)?;
+        self.enqueue(build)?;
         let own = link.enqueued.get();
         let sent = async {
             link.outbox_changed
@@ -345,33 +377,49 @@ impl<E: Env> Connection<E> {
                 _ => Ok(()),
             }
         };
-        race(sent, self.late(M::NAME)).await
+        race(sent, self.late(what)).await
     }
 
-    fn enqueue<'m, M: Message<'m>>(&self, request: &M, version: i16) -> Result<i32, ClientError> {
+    fn enqueue(&self, build: impl FnOnce(u64) -> Result<Vec<Bytes>, ClientError>) -> Result<u64, ClientError> {
         let link = &self.0.0;
         if let Some(fault) = &*link.fault.borrow() {
             return Err(fault.clone());
         }
-        let correlation_id = link.correlation_id.get();
-        link.correlation_id.set(correlation_id.wrapping_add(1) & i32::MAX);
-        let header = RequestHeader {
-            api_key: M::API_KEY,
-            api_version: version,
-            correlation_id,
-            client_id: Some(Str::Borrowed(&link.options.client_id)),
-        };
-        let pieces = encode_request(&header, request).map_err(|error| ClientError::encode(M::NAME, error))?;
+        let id = link.next_id.get();
+        // Kafka's are positive numbers of 32 bits.
+        link.next_id.set((id + 1) & i32::MAX as u64);
+        let pieces = build(id)?;
         link.outbox.borrow_mut().extend(pieces);
         link.enqueued.set(link.enqueued.get() + 1);
         link.outbox_changed.notify();
-        Ok(correlation_id)
+        Ok(id)
+    }
+
+    /// The frame of a Kafka request.
+    fn frame<'m, M: Message<'m>>(&self, request: &M, version: i16, id: u64) -> Result<Vec<Bytes>, ClientError> {
+        let header = RequestHeader {
+            api_key: M::API_KEY,
+            api_version: version,
+            correlation_id: id as i32,
+            client_id: Some(Str::Borrowed(&self.0.0.options.client_id)),
+        };
+        encode_request(&header, request).map_err(|error| ClientError::encode(M::NAME, error))
     }
 }
 
+/// Which request a native answer is to.
+fn native_id(frame: &Bytes) -> Result<u64, Malformed> {
+    let parts = Parts::of(frame.clone())?;
+    Ok(read_answer(&parts.header)?.id())
+}
+
 /// Tries each address that `host:port` means, in order.
-async fn connect<E: Env>(env: &E, address: &str) -> Result<E::Stream, String> {
-    let (host, port) = split_address(address)?;
+async fn connect<E: Env>(env: &E, address: &str, protocol: Protocol) -> Result<E::Stream, String> {
+    let port = match protocol {
+        Protocol::Kafka => 9092,
+        Protocol::Native => 9094,
+    };
+    let (host, port) = split_address(address, port)?;
     let targets = env.resolve(host, port).await.map_err(|error| error.to_string())?;
     let mut last = "the name has no address".to_owned();
     for target in targets {
@@ -383,22 +431,21 @@ async fn connect<E: Env>(env: &E, address: &str) -> Result<E::Stream, String> {
     Err(last)
 }
 
-/// `host:port` or `[v6]:port`; the port may be left out.
-fn split_address(address: &str) -> Result<(&str, u16), String> {
-    const PORT: u16 = 9092;
+/// `host:port` or `[v6]:port`; the port may be left out, and then is `port_default`.
+fn split_address(address: &str, port_default: u16) -> Result<(&str, u16), String> {
     if let Some(rest) = address.strip_prefix('[') {
         let (host, rest) = rest
             .split_once(']')
             .ok_or("an address begins with `[` and has no `]`")?;
         return match rest.strip_prefix(':') {
-            None if rest.is_empty() => Ok((host, PORT)),
+            None if rest.is_empty() => Ok((host, port_default)),
             None => Err(format!("`{address}` is not host:port")),
             Some(port) => Ok((host, port.parse().map_err(|_| format!("`{port}` is not a port"))?)),
         };
     }
     match address.rsplit_once(':') {
-        None => Ok((address, PORT)),
-        Some((host, _)) if host.contains(':') => Ok((address, PORT)),
+        None => Ok((address, port_default)),
+        Some((host, _)) if host.contains(':') => Ok((address, port_default)),
         Some((host, port)) => Ok((host, port.parse().map_err(|_| format!("`{port}` is not a port"))?)),
     }
 }
@@ -407,15 +454,19 @@ fn split_address(address: &str) -> Result<(&str, u16), String> {
 mod tests {
     use super::*;
 
+    fn split(address: &str) -> Result<(&str, u16), String> {
+        split_address(address, 9092)
+    }
+
     #[test]
     fn addresses_are_split_with_kafkas_port_as_default() {
-        assert_eq!(split_address("localhost:1"), Ok(("localhost", 1)));
-        assert_eq!(split_address("a.b"), Ok(("a.b", 9092)));
-        assert_eq!(split_address("[::1]:7"), Ok(("::1", 7)));
-        assert_eq!(split_address("[::1]"), Ok(("::1", 9092)));
-        assert_eq!(split_address("::1"), Ok(("::1", 9092)));
-        assert!(split_address("a:b").is_err());
-        assert!(split_address("a:70000").is_err());
-        assert!(split_address("[::1").is_err());
+        assert_eq!(split("localhost:1"), Ok(("localhost", 1)));
+        assert_eq!(split("a.b"), Ok(("a.b", 9092)));
+        assert_eq!(split("[::1]:7"), Ok(("::1", 7)));
+        assert_eq!(split("[::1]"), Ok(("::1", 9092)));
+        assert_eq!(split("::1"), Ok(("::1", 9092)));
+        assert!(split("a:b").is_err());
+        assert!(split("a:70000").is_err());
+        assert!(split("[::1").is_err());
     }
 }

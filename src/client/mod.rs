@@ -1,4 +1,5 @@
-//! A client of the Kafka protocol: producer, reader and admin over pipelined connections. It works against any Kafka broker.
+//! A client of both protocols: producer, reader and admin over pipelined connections. In Kafka's it works against any Kafka broker; in
+//! the native one it produces, reads and looks up, and leaves administration to the other (`ClientOptions::protocol`).
 //!
 //! Used by the commands, by the load generator and by the simulated clients of the tests: generic over [`Env`], so a
 //! simulated client has the simulator's clock, network and randomness, and a seed replays it.
@@ -13,7 +14,7 @@
 //! 3. Memory is bounded: requests in flight per connection (`ClientOptions::in_flight_max`), bytes of one answer
 //!    (`answer_bytes_max`), unacknowledged records (`ProducerOptions::memory_bytes`), one fetch per broker (`Reader`).
 //!
-//! Not for: consumer groups and transactions (they follow their coordinators), TLS, the native protocol.
+//! Not for: consumer groups and transactions (they follow their coordinators), TLS.
 //!
 //! [`Env`]: crate::io::Env
 
@@ -23,6 +24,7 @@ mod cluster;
 mod connection;
 mod describe;
 mod error;
+mod exchange;
 mod lane;
 mod metadata;
 mod partitioner;

@@ -9,15 +9,12 @@ use bytes::Bytes;
 use crate::base::sync::{Notify, race};
 use crate::io::{Env, Monotonic, Queue};
 use crate::wire::batch::{DecodeLimits, Record, RecordReader, ScanOptions, StopReason, scan};
-use crate::wire::kafka::messages::*;
-use crate::wire::kafka::{ErrorCode, Str};
+use crate::wire::kafka::ErrorCode;
 
 use super::admin::{Admin, OffsetSpec};
 use super::cluster::{Client, Leader, Purpose};
 use super::error::ClientError;
-
-/// The first version of Fetch that names topics by id.
-const VERSION_WITH_IDS: i16 = 13;
+use super::exchange::{self, Found, Want};
 
 /// Where to begin reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -381,106 +378,41 @@ impl<E: Env> State<E> {
         cursors: &[Cursor],
     ) -> Result<Vec<Result<Fetched, ClientError>>, ClientError> {
         let connection = self.client.connection(node_id, Purpose::Fetch).await?;
-        let caps = members
+        let want = |((_, leader), cursor): (&(usize, Leader), &Cursor)| {
+            let StartAt::Offset(offset) = cursor.at else {
+                let what = format!("fetch {}-{} before its place is known", cursor.topic, cursor.partition);
+                return Err(ClientError::Invalid(what));
+            };
+            Ok((*leader, offset))
+        };
+        let places = members.iter().zip(cursors).map(want);
+        let places: Vec<(Leader, i64)> = places.collect::<Result<_, _>>()?;
+        let wants: Vec<Want<'_>> = places
             .iter()
-            .map(|(_, leader)| Client::<E>::version_cap(leader, VERSION_WITH_IDS));
-        let version = connection.version::<FetchRequest<'_>>(caps.min().unwrap_or(i16::MAX))?;
-        let request = self.request(members, cursors);
-        let answer = connection.ask(&request, version).await?;
-        let response: FetchResponse<'_> = answer.decode()?;
-        ClientError::check(
-            response.error_code,
-            || format!("fetch from {}", connection.address()),
-            None,
-        )?;
-        let mut results: Vec<Option<Result<Fetched, ClientError>>> = cursors.iter().map(|_| None).collect();
-        for topic in response.responses.iter() {
-            for data in topic.partitions.iter() {
-                let same = |(cursor, (_, leader)): (&Cursor, &(usize, Leader))| {
-                    let named = if version >= VERSION_WITH_IDS {
-                        leader.topic_id == topic.topic_id
-                    } else {
-                        cursor.topic[..] == *topic.topic
-                    };
-                    named && cursor.partition == data.partition_index
-                };
-                let Some(place) = cursors.iter().zip(members).position(same) else {
-                    continue;
-                };
-                let share = |part: &[u8]| answer.share(part);
-                results[place] = Some(self.take(&cursors[place], &data, share));
-            }
-        }
-        let missing = |cursor: &Cursor| ClientError::Malformed {
-            address: connection.address().to_owned(),
-            cause: format!("FetchResponse does not speak of {}-{}", cursor.topic, cursor.partition),
-        };
-        let whole = results
-            .into_iter()
             .zip(cursors)
-            .map(|(result, cursor)| result.unwrap_or_else(|| Err(missing(cursor))));
-        Ok(whole.collect())
-    }
-
-    fn request<'c>(&self, members: &[(usize, Leader)], cursors: &'c [Cursor]) -> FetchRequest<'c> {
-        let mut topics: BTreeMap<&'c str, FetchTopic<'c>> = BTreeMap::new();
-        let mut partitions: BTreeMap<&'c str, Vec<FetchPartition>> = BTreeMap::new();
-        for ((_, leader), cursor) in members.iter().zip(cursors) {
-            let StartAt::Offset(fetch_offset) = cursor.at else {
-                continue;
-            };
-            let topic = FetchTopic {
-                topic: Str::Borrowed(&cursor.topic),
-                topic_id: leader.topic_id,
-                ..Default::default()
-            };
-            topics.entry(&cursor.topic).or_insert(topic);
-            partitions.entry(&cursor.topic).or_default().push(FetchPartition {
+            .map(|((leader, offset), cursor)| Want {
+                topic: &cursor.topic,
+                leader: *leader,
                 partition: cursor.partition,
-                current_leader_epoch: leader.epoch,
-                fetch_offset,
-                partition_max_bytes: self.options.partition_bytes_max as i32,
-                ..Default::default()
-            });
-        }
-        let with_partitions = |(name, mut topic): (&'c str, FetchTopic<'c>)| {
-            topic.partitions = partitions.remove(name).unwrap_or_default().into();
-            topic
-        };
-        FetchRequest {
-            replica_id: -1,
-            max_wait_ms: self.options.wait_ms_max as i32,
-            min_bytes: self.options.bytes_min as i32,
-            max_bytes: self.options.bytes_max as i32,
-            topics: topics.into_iter().map(with_partitions).collect(),
-            ..Default::default()
-        }
+                offset: *offset,
+            })
+            .collect();
+        let reads = exchange::fetch(&connection, &self.options, &wants).await?;
+        let whole = reads.into_iter().zip(cursors.iter().zip(&places));
+        Ok(whole
+            .map(|(read, (cursor, (_, offset)))| self.take(cursor, *offset, read?))
+            .collect())
     }
 
-    fn take(
-        &self,
-        cursor: &Cursor,
-        data: &PartitionData<'_>,
-        share: impl Fn(&[u8]) -> Bytes,
-    ) -> Result<Fetched, ClientError> {
-        let what = || format!("fetch {}-{}", cursor.topic, cursor.partition);
-        ClientError::check(data.error_code, what, None)?;
-        let StartAt::Offset(position) = cursor.at else {
-            return Err(ClientError::Invalid(what()));
-        };
+    fn take(&self, cursor: &Cursor, position: i64, found: Found) -> Result<Fetched, ClientError> {
         let mut fetched = Fetched {
             topic: cursor.topic.clone(),
             partition: cursor.partition,
             position,
             next_position: position,
-            high_watermark: data.high_watermark,
-            log_start: data.log_start_offset,
-            batches: share(
-                data.records
-                    .as_ref()
-                    .and_then(|records| records.as_wire())
-                    .unwrap_or_default(),
-            ),
+            high_watermark: found.high_watermark,
+            log_start: found.log_start,
+            batches: found.batches,
         };
         fetched.check(self.options.crc_check)?;
         Ok(fetched)

@@ -3,21 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::base::ids::TopicId;
 use crate::base::sync::race;
 use crate::io::{Env, Monotonic, Queue};
-use crate::wire::kafka::messages::*;
-use crate::wire::kafka::{ErrorCode, Records, Str};
+use crate::wire::kafka::ErrorCode;
 
-use super::cluster::{Client, Leader, Purpose};
+use super::cluster::{Leader, Purpose};
 use super::error::ClientError;
+use super::exchange::{self, Place};
 use super::lane::{Identity, Lane};
-use super::producer::{Acks, SharedLane, State};
-
-/// The first version of Produce that names topics by id.
-const VERSION_WITH_IDS: i16 = 13;
-/// What the broker may take to answer: it counts from the request, unlike the client's own timeout.
-const ANSWER_MS_MAX: i32 = 20_000;
+use super::producer::{SharedLane, State};
 
 type Parcel = (SharedLane, Leader);
 
@@ -200,93 +194,22 @@ async fn produce<E: Env>(state: Rc<State<E>>, node_id: i32, parcels: Vec<Parcel>
     state.work.notify();
 }
 
-type Place = Result<(i64, i64), ClientError>;
-
 /// Sends the batches and gives for each where it went, in their order.
 async fn exchange<E: Env>(state: &State<E>, node_id: i32, parcels: &[Parcel]) -> Result<Vec<Place>, ClientError> {
     let connection = state.client.connection(node_id, Purpose::Produce).await?;
-    let caps = parcels
-        .iter()
-        .map(|(_, leader)| Client::<E>::version_cap(leader, VERSION_WITH_IDS));
-    let version = connection.version::<ProduceRequest<'_>>(caps.min().unwrap_or(i16::MAX))?;
     let topics: Vec<Rc<str>> = parcels.iter().map(|(lane, _)| lane.borrow().topic.clone()).collect();
-    let request = ProduceRequest {
-        acks: state.options.acks.code(),
-        timeout_ms: ANSWER_MS_MAX,
-        topic_data: topic_data(parcels, &topics).into(),
-        ..Default::default()
-    };
-    if state.options.acks == Acks::None {
-        connection.tell(&request, version).await?;
-        return Ok(parcels.iter().map(|_| Ok((-1, -1))).collect());
-    }
-    let answer = connection.ask(&request, version).await?;
-    let answer: ProduceResponse<'_> = answer.decode()?;
-    let mut places: BTreeMap<(String, TopicId, i32), Place> = BTreeMap::new();
-    for topic in answer.responses.iter() {
-        for result in topic.partition_responses.iter() {
-            let key = (topic.name.clone().into_owned(), topic.topic_id, result.index);
-            places.insert(key, place_of(&result));
-        }
-    }
-    let by_id = version >= VERSION_WITH_IDS;
-    let place = |(parcel, name): (&Parcel, &Rc<str>)| {
-        let (lane, leader) = parcel;
-        let partition = lane.borrow().partition;
-        let key = if by_id {
-            (String::new(), leader.topic_id, partition)
-        } else {
-            (name.to_string(), TopicId::ZERO, partition)
-        };
-        places.remove(&key).unwrap_or_else(|| {
-            let cause = format!("ProduceResponse does not speak of {name}-{partition}");
-            Err(ClientError::Malformed {
-                address: connection.address().to_owned(),
-                cause,
-            })
-        })
-    };
-    Ok(parcels.iter().zip(&topics).map(place).collect())
-}
-
-/// The batches by topic (parcels of one topic stand together, as lanes are in order).
-fn topic_data<'t>(parcels: &[Parcel], topics: &'t [Rc<str>]) -> Vec<TopicProduceData<'t>> {
-    let mut data: Vec<(&'t Rc<str>, TopicId, Vec<PartitionProduceData<'t>>)> = Vec::new();
-    for ((lane, leader), topic) in parcels.iter().zip(topics) {
+    let parcels = parcels.iter().zip(&topics).map(|((lane, leader), topic)| {
         let lane = lane.borrow();
-        let bytes = lane
-            .sending
-            .as_ref()
-            .map(|batch| batch.bytes.clone())
-            .unwrap_or_default();
-        let partition = PartitionProduceData {
-            index: lane.partition,
-            records: Some(Records::from(bytes)),
-        };
-        match data.last_mut() {
-            Some((name, _, partitions)) if *name == topic => partitions.push(partition),
-            _ => data.push((topic, leader.topic_id, vec![partition])),
+        let batch = lane.sending.as_ref().map(|batch| batch.bytes.clone());
+        exchange::Parcel {
+            topic,
+            leader: *leader,
+            partition: lane.partition,
+            batch: batch.unwrap_or_default(),
         }
-    }
-    let topic = |(name, topic_id, partitions): (&'t Rc<str>, TopicId, Vec<_>)| TopicProduceData {
-        name: Str::Borrowed(name),
-        topic_id,
-        partition_data: partitions.into(),
-    };
-    data.into_iter().map(topic).collect()
-}
-
-fn place_of(result: &PartitionProduceResponse<'_>) -> Place {
-    match ErrorCode::from_code(result.error_code) {
-        Some(ErrorCode::None) => Ok((result.base_offset, result.log_append_time_ms)),
-        // Stored by an earlier attempt, at an offset the broker no longer remembers.
-        Some(ErrorCode::DuplicateSequenceNumber) => Ok((-1, -1)),
-        _ => Err(ClientError::refused(
-            "produce",
-            result.error_code,
-            result.error_message.as_deref(),
-        )),
-    }
+    });
+    let parcels: Vec<_> = parcels.collect();
+    exchange::produce(&connection, state.options.acks, &parcels).await
 }
 
 /// Asks once for the leaders of `topics`; batches of topics that stay without one wait for the next look.
@@ -331,17 +254,7 @@ async fn find_leaders<E: Env>(state: Rc<State<E>>, topics: BTreeSet<Rc<str>>) {
 /// Gets a producer id. When that fails for good, everything appended fails with it.
 async fn take_identity<E: Env>(state: &State<E>) {
     let client = &state.client;
-    let request = InitProducerIdRequest {
-        transactional_id: None,
-        transaction_timeout_ms: i32::MAX,
-        ..Default::default()
-    };
-    let taken = client.retrying(async || {
-        let answer = client.any_connection().await?.call(&request).await?;
-        let answer: InitProducerIdResponse = answer.decode()?;
-        ClientError::check(answer.error_code, || "get a producer id".into(), None)?;
-        Ok((answer.producer_id, answer.producer_epoch))
-    });
+    let taken = client.retrying(async || exchange::new_producer(&client.any_connection().await?).await);
     match taken.await {
         Ok((producer_id, epoch)) => {
             // Distinct from every earlier one, because ids are.

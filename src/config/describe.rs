@@ -6,6 +6,7 @@ use super::rows::{broker_row, broker_rows};
 use super::settings::{Settings, Source, Synonym};
 use super::topic::value_in_force;
 use super::topic_rows::{TopicRow, topic_rows};
+use crate::wire::Protocol;
 
 /// One option with the value in force.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,6 +107,10 @@ fn in_force(name: &str, broker: &BrokerConfig) -> Option<String> {
             host.to_owned()
         }
     };
+    let of = |protocol: Protocol| {
+        let listeners = broker.network.listeners.iter();
+        listeners.filter(move |listener| listener.protocol == protocol)
+    };
     match name {
         "broker.id" | "node.id" => Some(broker.identity.node_id.to_string()),
         "log.dirs" => {
@@ -119,15 +124,19 @@ fn in_force(name: &str, broker: &BrokerConfig) -> Option<String> {
         }
         "metadata.log.dir" => Some(broker.directories.metadata.display().to_string()),
         "listeners" if broker.settings().set_value(name).is_none() => {
-            let listeners = broker.network.listeners.iter();
-            let texts: Vec<String> = listeners
+            let texts: Vec<String> = of(Protocol::Kafka)
                 .map(|l| format!("{}://localhost:{}", l.name, l.port))
                 .collect();
+            Some(texts.join(","))
+        }
+        "ringtail.native.listeners" if broker.settings().set_value(name).is_none() => {
+            let texts: Vec<String> = of(Protocol::Native).map(|l| format!("localhost:{}", l.port)).collect();
             Some(texts.join(","))
         }
         "advertised.listeners" => {
             let advertised = broker.network.advertised.iter();
             let texts: Vec<String> = advertised
+                .filter(|a| !of(Protocol::Native).any(|listener| listener.name == a.name))
                 .map(|a| format!("{}://{}:{}", a.name, host(&a.host), a.port))
                 .collect();
             Some(texts.join(","))

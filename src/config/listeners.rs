@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::load::ConfigError;
 use super::settings::Settings;
+use crate::wire::Protocol;
 
 /// Where a listener binds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,8 +20,9 @@ pub enum Bind {
 /// One plain-text listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listener {
-    /// In capitals, such as `PLAINTEXT`.
+    /// In capitals, such as `PLAINTEXT`; of a native one `native`, `native-1` and so on.
     pub name: String,
+    pub protocol: Protocol,
     pub bind: Bind,
     /// 0 = any free one.
     pub port: u16,
@@ -49,6 +51,8 @@ impl Listener {
 }
 
 pub(super) const PORT_DEFAULT: u16 = 9092;
+const NATIVE_PORT_DEFAULT: u16 = 9094;
+const NATIVE_LISTENERS: &str = "ringtail.native.listeners";
 
 /// `NAME`, host and port of one entry.
 struct Endpoint {
@@ -60,8 +64,8 @@ struct Endpoint {
 /// Listeners, what is advertised, and the names of those left out.
 type Parsed = (Vec<Listener>, Vec<AdvertisedListener>, Vec<String>);
 
-/// Listeners and what is advertised, from `listeners`, `advertised.listeners`, `listener.security.protocol.map` and
-/// `controller.listener.names`. `host_name` stands for a wildcard address in what is advertised. The third part are
+/// Listeners and what is advertised, from `listeners`, `advertised.listeners`, `listener.security.protocol.map`,
+/// `controller.listener.names` and `ringtail.native.listeners`. `host_name` stands for a wildcard address in what is advertised. The third part are
 /// listeners that were left out.
 pub(super) fn listeners(settings: &Settings, host_name: &str) -> Result<Parsed, ConfigError> {
     let controllers: Vec<String> = settings
@@ -76,9 +80,10 @@ pub(super) fn listeners(settings: &Settings, host_name: &str) -> Result<Parsed, 
     for endpoint in &endpoints {
         check_protocol(settings, &endpoint.name)?;
     }
-    let listeners = match settings.text("listeners") {
+    let mut listeners = match settings.text("listeners") {
         None => vec![Listener {
             name: "PLAINTEXT".into(),
+            protocol: Protocol::Kafka,
             bind: Bind::Localhost,
             port: PORT_DEFAULT,
         }],
@@ -87,6 +92,8 @@ pub(super) fn listeners(settings: &Settings, host_name: &str) -> Result<Parsed, 
     if listeners.is_empty() {
         return error("names no listener for clients".into());
     }
+    let served = listeners.len();
+    listeners.extend(native(settings)?);
     for (i, one) in listeners.iter().enumerate() {
         if listeners[..i].iter().any(|other| other.name == one.name) {
             return error(format!("names {} twice", one.name));
@@ -103,7 +110,9 @@ pub(super) fn listeners(settings: &Settings, host_name: &str) -> Result<Parsed, 
             ));
         }
     }
-    let advertised = advertised(settings, &listeners, &controllers, host_name)?;
+    let mut advertised = advertised(settings, &listeners[..served], &controllers, host_name)?;
+    let native = listeners[served..].iter().map(|listener| own(listener, host_name));
+    advertised.extend(native.collect::<Vec<_>>());
     Ok((
         listeners,
         advertised,
@@ -120,8 +129,56 @@ fn listener(endpoint: &Endpoint) -> Listener {
     };
     Listener {
         name: endpoint.name.clone(),
+        protocol: Protocol::Kafka,
         bind,
         port: endpoint.port,
+    }
+}
+
+/// Where the native protocol is spoken.
+fn native(settings: &Settings) -> Result<Vec<Listener>, ConfigError> {
+    if settings.text(NATIVE_LISTENERS).is_none() {
+        return Ok(match settings.text("listeners") {
+            Some(_) => Vec::new(),
+            None => vec![Listener {
+                name: "native".into(),
+                protocol: Protocol::Native,
+                bind: Bind::Localhost,
+                port: NATIVE_PORT_DEFAULT,
+            }],
+        });
+    }
+    let entries = settings.list(NATIVE_LISTENERS).into_iter().enumerate();
+    let parse = |(index, entry): (usize, &str)| {
+        let name = match index {
+            0 => "native".to_owned(),
+            _ => format!("native-{index}"),
+        };
+        let endpoint = parse_address(entry).map(|(host, port)| Endpoint { name, host, port });
+        let endpoint = endpoint.ok_or_else(|| {
+            let problem = format!("{entry:?} is not host:port with a port from 0 to 65535");
+            ConfigError::new(settings, NATIVE_LISTENERS, problem)
+        })?;
+        Ok(Listener {
+            protocol: Protocol::Native,
+            ..listener(&endpoint)
+        })
+    };
+    entries.map(parse).collect()
+}
+
+/// What clients of `listener` are told where nothing says otherwise.
+fn own(listener: &Listener, host_name: &str) -> AdvertisedListener {
+    let host = match &listener.bind {
+        Bind::All => host_name.to_owned(),
+        Bind::Localhost => "localhost".into(),
+        Bind::Host(host) if is_unspecified(host) => host_name.to_owned(),
+        Bind::Host(host) => host.clone(),
+    };
+    AdvertisedListener {
+        name: listener.name.clone(),
+        host,
+        port: listener.port,
     }
 }
 
@@ -133,20 +190,7 @@ fn advertised(
 ) -> Result<Vec<AdvertisedListener>, ConfigError> {
     let error = |problem: String| Err(ConfigError::new(settings, "advertised.listeners", problem));
     if settings.text("advertised.listeners").is_none() {
-        let own = |listener: &Listener| {
-            let host = match &listener.bind {
-                Bind::All => host_name.to_owned(),
-                Bind::Localhost => "localhost".into(),
-                Bind::Host(host) if is_unspecified(host) => host_name.to_owned(),
-                Bind::Host(host) => host.clone(),
-            };
-            AdvertisedListener {
-                name: listener.name.clone(),
-                host,
-                port: listener.port,
-            }
-        };
-        return Ok(listeners.iter().map(own).collect());
+        return Ok(listeners.iter().map(|listener| own(listener, host_name)).collect());
     }
     let mut advertised: Vec<AdvertisedListener> = Vec::new();
     for endpoint in endpoints(settings, "advertised.listeners")? {
@@ -221,12 +265,18 @@ fn endpoints(settings: &Settings, key: &'static str) -> Result<Vec<Endpoint>, Co
 
 fn parse_endpoint(entry: &str) -> Option<Endpoint> {
     let (name, address) = entry.split_once("://")?;
-    let (host, port) = address.rsplit_once(':')?;
+    let (host, port) = parse_address(address)?;
     let name = name.trim().to_ascii_uppercase();
     let name_is_valid = !name.is_empty()
         && name
             .bytes()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'));
+    name_is_valid.then_some(Endpoint { name, host, port })
+}
+
+/// `host:port`, where an IPv6 address stands in brackets.
+fn parse_address(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.trim().rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
         Some(host) => {
             let host = host.strip_suffix(']')?;
@@ -236,12 +286,7 @@ fn parse_endpoint(entry: &str) -> Option<Endpoint> {
         None if host.contains([':', '/', ' ']) => return None,
         None => host,
     };
-    name_is_valid.then_some(())?;
-    Some(Endpoint {
-        name,
-        host: host.to_owned(),
-        port: port.parse().ok()?,
-    })
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 #[cfg(test)]

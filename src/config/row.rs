@@ -116,7 +116,6 @@ pub enum Reason {
     Security,
     Quotas,
     Machinery,
-    Native,
     AtOnce,
     Pending,
 }
@@ -134,7 +133,6 @@ impl Reason {
             Self::Security => "TLS, SASL and ACLs are not served yet",
             Self::Quotas => "quotas are not enforced yet",
             Self::Machinery => "it tunes a part of Kafka's broker that Ringtail is not built from",
-            Self::Native => "the native protocol is not served yet",
             Self::AtOnce => "the file of a deleted segment goes at once",
             Self::Pending => "it is not supported yet",
         }

@@ -18,6 +18,8 @@ rows! { LISTENERS: Row = Effect::Live;
     "advertised.listeners", List, null, ANY, fixed, "What clients are told to connect to; by default what listeners says.";
     "listener.security.protocol.map", String, "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
         ANY, fixed, "NAME:PROTOCOL pairs: what is spoken on the listener of that name. Only PLAINTEXT is served yet.";
+    "ringtail.native.listeners", List, null, ANY, fixed,
+        "host:port, separated by commas: where the native protocol is spoken. Without it: localhost:9094 if listeners is not set either.";
     "controller.listener.names", List, null, ANY, fixed, "Listeners of Kafka's controllers: left out, one broker needs none.";
 }
 
@@ -100,12 +102,8 @@ rows! { PENDING: Row = Effect::None(Reason::Pending);
     "ringtail.shard.listeners", String, "shared", one_of(&["shared", "per-shard"]), fixed, "";
 }
 
-rows! { NATIVE: Row = Effect::None(Reason::Native);
-    "ringtail.native.listeners", List, "localhost:9094", ANY, fixed, "";
-}
-
 /// The tables of this file.
-const OWN: [&[Row]; 10] = [
+const OWN: [&[Row]; 9] = [
     IDENTITY,
     LISTENERS,
     DIRECTORIES,
@@ -115,7 +113,6 @@ const OWN: [&[Row]; 10] = [
     RINGTAIL,
     AT_ONCE,
     PENDING,
-    NATIVE,
 ];
 
 /// Every broker option, by name.

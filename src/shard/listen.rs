@@ -12,6 +12,7 @@ use crate::broker::route::Envelope;
 use crate::broker::{Endpoint, Identity};
 use crate::config::{Bind, BrokerConfig, Listener};
 use crate::io::{Env, Queue};
+use crate::wire::Protocol;
 
 /// After a failed accept (no descriptors left, say).
 const ACCEPT_RETRY_MS: u64 = 50;
@@ -147,7 +148,13 @@ async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usiz
                 if std::mem::take(&mut fails) {
                     tracing::info!("connections are accepted again");
                 }
-                admit(&shard, stream, Peer { address, listener });
+                let protocol = shard.process.config.network.listeners[listener].protocol;
+                let peer = Peer {
+                    address,
+                    listener,
+                    protocol,
+                };
+                admit(&shard, stream, peer);
             }
             Some(Err(error)) => {
                 if !std::mem::replace(&mut fails, true) {
@@ -201,8 +208,15 @@ pub fn serve_connection<E: Env>(shard: &Rc<Shard<E>>, stream: E::Stream, peer: P
     });
 }
 
-/// How clients reach a bound address, for the start line.
-pub fn describe(endpoints: &[Endpoint]) -> String {
-    let endpoints: Vec<_> = endpoints.iter().map(|e| format!("{}:{}", e.host, e.port)).collect();
+/// How clients reach the bound addresses, for the start line.
+pub fn describe(listeners: &[Listener], endpoints: &[Endpoint]) -> String {
+    let one = |(listener, endpoint): (&Listener, &Endpoint)| {
+        let Endpoint { host, port } = endpoint;
+        match listener.protocol {
+            Protocol::Kafka => format!("{host}:{port}"),
+            Protocol::Native => format!("{host}:{port} (native)"),
+        }
+    };
+    let endpoints: Vec<_> = listeners.iter().zip(endpoints).map(one).collect();
     endpoints.join(", ")
 }

@@ -238,7 +238,7 @@ async fn serve_all<E: Env>(shard: &Rc<Shard<E>>, cluster_id: &str) -> Result<(),
     tracing::info!(
         "ringtail {} serves {} with {} shards, data in {}",
         env!("CARGO_PKG_VERSION"),
-        listen::describe(&identity.endpoints),
+        listen::describe(&shard.process.config.network.listeners, &identity.endpoints),
         shard.process.shards(),
         directories.join(", "),
     );

@@ -5,6 +5,7 @@ mod directories;
 mod epochs;
 mod faults;
 mod hostile;
+mod native;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::{Process, ServeError, serve};
+use crate::base::ids::TopicId;
 use crate::base::sync::Signal;
 use crate::client::{ClientError, Connection, ConnectionOptions};
 use crate::config::{Input, Machine, load};

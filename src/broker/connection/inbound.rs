@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::wire::kafka::{FrameError, Framing, LENGTH_BYTES, next_frame};
+use crate::wire::{FrameError, Framing, LENGTH_BYTES, Protocol};
 
 /// Spare room offered to a receive on a quiet connection.
 pub const STEP_BYTES_MIN: usize = 4 << 10;
@@ -17,6 +17,7 @@ const COPIED_PART: usize = 8;
 /// The receive buffer of one connection: grows with the bytes that arrived, never with the length a frame declares, and
 /// gives whole frames off, large ones without copying them.
 pub struct Inbound {
+    protocol: Protocol,
     buffer: BytesMut,
     /// What was allocated for it; its front may be given off already.
     allocated_bytes: usize,
@@ -44,8 +45,9 @@ pub struct Wants {
 
 impl Inbound {
     /// `payload_bytes_max` is `socket.request.max.bytes`.
-    pub fn new(payload_bytes_max: usize) -> Self {
+    pub fn new(protocol: Protocol, payload_bytes_max: usize) -> Self {
         Self {
+            protocol,
             buffer: BytesMut::new(),
             allocated_bytes: 0,
             payload_bytes_max,
@@ -54,7 +56,7 @@ impl Inbound {
     }
 
     pub fn next(&mut self) -> Result<Next, FrameError> {
-        Ok(match next_frame(&self.buffer, self.payload_bytes_max)? {
+        Ok(match self.protocol.next_frame(&self.buffer, self.payload_bytes_max)? {
             Framing::NeedsMore(bytes) => Next::Needs(bytes),
             Framing::Frame { end } if end < COPIED_BYTES_MAX.min(self.allocated_bytes / COPIED_PART) => {
                 let frame = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..end]);
@@ -158,7 +160,7 @@ mod tests {
             stream.extend_from_slice(payload);
         }
         for cut in [1usize, 3, 1000, 70_000] {
-            let mut inbound = Inbound::new(1 << 20);
+            let mut inbound = Inbound::new(Protocol::Kafka, 1 << 20);
             let mut position = 0;
             let mut seen = 0;
             while seen < payloads.len() {
@@ -184,7 +186,7 @@ mod tests {
             stream.extend_from_slice(&(bytes as u32).to_be_bytes());
             stream.resize(stream.len() + bytes, 7);
         }
-        let mut inbound = Inbound::new(1 << 20);
+        let mut inbound = Inbound::new(Protocol::Kafka, 1 << 20);
         let (mut position, mut shares) = (0, Vec::new());
         while shares.len() < 4 {
             match inbound.next().expect("all lengths are allowed") {
@@ -197,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_declared_length_allocates_nothing_until_its_bytes_arrive() {
-        let mut inbound = Inbound::new(100 << 20);
+        let mut inbound = Inbound::new(Protocol::Kafka, 100 << 20);
         arrive(&mut inbound, &(90u32 << 20).to_be_bytes());
         let mut arrived = 4;
         while arrived < 8 << 20 {
@@ -226,7 +228,7 @@ mod tests {
             stream.extend_from_slice(&(bytes as u32).to_be_bytes());
             stream.resize(stream.len() + bytes, 7);
         }
-        let mut inbound = Inbound::new(1 << 20);
+        let mut inbound = Inbound::new(Protocol::Kafka, 1 << 20);
         let (mut position, mut seen) = (0, 0);
         while seen < 400 {
             match inbound.next().expect("all lengths are allowed") {
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn a_frame_above_the_limit_or_of_negative_length_is_refused() {
         for (limit, length) in [(1000usize, 1001i32), (1000, -1), (1000, i32::MAX), (1000, i32::MIN)] {
-            let mut inbound = Inbound::new(limit);
+            let mut inbound = Inbound::new(Protocol::Kafka, limit);
             arrive(&mut inbound, &length.to_be_bytes());
             assert!(inbound.next().is_err(), "{length}");
         }

@@ -13,7 +13,7 @@
 //! 4. A stop begins no further request and ends a connection when its last answer is sent (`write`).
 //! 5. Nothing waits for a peer for ever: `vitals` ends what is overdue, sooner when it holds memory that others wait for.
 //!
-//! Not for: what a request means (`dispatch`), which shard serves the connection (`shard`).
+//! Not for: what a request means (`dispatch`, `native`), which shard serves the connection (`shard`).
 
 mod inbound;
 mod replies;
@@ -35,9 +35,11 @@ pub use self::vitals::{Patience, Registry};
 use super::Broker;
 use super::dispatch::{self, Dispatched};
 use super::memory::{Reader, Room, holder_of};
+use super::native;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::{Holder, race};
 use crate::io::Env;
+use crate::wire::Protocol;
 
 /// Pieces handed to one send: below the kernel's limit for a gathering write.
 const SEND_PIECES: usize = 512;
@@ -48,6 +50,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Index into the configured listeners: decides which endpoints the client is told.
     pub listener: usize,
+    /// What that listener speaks.
+    pub protocol: Protocol,
 }
 
 /// What requests know of the connection that they came on.
@@ -118,7 +122,7 @@ impl<E: Env> Connection<E> {
     /// Reads and dispatches until the peer ends its side. Completes with the connection; what is to end it later is left to
     /// the writer.
     async fn read(&self) -> io::Result<()> {
-        let mut inbound = Inbound::new(self.broker.limits.frame_bytes_max);
+        let mut inbound = Inbound::new(self.client.peer.protocol, self.broker.limits.frame_bytes_max);
         let mut room = Room::default();
         while !self.broker.stopping.is_raised() {
             match inbound.next() {
@@ -156,7 +160,10 @@ impl<E: Env> Connection<E> {
             return true;
         }
         self.vitals.request_begins();
-        let Dispatched { reply, alone, last } = dispatch::begin(&self.broker, &self.client, frame).await;
+        let Dispatched { reply, alone, last } = match self.client.peer.protocol {
+            Protocol::Kafka => dispatch::begin(&self.broker, &self.client, frame).await,
+            Protocol::Native => native::begin(&self.broker, &self.client, frame).await,
+        };
         self.replies.push(reply, Some(held), bytes, alone);
         self.vitals.request_begun(self.replies.len());
         !last

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::broker::dispatch::Call;
 use crate::broker::fetch::session::{Answer, Key, Opening, Plan, Told, TopicKey, Want};
-use crate::broker::route::{EpochEnd, Epochs, ReadItem, ReadOutcome, ReadRequest};
+use crate::broker::fetch::{self, Wanted};
+use crate::broker::route::{EpochEnd, Epochs, ReadItem, ReadOutcome};
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, Records};
@@ -54,18 +55,18 @@ pub async fn handle<E: Env>(call: &Call<E>, request: FetchRequest<'_>) -> FetchR
         Ok(plan) => plan,
         Err(error) => return refused(error.into()),
     };
-    let bytes_max = usize::try_from(request.max_bytes)
-        .unwrap_or(0)
-        .min(broker.limits.fetch_bytes_max);
-    let mut fetched = read(call, &request, wants, bytes_max).await;
-    trim(&mut fetched, bytes_max);
-    let bytes: usize = fetched
-        .iter()
-        .flat_map(|fetched| &fetched.found)
-        .map(ReadOutcome::bytes)
-        .sum();
-    broker.metrics.fetched_bytes.add(bytes as u64);
-    broker.metrics.fetch.record_us(call.elapsed_us());
+    let wanted = Wanted {
+        bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
+        bytes_max: usize::try_from(request.max_bytes).unwrap_or(0),
+        wait_ms: u64::try_from(request.max_wait_ms).unwrap_or(0),
+    };
+    let items = wants.iter().map(|(key, want)| resolve(call, key, want)).collect();
+    let (found, held) = fetch::read(broker, &call.client, items, wanted, call.began).await;
+    call.hold(held);
+    let together = wants.into_iter().zip(found);
+    let mut fetched: Vec<_> = together
+        .map(|((key, want), found)| Fetched { key, want, found })
+        .collect();
     let session_id = tell(call, answer, &mut fetched);
     FetchResponse {
         session_id,
@@ -162,49 +163,6 @@ fn topic_key(by_id: bool, name: &str, id: crate::base::ids::TopicId) -> TopicKey
     }
 }
 
-/// Asks the owning shards. An error of any partition answers at once, so that the client can act on it.
-async fn read<E: Env>(
-    call: &Call<E>,
-    request: &FetchRequest<'_>,
-    wants: Vec<(Key, Want)>,
-    bytes_max: usize,
-) -> Vec<Fetched> {
-    let resolved: Vec<_> = wants
-        .into_iter()
-        .map(|(key, want)| {
-            let item = resolve(call, &key, &want);
-            (key, want, item)
-        })
-        .collect();
-    let failed = resolved.iter().any(|(.., item)| item.is_err());
-    let wait_ms = if failed {
-        0
-    } else {
-        let wanted_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
-        wanted_ms.min(call.broker.limits.fetch_wait_ms_max)
-    };
-    let read = ReadRequest {
-        items: resolved
-            .iter()
-            .filter_map(|(.., item)| item.as_ref().ok().copied())
-            .collect(),
-        bytes_max,
-        bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max.max(1)),
-        wait_ms,
-        reader: call.client.reader(),
-        parts: None,
-    };
-    let (outcomes, held) = call.broker.router.read(read).await;
-    call.hold(held);
-    let mut outcomes = outcomes.into_iter();
-    let fetched = resolved.into_iter().map(|(key, want, item)| Fetched {
-        key,
-        want,
-        found: item.and_then(|_| outcomes.next().ok_or(ErrorCode::NotLeaderOrFollower)),
-    });
-    fetched.collect()
-}
-
 fn resolve<E: Env>(call: &Call<E>, key: &Key, want: &Want) -> Result<ReadItem, ErrorCode> {
     let catalog = call.broker.catalog.borrow();
     let topic = match &key.topic {
@@ -225,19 +183,6 @@ fn resolve<E: Env>(call: &Call<E>, key: &Key, want: &Want) -> Result<ReadItem, E
             last_fetched: want.last_fetched_epoch,
         },
     })
-}
-
-/// Several shards may together have read more than `bytes_max`: what is over goes with a later request.
-fn trim(fetched: &mut [Fetched], bytes_max: usize) {
-    let mut bytes = 0;
-    for fetched in fetched {
-        let Ok(outcome) = &mut fetched.found else { continue };
-        let Ok(slice) = &mut outcome.result else { continue };
-        if bytes > 0 && bytes + slice.bytes > bytes_max {
-            *slice = Default::default();
-        }
-        bytes += slice.bytes;
-    }
 }
 
 /// Leaves out what a session's client knows already; the session's id.

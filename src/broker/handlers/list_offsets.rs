@@ -50,7 +50,7 @@ pub async fn handle<'a, E: Env>(call: &Call<E>, request: ListOffsetsRequest<'a>)
 }
 
 /// What a timestamp of the request asks for. A special value that came with a later version is not known in an earlier one.
-fn at(timestamp: i64, version: i16) -> Result<OffsetAt, ErrorCode> {
+pub fn at(timestamp: i64, version: i16) -> Result<OffsetAt, ErrorCode> {
     let since = match timestamp {
         MAX_TIMESTAMP => 7,
         EARLIEST_LOCAL => 8,

@@ -34,12 +34,7 @@ pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> Met
         .as_ref()
         .filter(|topics| !(call.version == 0 && topics.is_empty()));
     let mut topics = match wanted {
-        None => broker
-            .catalog
-            .borrow()
-            .topics()
-            .map(|topic| found(broker, topic))
-            .collect(),
+        None => all(broker),
         Some(wanted) => named(call, wanted, request.allow_auto_topic_creation).await,
     };
     if request.include_topic_authorized_operations {
@@ -47,7 +42,7 @@ pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> Met
         served.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
     }
     MetadataResponse {
-        brokers: brokers(call).into_iter().collect(),
+        brokers: node(broker, call.client.peer.listener).into_iter().collect(),
         cluster_id: Some(broker.identity().cluster_id.clone().into()),
         controller_id: broker.identity().node_id,
         topics: topics.into(),
@@ -59,10 +54,15 @@ pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> Met
     }
 }
 
-/// This broker, as a client of the call's listener reaches it.
-fn brokers<E: Env>(call: &Call<E>) -> Option<MetadataResponseBroker<'static>> {
-    let identity = call.broker.identity();
-    let endpoint = identity.endpoints.get(call.client.peer.listener)?;
+pub fn all<E: Env>(broker: &Broker<E>) -> Vec<MetadataResponseTopic<'static>> {
+    let catalog = broker.catalog.borrow();
+    catalog.topics().map(|topic| found(broker, topic)).collect()
+}
+
+/// This broker, as a client of `listener` reaches it.
+pub fn node<E: Env>(broker: &Broker<E>, listener: usize) -> Option<MetadataResponseBroker<'static>> {
+    let identity = broker.identity();
+    let endpoint = identity.endpoints.get(listener)?;
     Some(MetadataResponseBroker {
         node_id: identity.node_id,
         host: endpoint.host.clone().into(),
@@ -102,7 +102,7 @@ fn by_id<E: Env>(broker: &Broker<E>, id: TopicId) -> MetadataResponseTopic<'stat
     }
 }
 
-async fn by_name<E: Env>(broker: &Rc<Broker<E>>, name: &str, create: bool) -> MetadataResponseTopic<'static> {
+pub async fn by_name<E: Env>(broker: &Rc<Broker<E>>, name: &str, create: bool) -> MetadataResponseTopic<'static> {
     let known = |broker: &Rc<Broker<E>>| broker.catalog.borrow().by_name(name);
     if let Some(topic) = known(broker) {
         return found(broker, &topic);

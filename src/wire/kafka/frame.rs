@@ -1,4 +1,4 @@
-//! Frames: the four-byte length and the headers around every request and response.
+//! The headers around every request and response, behind the four-byte length of their frame.
 
 use std::fmt;
 
@@ -9,58 +9,7 @@ use super::decoder::{DecodeError, Decoder};
 use super::encoder::{Counter, EncodeError, EncodeErrorKind, Encoder, Sink};
 use super::field::{Field, Shape, Str};
 use super::message::Message;
-
-/// Bytes of the length in front of every frame.
-pub const LENGTH_BYTES: usize = 4;
-
-/// What the first bytes of a stream hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// At least so many more bytes are needed before there is anything to do.
-    NeedsMore(usize),
-    /// A whole frame: its payload is `[LENGTH_BYTES..end]` of the bytes, and the next frame begins at `end`.
-    Frame { end: usize },
-}
-
-/// A declared frame length that must not be waited for: the connection is to be closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameError {
-    Negative(i32),
-    TooLong { bytes: usize, bytes_max: usize },
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FrameError::Negative(length) => write!(f, "a frame declares the negative length {length}"),
-            FrameError::TooLong { bytes, bytes_max } => {
-                write!(f, "a frame declares {bytes} bytes, the limit is {bytes_max}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for FrameError {}
-
-/// Looks for a frame at the start of `bytes`. `payload_bytes_max` bounds the declared length, which does not count itself.
-pub fn next_frame(bytes: &[u8], payload_bytes_max: usize) -> Result<Framing, FrameError> {
-    let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else {
-        return Ok(Framing::NeedsMore(LENGTH_BYTES - bytes.len()));
-    };
-    let length = i32::from_be_bytes(*length);
-    let payload_bytes = usize::try_from(length).map_err(|_| FrameError::Negative(length))?;
-    if payload_bytes > payload_bytes_max {
-        return Err(FrameError::TooLong {
-            bytes: payload_bytes,
-            bytes_max: payload_bytes_max,
-        });
-    }
-    let end = LENGTH_BYTES + payload_bytes;
-    Ok(match end.checked_sub(bytes.len()) {
-        None | Some(0) => Framing::Frame { end },
-        Some(missing) => Framing::NeedsMore(missing),
-    })
-}
+use crate::wire::LENGTH_BYTES;
 
 /// The header of a request, version 1 or 2: both carry the client id as a non-compact string.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

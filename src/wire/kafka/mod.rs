@@ -34,10 +34,7 @@ pub use decoder::{DecodeError, DecodeErrorKind, Decoder, STRING_BYTES_MAX};
 pub use encoder::{Counter, EncodeError, EncodeErrorKind, Encoder, Sink};
 pub use error_code::ErrorCode;
 pub use field::Str;
-pub use frame::{
-    FrameError, Framing, LENGTH_BYTES, Measured, RequestError, RequestHeader, ResponseHeader, encode_request,
-    encode_response, next_frame,
-};
+pub use frame::{Measured, RequestError, RequestHeader, ResponseHeader, encode_request, encode_response};
 pub use list::List;
 pub use message::Message;
 pub use records::{Opaque, Records};

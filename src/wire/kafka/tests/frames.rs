@@ -6,6 +6,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::super::messages::*;
 use super::super::*;
+use crate::wire::{FrameError, Framing, Protocol};
 
 fn request_header(api_key: i16, api_version: i16, client_id: Option<&str>) -> RequestHeader<'_> {
     RequestHeader {
@@ -142,21 +143,27 @@ fn frames_are_found_in_a_stream() {
     for have in 0..7 {
         let missing = if have < 4 { 4 - have } else { 7 - have };
         assert_eq!(
-            next_frame(&stream[..have], 100),
+            Protocol::Kafka.next_frame(&stream[..have], 100),
             Ok(Framing::NeedsMore(missing)),
             "{have} bytes"
         );
     }
-    assert_eq!(next_frame(stream, 100), Ok(Framing::Frame { end: 7 }));
-    assert_eq!(next_frame(&stream[7..], 100), Ok(Framing::Frame { end: 4 }));
-    assert_eq!(next_frame(stream, 3), Ok(Framing::Frame { end: 7 }));
+    assert_eq!(Protocol::Kafka.next_frame(stream, 100), Ok(Framing::Frame { end: 7 }));
     assert_eq!(
-        next_frame(stream, 2),
+        Protocol::Kafka.next_frame(&stream[7..], 100),
+        Ok(Framing::Frame { end: 4 })
+    );
+    assert_eq!(Protocol::Kafka.next_frame(stream, 3), Ok(Framing::Frame { end: 7 }));
+    assert_eq!(
+        Protocol::Kafka.next_frame(stream, 2),
         Err(FrameError::TooLong { bytes: 3, bytes_max: 2 })
     );
-    assert_eq!(next_frame(b"\xff\xff\xff\xff", 100), Err(FrameError::Negative(-1)));
     assert_eq!(
-        next_frame(b"\x7f\xff\xff\xff", 100 << 20),
+        Protocol::Kafka.next_frame(b"\xff\xff\xff\xff", 100),
+        Err(FrameError::Negative(-1))
+    );
+    assert_eq!(
+        Protocol::Kafka.next_frame(b"\x7f\xff\xff\xff", 100 << 20),
         Err(FrameError::TooLong {
             bytes: i32::MAX as usize,
             bytes_max: 100 << 20
@@ -188,7 +195,10 @@ fn payload_buffers_are_sent_as_they_are() {
             assert_eq!(sent.len(), piece.len());
         }
         let bytes = frame.concat();
-        assert_eq!(next_frame(&bytes, usize::MAX), Ok(Framing::Frame { end: bytes.len() }));
+        assert_eq!(
+            Protocol::Kafka.next_frame(&bytes, usize::MAX),
+            Ok(Framing::Frame { end: bytes.len() })
+        );
     }
 }
 

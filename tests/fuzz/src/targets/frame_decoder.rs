@@ -2,8 +2,9 @@
 //! being encoded and decoded again. The input is a frame's payload: request header and body.
 
 use super::memory::peak_bytes;
+use ringtail::wire::Protocol;
 use ringtail::wire::kafka::{
-    Counter, DecodeError, Decoder, Encoder, Message, RequestHeader, RequestVisitor, next_frame, visit_request,
+    Counter, DecodeError, Decoder, Encoder, Message, RequestHeader, RequestVisitor, visit_request,
 };
 
 struct Decode<'d, 'a> {
@@ -97,7 +98,7 @@ impl<'a> RequestVisitor<'a> for Reencode<'_, 'a> {
 }
 
 pub fn run(payload: &[u8]) {
-    let _ = next_frame(payload, 1 << 20);
+    let _ = Protocol::Kafka.next_frame(payload, 1 << 20);
     let mut decoder = Decoder::new(payload);
     let (bytes, header) = peak_bytes(|| RequestHeader::decode(&mut decoder));
     assert!(bytes <= 4 * payload.len() + (64 << 10));
