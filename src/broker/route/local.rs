@@ -15,9 +15,7 @@ use crate::storage::{Partition, Store};
 /// The partitions of one shard.
 pub struct Local<E: Env> {
     env: E,
-    store: Rc<Store<E>>,
-    /// Partitions that could not be opened, those of other shards with them.
-    offline: Arc<Offline>,
+    members: Members<E>,
     /// What reads hold of the shard's memory.
     reads: Rc<Budget>,
     /// The part of it that is for readers who have not shown yet that they read.
@@ -34,6 +32,51 @@ pub struct Local<E: Env> {
     stopping: Rc<Signal>,
 }
 
+/// The partitions, as requests find them.
+struct Members<E: Env> {
+    store: Rc<Store<E>>,
+    /// Those that could not be opened, those of other shards with them.
+    offline: Arc<Offline>,
+}
+
+impl<E: Env> Clone for Members<E> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            offline: self.offline.clone(),
+        }
+    }
+}
+
+impl<E: Env> Members<E> {
+    fn partition(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
+        let Some(partition) = self.store.partition(id) else {
+            return Err(match self.offline.contains(id) {
+                true => PartitionError::Offline,
+                false => PartitionError::NotHere,
+            });
+        };
+        if partition.is_offline() {
+            return Err(PartitionError::Offline);
+        }
+        match leader_epoch {
+            epoch if epoch < 0 || epoch == partition.leader_epoch() => Ok(partition),
+            epoch if epoch < partition.leader_epoch() => Err(PartitionError::LeaderEpochFenced),
+            _ => Err(PartitionError::LeaderEpochUnknown),
+        }
+    }
+
+    /// A partition that may be asked about its log. Of a damaged one nobody knows where it ends: what recovery found of it would be
+    /// taken for a truncation.
+    fn readable(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
+        let partition = self.partition(id, leader_epoch)?;
+        match partition.is_damaged() {
+            true => Err(PartitionError::Read(ReadError::Corrupt)),
+            false => Ok(partition),
+        }
+    }
+}
+
 /// What the reserve is of the memory for reads.
 const RESERVE_PART: u64 = 8;
 const RESERVE_BYTES_MAX: u64 = 16 << 20;
@@ -42,6 +85,8 @@ pub(super) const SHORT_READ_BYTES: usize = 64 << 10;
 
 /// Look-ups of one request that are under way.
 const LOOKUPS_MAX: usize = 8;
+/// Queries of one request that are sorted out in one go.
+const SORTED_AT_ONCE: usize = 1000;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -54,8 +99,7 @@ impl<E: Env> Local<E> {
     ) -> Self {
         Self {
             env,
-            store,
-            offline,
+            members: Members { store, offline },
             reserve: Budget::new((reads.limit() / RESERVE_PART).min(RESERVE_BYTES_MAX)),
             reserve_turn: Budget::new(1),
             foreign_turn: Budget::new(1),
@@ -132,7 +176,7 @@ impl<E: Env> Local<E> {
     }
 
     pub fn store(&self) -> &Rc<Store<E>> {
-        &self.store
+        &self.members.store
     }
 
     /// Looks for appends whose time is over; to be called now and then.
@@ -142,44 +186,17 @@ impl<E: Env> Local<E> {
 
     /// The partition is this shard's, but could not be opened.
     pub fn set_offline(&self, id: PartitionId) {
-        self.offline.insert(id);
+        self.members.offline.insert(id);
     }
 
     /// Whether the partition is this shard's and could not be opened.
     pub fn is_offline(&self, id: PartitionId) -> bool {
-        self.offline.contains(id)
+        self.members.offline.contains(id)
     }
 
     /// The partition is no more, or is open now.
     pub fn forget(&self, id: PartitionId) {
-        self.offline.remove(id);
-    }
-
-    fn partition(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
-        let Some(partition) = self.store.partition(id) else {
-            return Err(match self.offline.contains(id) {
-                true => PartitionError::Offline,
-                false => PartitionError::NotHere,
-            });
-        };
-        if partition.is_offline() {
-            return Err(PartitionError::Offline);
-        }
-        match leader_epoch {
-            epoch if epoch < 0 || epoch == partition.leader_epoch() => Ok(partition),
-            epoch if epoch < partition.leader_epoch() => Err(PartitionError::LeaderEpochFenced),
-            _ => Err(PartitionError::LeaderEpochUnknown),
-        }
-    }
-
-    /// A partition that may be asked about its log. Of a damaged one nobody knows where it ends: what recovery found of it would be
-    /// taken for a truncation.
-    fn readable(&self, id: PartitionId, leader_epoch: i32) -> Result<Rc<Partition<E>>, PartitionError> {
-        let partition = self.partition(id, leader_epoch)?;
-        match partition.is_damaged() {
-            true => Err(PartitionError::Read(ReadError::Corrupt)),
-            false => Ok(partition),
-        }
+        self.members.offline.remove(id);
     }
 
     /// Appends in the order of `items`, now; the future waits for the acknowledgements, until the first beat after `deadline`.
@@ -191,7 +208,8 @@ impl<E: Env> Local<E> {
         let appends: Vec<_> = items
             .into_iter()
             .map(|item| {
-                self.partition(item.id, -1)
+                self.members
+                    .partition(item.id, -1)
                     .map(|partition| partition.append(item.batch))
             })
             .collect();
@@ -247,6 +265,7 @@ impl<E: Env> Local<E> {
 
     fn place(&self, item: &ReadItem) -> Result<Place<E>, ReadOutcome> {
         let partition = self
+            .members
             .readable(item.id, item.epochs.leader)
             .map_err(ReadOutcome::failed)?;
         let diverging = match item.epochs.last_fetched {
@@ -276,23 +295,14 @@ impl<E: Env> Local<E> {
         queries: Vec<OffsetQuery>,
         holder: Holder,
     ) -> impl Future<Output = Vec<Result<TimedOffset, PartitionError>>> + use<E> {
-        let mut places: BTreeMap<OffsetQuery, usize> = BTreeMap::new();
-        let mut lookups = Vec::new();
-        let order: Vec<usize> = queries
-            .into_iter()
-            .map(|query| {
-                *places.entry(query).or_insert_with(|| {
-                    lookups.push((query.at, self.readable(query.id, query.leader_epoch)));
-                    lookups.len() - 1
-                })
-            })
-            .collect();
-        let lookups = lookups
-            .into_iter()
-            .map(move |(at, partition)| offset_at(partition, at, holder));
-        let found = join_few(LOOKUPS_MAX, lookups);
+        let (env, members) = (self.env.clone(), self.members.clone());
         async move {
-            let found = found.await;
+            let readable = |query: &OffsetQuery| members.readable(query.id, query.leader_epoch);
+            let (order, lookups) = each_once(&env, queries, readable).await;
+            let lookups = lookups
+                .into_iter()
+                .map(|(at, partition)| offset_at(partition, at, holder));
+            let found = join_few(LOOKUPS_MAX, lookups).await;
             order.into_iter().map(|place| found[place].clone()).collect()
         }
     }
@@ -305,7 +315,7 @@ impl<E: Env> Local<E> {
         queries
             .into_iter()
             .map(|query| {
-                let partition = self.readable(query.id, query.leader_epoch)?;
+                let partition = self.members.readable(query.id, query.leader_epoch)?;
                 let found = partition.epoch_end(query.epoch);
                 Ok(found.map_or(none, |(epoch, end_offset)| EpochEnd { epoch, end_offset }))
             })
@@ -469,6 +479,28 @@ async fn read_place<E: Env>(read: PlannedRead<E>) -> ReadOutcome {
     }
 }
 
+/// The queries without repetitions, with what `find` has for each, and the place of every one among them. Other tasks of the shard run
+/// while many are sorted out.
+async fn each_once<E: Env, T>(
+    env: &E,
+    queries: Vec<OffsetQuery>,
+    find: impl Fn(&OffsetQuery) -> T,
+) -> (Vec<usize>, Vec<(OffsetAt, T)>) {
+    let mut places: BTreeMap<OffsetQuery, usize> = BTreeMap::new();
+    let mut found = Vec::new();
+    let mut order = Vec::with_capacity(queries.len());
+    for (count, query) in queries.into_iter().enumerate() {
+        if count % SORTED_AT_ONCE == SORTED_AT_ONCE - 1 {
+            env.yield_now().await;
+        }
+        order.push(*places.entry(query).or_insert_with_key(|query| {
+            found.push((query.at, find(query)));
+            found.len() - 1
+        }));
+    }
+    (order, found)
+}
+
 async fn offset_at<E: Env>(
     partition: Result<Rc<Partition<E>>, PartitionError>,
     at: OffsetAt,
@@ -512,4 +544,49 @@ fn first_epoch<E: Env>(partition: &Partition<E>, offset: i64) -> i32 {
         epoch = found;
     }
     epoch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::base::ids::TopicId;
+    use crate::io::Queue;
+    use crate::io::sim::{Options, Schedule, World};
+
+    /// Otherwise a few requests of tens of thousands of queries keep everybody else from a shard for a second.
+    #[test]
+    fn others_run_while_many_queries_are_sorted_out() {
+        let options = Options {
+            schedule: Schedule::Fifo,
+            ..Options::default()
+        };
+        World::new(1, options).block_on(0, |env| async move {
+            let (rounds, others) = (Rc::new(Cell::new(0)), env.clone());
+            let counted = rounds.clone();
+            env.spawn(Queue::Foreground, async move {
+                loop {
+                    counted.set(counted.get() + 1);
+                    others.yield_now().await;
+                }
+            });
+            let query = |number: usize| OffsetQuery {
+                id: PartitionId {
+                    topic: TopicId::ZERO,
+                    index: 0,
+                },
+                leader_epoch: -1,
+                at: OffsetAt::Time(number as i64 % 4000),
+            };
+            let queries: Vec<_> = (0..10 * SORTED_AT_ONCE).map(query).collect();
+            let (order, found) = each_once(&env, queries, |query| query.at).await;
+            assert!((9..=11).contains(&rounds.get()), "{}", rounds.get());
+            assert_eq!(found.len(), 4000);
+            for (number, place) in order.into_iter().enumerate() {
+                let at = OffsetAt::Time(number as i64 % 4000);
+                assert_eq!(found[place], (at, at));
+            }
+        });
+    }
 }
