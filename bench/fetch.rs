@@ -5,11 +5,13 @@ use clap::Args;
 use ringtail::base::sync::join_all;
 use ringtail::io::uring::UringEnv;
 use ringtail::io::{Env, send_all};
+use ringtail::wire::Protocol;
 use ringtail::wire::batch::{ScanOptions, scan};
 use ringtail::wire::kafka::messages::*;
 use ringtail::wire::kafka::{Decoder, ErrorCode, Message, RequestHeader, ResponseHeader, Str, encode_request};
 
 use crate::load::{LoadOptions, Window, share};
+use crate::native;
 use crate::pipe::{Answers, connect};
 use crate::report::Tally;
 use crate::target::{Target, TargetOptions};
@@ -36,10 +38,19 @@ pub struct Fetch {
     follow: bool,
 }
 
+/// What an answer brought of one partition.
+pub struct Part {
+    pub partition: i32,
+    pub error_code: i16,
+    pub high_watermark: i64,
+    pub log_start: i64,
+    pub batches: Bytes,
+}
+
 /// A partition being read.
-struct Place {
-    partition: i32,
-    offset: i64,
+pub struct Place {
+    pub partition: i32,
+    pub offset: i64,
     log_start: i64,
     at_end: bool,
 }
@@ -122,7 +133,7 @@ impl Fetch {
         let stream = connect(env, &node.address)
             .await
             .map_err(|error| format!("connect to {}: {error}", node.address))?;
-        let mut answers = Answers::new(env.clone(), stream.clone());
+        let mut answers = Answers::new(env.clone(), stream.clone(), target.protocol);
         let mut tally = Tally::default();
         let mut correlation_id = 0;
         while env.now() < window.end && !env.stop().is_requested() && !places.is_empty() {
@@ -132,7 +143,11 @@ impl Fetch {
                 .await
                 .map_err(|error| format!("send: {error}"))?;
             let answer = answers.next().await.map_err(|error| format!("receive: {error}"))?;
-            let (bytes, records, errors) = advance(&answer, target.fetch_version, &mut places)?;
+            let parts = match target.protocol {
+                Protocol::Kafka => fetched(&answer, target.fetch_version)?,
+                Protocol::Native => native::fetched(&answer, &places)?,
+            };
+            let (bytes, records, errors) = advance(parts, &mut places);
             if window.holds(sent_at) {
                 tally.add(env.now().0 - sent_at.0, records, bytes);
                 tally.errors += errors;
@@ -156,6 +171,14 @@ impl Fetch {
     }
 
     fn request(&self, target: &Target, places: &[Place], correlation_id: i32) -> Result<Vec<Bytes>, String> {
+        if target.protocol == Protocol::Native {
+            let bounds = (
+                self.wait_ms as u32,
+                self.bytes_max as u32,
+                self.partition_bytes_max as u32,
+            );
+            return native::fetch(target, places, bounds);
+        }
         let partition = |place: &Place| FetchPartition {
             partition: place.partition,
             fetch_offset: place.offset,
@@ -185,49 +208,56 @@ impl Fetch {
     }
 }
 
-/// Moves the places past what `answer` brought; bytes, records and errors in it.
-fn advance(answer: &Bytes, version: i16, places: &mut [Place]) -> Result<(u64, u64, u64), String> {
+fn fetched(answer: &Bytes, version: i16) -> Result<Vec<Part>, String> {
     let mut decoder = Decoder::new(answer);
     ResponseHeader::decode::<FetchResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
-    let answer = FetchResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;
-    let (mut bytes, mut records, mut errors) = (0, 0, u64::from(answer.error_code != 0));
-    for data in answer
-        .responses
-        .iter()
-        .flat_map(|topic| topic.partitions.iter().collect::<Vec<_>>())
-    {
-        let Some(place) = places.iter_mut().find(|place| place.partition == data.partition_index) else {
+    let response = FetchResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;
+    if response.error_code != 0 {
+        return Err(format!("the fetch was answered with error {}", response.error_code));
+    }
+    let part = |data: PartitionData<'_>| Part {
+        partition: data.partition_index,
+        error_code: data.error_code,
+        high_watermark: data.high_watermark,
+        log_start: data.log_start_offset,
+        batches: match data.records.as_ref().and_then(|records| records.as_wire()) {
+            Some(records) if !records.is_empty() => answer.slice_ref(records),
+            _ => Bytes::new(),
+        },
+    };
+    let topics = response.responses.iter();
+    Ok(topics
+        .flat_map(|topic| topic.partitions.iter().map(part).collect::<Vec<_>>())
+        .collect())
+}
+
+/// Moves the places past what `parts` brought; bytes, records and errors in them.
+fn advance(parts: Vec<Part>, places: &mut [Place]) -> (u64, u64, u64) {
+    let (mut bytes, mut records, mut errors) = (0, 0, 0);
+    for part in parts {
+        let Some(place) = places.iter_mut().find(|place| place.partition == part.partition) else {
             continue;
         };
-        match ErrorCode::from_code(data.error_code) {
+        match ErrorCode::from_code(part.error_code) {
             Some(ErrorCode::None) => {}
             // Retention was there before the reader.
             Some(ErrorCode::OffsetOutOfRange) => {
-                place.offset = data.log_start_offset.max(0);
+                place.offset = part.log_start.max(0);
                 continue;
             }
             _ => errors += 1,
         }
-        let batches = data
-            .records
-            .as_ref()
-            .and_then(|records| records.as_wire())
-            .unwrap_or_default();
-        bytes += batches.len() as u64;
-        for batch in scan(
-            batches,
-            ScanOptions {
-                crc_check: false,
-                batch_bytes_max: usize::MAX,
-            },
-        )
-        .map_while(Result::ok)
-        {
+        bytes += part.batches.len() as u64;
+        let options = ScanOptions {
+            crc_check: false,
+            batch_bytes_max: usize::MAX,
+        };
+        for batch in scan(&part.batches, options).map_while(Result::ok) {
             place.offset = batch.header.next_offset();
             records += batch.header.record_count() as u64;
         }
-        place.log_start = data.log_start_offset.max(0);
-        place.at_end = place.offset >= data.high_watermark;
+        place.log_start = part.log_start.max(0);
+        place.at_end = place.offset >= part.high_watermark;
     }
-    Ok((bytes, records, errors))
+    (bytes, records, errors)
 }

@@ -1,4 +1,4 @@
-//! `ringtail-bench`: load over the Kafka protocol against any broker, and the ceilings of this machine to hold it against.
+//! `ringtail-bench`: load over the Kafka protocol against any broker, or over Ringtail's own (`--native`), and the ceilings of this machine to hold it against.
 //!
 //! It runs on the same ring environment as the broker, with batches and requests encoded once, so that the client costs
 //! little of what it measures. Latencies are taken from the time a request was meant to go out (no coordinated omission)
@@ -8,6 +8,7 @@ mod device;
 mod fetch;
 mod hostile;
 mod load;
+mod native;
 mod pipe;
 mod probe;
 mod produce;

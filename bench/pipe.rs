@@ -17,6 +17,8 @@ const CORRELATION_POSITION: usize = 8;
 #[derive(Clone)]
 pub struct Frame {
     pieces: Vec<Bytes>,
+    /// Whether requests are told apart by their ids.
+    has_id: bool,
     /// Payload bytes and records that it carries.
     pub bytes: u64,
     pub records: u64,
@@ -25,11 +27,30 @@ pub struct Frame {
 impl Frame {
     pub fn new(pieces: Vec<Bytes>, bytes: u64, records: u64) -> Self {
         assert!(pieces[0].len() >= CORRELATION_POSITION + 4, "the header is one piece");
-        Self { pieces, bytes, records }
+        Self {
+            pieces,
+            has_id: true,
+            bytes,
+            records,
+        }
+    }
+
+    /// A frame that goes out as it is.
+    pub fn fixed(pieces: Vec<Bytes>, bytes: u64, records: u64) -> Self {
+        Self {
+            pieces,
+            has_id: false,
+            bytes,
+            records,
+        }
     }
 
     /// Appends the frame under this correlation id to `out`; the payload is shared.
     pub fn stamp(&self, correlation_id: i32, out: &mut Vec<Bytes>) {
+        if !self.has_id {
+            out.extend(self.pieces.iter().cloned());
+            return;
+        }
         let mut head = BytesMut::from(&self.pieces[0][..]);
         head[CORRELATION_POSITION..CORRELATION_POSITION + 4].copy_from_slice(&correlation_id.to_be_bytes());
         out.push(head.freeze());
@@ -56,13 +77,15 @@ pub async fn connect<E: Env>(env: &E, address: &str) -> io::Result<E::Stream> {
 pub struct Answers<E: Env> {
     env: E,
     stream: E::Stream,
+    protocol: Protocol,
     buffer: BytesMut,
 }
 
 impl<E: Env> Answers<E> {
-    pub fn new(env: E, stream: E::Stream) -> Self {
+    pub fn new(env: E, stream: E::Stream, protocol: Protocol) -> Self {
         Self {
             env,
+            protocol,
             stream,
             buffer: BytesMut::with_capacity(RECEIVE_BYTES),
         }
@@ -70,7 +93,7 @@ impl<E: Env> Answers<E> {
 
     /// The next answer without its length, if it is here already.
     pub fn buffered(&mut self) -> io::Result<Option<Bytes>> {
-        match Protocol::Kafka.next_frame(&self.buffer, ANSWER_BYTES_MAX) {
+        match self.protocol.next_frame(&self.buffer, ANSWER_BYTES_MAX) {
             Ok(Framing::Frame { end }) => Ok(Some(self.buffer.split_to(end).freeze().slice(LENGTH_BYTES..))),
             Ok(Framing::NeedsMore(missing)) => {
                 self.buffer.reserve(missing.max(RECEIVE_BYTES));

@@ -12,6 +12,7 @@ use ringtail::base::sync::race;
 use ringtail::cli::json::Json;
 use ringtail::io::uring::{Options, UringEnv, run_one};
 use ringtail::io::{Env, Monotonic, send_all};
+use ringtail::wire::Protocol;
 use ringtail::wire::kafka::messages::ApiVersionsRequest;
 use ringtail::wire::kafka::{Message, RequestHeader, encode_request};
 
@@ -140,7 +141,7 @@ impl Probe {
         let stream = connect(env, &self.bootstrap_server)
             .await
             .map_err(|error| error.to_string())?;
-        let mut answers = Answers::new(env.clone(), stream.clone());
+        let mut answers = Answers::new(env.clone(), stream.clone(), Protocol::Kafka);
         let header = RequestHeader {
             api_key: <ApiVersionsRequest<'_> as Message>::API_KEY,
             api_version: 0,

@@ -10,11 +10,13 @@ use ringtail::base::sync::{Notify, join_all, race};
 use ringtail::cli::json::Json;
 use ringtail::io::uring::UringEnv;
 use ringtail::io::{Env, Monotonic, send_all};
+use ringtail::wire::Protocol;
 use ringtail::wire::batch::{BatchBuilder, BatchOptions};
 use ringtail::wire::kafka::messages::*;
 use ringtail::wire::kafka::{Decoder, Message, Records, RequestHeader, ResponseHeader, Str, encode_request};
 
 use crate::load::{LoadOptions, Window, share};
+use crate::native;
 use crate::pipe::{Answers, Frame, connect};
 use crate::report::Tally;
 use crate::target::{Node, Target, TargetOptions};
@@ -96,8 +98,16 @@ pub fn frames(
     let groups = node.partitions.len().div_ceil(per_request);
     let mut frames = Vec::with_capacity(groups);
     for group in 0..groups {
+        let place = |index: usize| node.partitions[(group * per_request + index) % node.partitions.len()];
+        let (bytes, records) = ((batch.len() * per_request) as u64, (records * per_request) as u64);
+        if target.protocol == Protocol::Native {
+            let partitions: Vec<i32> = (0..per_request).map(place).collect();
+            let pieces = native::produce(target, &partitions, batch, acks)?;
+            frames.push(Frame::fixed(pieces, bytes, records));
+            continue;
+        }
         let member = |index: usize| PartitionProduceData {
-            index: node.partitions[(group * per_request + index) % node.partitions.len()],
+            index: place(index),
             records: Some(Records::from(batch.clone())),
         };
         let topic = TopicProduceData {
@@ -118,13 +128,25 @@ pub fn frames(
             client_id: Some(Str::Borrowed("ringtail-bench")),
         };
         let pieces = encode_request(&header, &request).map_err(|error| error.to_string())?;
-        frames.push(Frame::new(
-            pieces,
-            (batch.len() * per_request) as u64,
-            (records * per_request) as u64,
-        ));
+        frames.push(Frame::new(pieces, bytes, records));
     }
     Ok(frames)
+}
+
+/// How produce requests are answered.
+#[derive(Clone, Copy)]
+struct Answered {
+    protocol: Protocol,
+    version: i16,
+}
+
+impl Answered {
+    fn refusals(self, answer: &Bytes) -> Result<usize, String> {
+        match self.protocol {
+            Protocol::Kafka => refusals(answer, self.version),
+            Protocol::Native => native::refusals(answer),
+        }
+    }
 }
 
 /// How a connection decides when to send.
@@ -209,7 +231,10 @@ impl Produce {
                 number,
                 pace,
                 window,
-                target.produce_version,
+                Answered {
+                    protocol: target.protocol,
+                    version: target.produce_version,
+                },
                 self.acks != 0,
                 budget.clone(),
             ));
@@ -233,7 +258,7 @@ struct Line {
     number: usize,
     pace: Pace,
     window: Window,
-    version: i16,
+    answers: Answered,
     answered: bool,
     /// Bytes that the connections of the thread may still send.
     budget: Rc<Cell<u64>>,
@@ -254,7 +279,7 @@ impl Line {
         number: usize,
         pace: Pace,
         window: Window,
-        version: i16,
+        answers: Answered,
         answered: bool,
         budget: Rc<Cell<u64>>,
     ) -> Self {
@@ -265,7 +290,7 @@ impl Line {
             number,
             pace,
             window,
-            version,
+            answers,
             answered,
             budget,
             waiting: RefCell::default(),
@@ -375,7 +400,7 @@ impl Line {
     }
 
     async fn receive(&self) -> Result<(), String> {
-        let mut answers = Answers::new(self.env.clone(), self.stream.clone());
+        let mut answers = Answers::new(self.env.clone(), self.stream.clone(), self.answers.protocol);
         loop {
             // Nothing more comes once the sender is done: the end must not be waited for on the socket.
             self.changed
@@ -389,7 +414,7 @@ impl Line {
             let Some((due, records, bytes)) = self.waiting.borrow_mut().pop_front() else {
                 return Err("an answer to no request".into());
             };
-            let refused = refusals(&answer, self.version)?;
+            let refused = self.answers.refusals(&answer)?;
             // What was meant for the measured time counts, whenever its answer came.
             if self.window.holds(due) {
                 let mut tally = self.tally.borrow_mut();

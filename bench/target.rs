@@ -6,6 +6,7 @@ use clap::Args;
 use ringtail::base::ids::TopicId;
 use ringtail::client::{Admin, Client, ClientError, ClientOptions, NewTopic, Purpose};
 use ringtail::io::uring::{Options, UringEnv, run_one};
+use ringtail::wire::Protocol;
 use ringtail::wire::kafka::ErrorCode;
 use ringtail::wire::kafka::messages::{FetchRequest, ProduceRequest};
 
@@ -13,6 +14,9 @@ use ringtail::wire::kafka::messages::{FetchRequest, ProduceRequest};
 pub struct TargetOptions {
     #[arg(long, short = 'b', default_value = "localhost:9092")]
     pub bootstrap_server: String,
+    /// A native listener of the same broker: the load goes there.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub native: Option<String>,
     #[arg(long, default_value = "ringtail-bench")]
     pub topic: String,
     /// Of the topic, when it is created here.
@@ -35,6 +39,7 @@ pub struct Node {
 
 #[derive(Clone, Debug)]
 pub struct Target {
+    pub protocol: Protocol,
     pub topic: String,
     pub topic_id: TopicId,
     pub nodes: Vec<Node>,
@@ -55,9 +60,21 @@ impl TargetOptions {
                     ..ClientOptions::default()
                 },
             );
-            let target = options.find(&client).await.map_err(|error| error.to_string());
+            let mut target = options.find(&client).await;
             client.close();
-            target
+            if let (Ok(_), Some(native)) = (&target, &options.native) {
+                let client = Client::new(
+                    client.env().clone(),
+                    ClientOptions {
+                        protocol: Protocol::Native,
+                        bootstrap_servers: vec![native.clone()],
+                        ..ClientOptions::default()
+                    },
+                );
+                target = options.locate(&client).await;
+                client.close();
+            }
+            target.map_err(|error| error.to_string())
         });
         found.map_err(|error| format!("cannot start the executor: {error}"))?
     }
@@ -81,6 +98,26 @@ impl TargetOptions {
             Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => return Err(error),
             _ => {}
         }
+        let mut target = self.locate(client).await?;
+        // Versions that name topics by id need one.
+        let (produce_cap, fetch_cap) = if target.topic_id.is_zero() {
+            (12, 12)
+        } else {
+            (i16::MAX, i16::MAX)
+        };
+        let nodes = client.metadata();
+        for node_id in nodes.brokers.keys() {
+            let connection = client.connection(*node_id, Purpose::Ask).await?;
+            let produce = connection.version::<ProduceRequest<'_>>(produce_cap)?;
+            let fetch = connection.version::<FetchRequest<'_>>(fetch_cap)?;
+            target.produce_version = target.produce_version.min(produce);
+            target.fetch_version = target.fetch_version.min(fetch);
+        }
+        Ok(target)
+    }
+
+    /// Where the partitions are led.
+    async fn locate(&self, client: &Client<UringEnv>) -> Result<Target, ClientError> {
         let count = client.topic(&self.topic).await?.partitions.len() as i32;
         let mut by_node: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         let mut topic_id = TopicId::ZERO;
@@ -89,13 +126,8 @@ impl TargetOptions {
             topic_id = leader.topic_id;
             by_node.entry(leader.node_id).or_default().push(partition);
         }
-        // Versions that name topics by id need one.
-        let (produce_cap, fetch_cap) = if topic_id.is_zero() {
-            (12, 12)
-        } else {
-            (i16::MAX, i16::MAX)
-        };
         let mut target = Target {
+            protocol: client.options().protocol,
             topic: self.topic.clone(),
             topic_id,
             nodes: Vec::new(),
@@ -104,12 +136,6 @@ impl TargetOptions {
         };
         for (node_id, partitions) in by_node {
             let connection = client.connection(node_id, Purpose::Ask).await?;
-            target.produce_version = target
-                .produce_version
-                .min(connection.version::<ProduceRequest<'_>>(produce_cap)?);
-            target.fetch_version = target
-                .fetch_version
-                .min(connection.version::<FetchRequest<'_>>(fetch_cap)?);
             target.nodes.push(Node {
                 address: connection.address().to_owned(),
                 partitions,

@@ -6,20 +6,18 @@ use clap::Args;
 
 use crate::client::{Client, ClientOptions};
 use crate::io::uring::{self, Options, UringEnv};
+use crate::wire::Protocol;
 
 use super::failure::Failure;
 
 #[derive(Args, Clone)]
 pub struct Connect {
-    /// Brokers to begin with: host:port, more after commas.
-    #[arg(
-        long,
-        short = 'b',
-        default_value = "localhost:9092",
-        value_name = "HOST:PORT",
-        global = true
-    )]
-    bootstrap_server: String,
+    /// Brokers to begin with: host:port, more after commas. Without it: localhost.
+    #[arg(long, short = 'b', value_name = "HOST:PORT", global = true)]
+    bootstrap_server: Option<String>,
+    /// Speaks the native protocol: HOST:PORT is of `ringtail.native.listeners` (port 9094). To produce, consume and look up.
+    #[arg(long, global = true)]
+    native: bool,
     /// How long to go on trying, in milliseconds.
     #[arg(long, default_value_t = 30_000, value_name = "MS", global = true)]
     timeout_ms: u64,
@@ -55,10 +53,16 @@ impl Connect {
     {
         let servers = self
             .bootstrap_server
+            .as_deref()
+            .unwrap_or("localhost")
             .split(',')
             .map(str::trim)
             .filter(|server| !server.is_empty());
         let options = ClientOptions {
+            protocol: match self.native {
+                true => Protocol::Native,
+                false => Protocol::Kafka,
+            },
             bootstrap_servers: servers.map(str::to_owned).collect(),
             client_id: "ringtail-cli".into(),
             deadline_ms: self.timeout_ms,

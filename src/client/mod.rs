@@ -16,6 +16,25 @@
 //!
 //! Not for: consumer groups and transactions (they follow their coordinators), TLS.
 //!
+//! ```no_run
+//! use ringtail::client::{Client, ClientOptions, NewRecord, Producer, ProducerOptions};
+//! use ringtail::io::uring::{Options, run_one};
+//! use ringtail::wire::Protocol;
+//!
+//! let sent = run_one(Options::default(), |env| async move {
+//!     let client = Client::new(env, ClientOptions {
+//!         protocol: Protocol::Native,
+//!         bootstrap_servers: vec!["localhost:9094".into()],
+//!         allow_auto_create: true,
+//!         ..ClientOptions::default()
+//!     });
+//!     let producer = Producer::new(client, ProducerOptions::default())?;
+//!     let record = NewRecord { key: Some(b"k"), value: Some(b"v"), ..NewRecord::default() };
+//!     producer.send("greetings", None, &record).await
+//! });
+//! println!("{:?}", sent.expect("io_uring is there").expect("a broker is there").offset);
+//! ```
+//!
 //! [`Env`]: crate::io::Env
 
 mod admin;

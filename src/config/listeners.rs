@@ -111,8 +111,10 @@ pub(super) fn listeners(settings: &Settings, host_name: &str) -> Result<Parsed, 
         }
     }
     let mut advertised = advertised(settings, &listeners[..served], &controllers, host_name)?;
-    let native = listeners[served..].iter().map(|listener| own(listener, host_name));
-    advertised.extend(native.collect::<Vec<_>>());
+    // A wildcard is told as the first of the others is: its host is one that clients reach.
+    let host_told = advertised.first().map_or(host_name, |first| &first.host).to_owned();
+    let native = listeners[served..].iter().map(|listener| own(listener, &host_told));
+    advertised.extend(native);
     Ok((
         listeners,
         advertised,
@@ -357,6 +359,34 @@ mod tests {
     }
 
     #[test]
+    fn the_native_protocol_is_spoken_where_it_is_asked_for_and_beside_the_default_listener() {
+        let native = |pairs: &[(&str, &str)]| {
+            let (listeners, advertised, _) = parse(pairs).unwrap();
+            assert_eq!(listeners.len(), advertised.len());
+            let both = listeners.into_iter().zip(advertised);
+            both.filter(|(listener, _)| listener.protocol == Protocol::Native)
+                .map(|(listener, told)| (listener.name, listener.bind, told.host, told.port))
+                .collect::<Vec<_>>()
+        };
+        let name = |name: &str| name.to_owned();
+        assert_eq!(
+            native(&[]),
+            [(name("native"), Bind::Localhost, name("localhost"), 9094)]
+        );
+        let kafka = ("listeners", "PLAINTEXT://:9092");
+        assert_eq!(native(&[kafka]), []);
+        assert_eq!(native(&[("ringtail.native.listeners", "")]), []);
+        let told = ("advertised.listeners", "PLAINTEXT://kafka.example:9092");
+        assert_eq!(
+            native(&[kafka, told, ("ringtail.native.listeners", ":1,[::1]:2")]),
+            [
+                (name("native"), Bind::All, name("kafka.example"), 1),
+                (name("native-1"), Bind::Host(name("::1")), name("::1"), 2),
+            ]
+        );
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_the_reason() {
         let refused = [
             (&[("listeners", "PLAINTEXT:9092")][..], "is not NAME://host:port"),
@@ -375,6 +405,11 @@ mod tests {
                 "names PLAINTEXT twice",
             ),
             (&[("listeners", "")], "names no listener"),
+            (&[("ringtail.native.listeners", "h")], "is not host:port"),
+            (
+                &[("ringtail.native.listeners", "localhost:9092")],
+                "port 9092 to both native and PLAINTEXT",
+            ),
             (
                 &[("advertised.listeners", "PLAINTEXT://0.0.0.0:9092")],
                 "wildcard address 0.0.0.0",

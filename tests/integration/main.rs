@@ -30,6 +30,7 @@ mod kcat;
 mod killed;
 mod librdkafka;
 mod lifecycle;
+mod native;
 mod python;
 mod real_input;
 mod retention;

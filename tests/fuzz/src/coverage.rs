@@ -32,6 +32,14 @@ const DECODERS: &[Decoder] = &[
             ],
         )],
     ),
+    ("frames of both protocols", &[("wire/framing.rs", &[])]),
+    (
+        "native: headers and payloads",
+        &[(
+            "wire/native/mod.rs",
+            &["begin_request", "begin_answer", "framed", "from"],
+        )],
+    ),
     (
         "Kafka: fields and arrays",
         &[

@@ -66,7 +66,7 @@ pub struct Broker {
 }
 
 /// Ports below the range that outgoing connections are given, so that a stopped broker's port stays free.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

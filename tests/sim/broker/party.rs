@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ringtail::client::{Answer, ClientError, Connection, ConnectionOptions};
+use ringtail::client::{Answer, Client, ClientError, ClientOptions, Connection, ConnectionOptions};
 use ringtail::io::Env;
 use ringtail::io::sim::{SimEnv, host_address};
+use ringtail::wire::Protocol;
 use ringtail::wire::kafka::Message;
 use ringtail_checker::Partition;
 
@@ -20,6 +21,23 @@ pub const REQUEST_MS_MAX: u64 = 4_000;
 
 pub fn address() -> String {
     SocketAddr::new(host_address(BROKER), 9092).to_string()
+}
+
+/// A client of the library, in either protocol.
+pub fn some_library(env: &SimEnv, deadline_ms: u64) -> Client<SimEnv> {
+    let (protocol, port) = match below(env, 2) {
+        0 => (Protocol::Kafka, 9092),
+        _ => (Protocol::Native, 9094),
+    };
+    let server = SocketAddr::new(host_address(BROKER), port).to_string();
+    let options = ClientOptions {
+        protocol,
+        bootstrap_servers: vec![server],
+        request_timeout_ms: REQUEST_MS_MAX,
+        deadline_ms,
+        ..ClientOptions::default()
+    };
+    Client::new(env.clone(), options)
 }
 
 /// One world's clients.

@@ -1,6 +1,6 @@
 //! Producers without sequences: acks 0, 1 and all, several partitions in a request, each sent once; and the client library's own.
 
-use ringtail::client::{Acks, Client, ClientOptions, NewRecord, Producer, ProducerOptions};
+use ringtail::client::{Acks, NewRecord, Producer, ProducerOptions};
 use ringtail::io::Env;
 use ringtail::io::sim::SimEnv;
 use ringtail::wire::batch::{BatchOptions, Codec};
@@ -9,7 +9,7 @@ use ringtail::wire::kafka::messages::*;
 use ringtail_checker::{Partition, Record};
 
 use super::idempotent::{PRODUCE, produce_request};
-use super::party::{Caller, REQUEST_MS_MAX, Shared, address, goes_on, pause};
+use super::party::{Caller, REQUEST_MS_MAX, Shared, goes_on, pause, some_library};
 use super::payload::{batch, below, some_bytes, value};
 
 /// A batch on its way to one partition.
@@ -137,16 +137,10 @@ fn settle(
     }
 }
 
-/// The client library's producer at topics that stay: a record at a time in each partition, retried by the library.
+/// The client library's producer at topics that stay, in either protocol: a record at a time in each partition, retried by the library.
 pub async fn library(env: SimEnv, party: Shared, name: String) {
-    let options = ClientOptions {
-        bootstrap_servers: vec![address()],
-        request_timeout_ms: REQUEST_MS_MAX,
-        deadline_ms: 30_000,
-        ..ClientOptions::default()
-    };
     while goes_on(&party) {
-        let client = Client::new(env.clone(), options.clone());
+        let client = some_library(&env, 30_000);
         let options = ProducerOptions {
             acks: Acks::All,
             codec: if below(&env, 3) == 0 { Codec::Lz4 } else { Codec::None },

@@ -43,6 +43,7 @@ pub fn start(world: &World, setup: &Setup, shards: usize) -> Started {
     let arguments = [
         "listeners=PLAINTEXT://:9092".to_owned(),
         format!("advertised.listeners=PLAINTEXT://{}:9092", host_address(BROKER)),
+        "ringtail.native.listeners=:9094".to_owned(),
         format!("log.dirs={}", setup.directories.join(",")),
         format!("ringtail.shards={shards}"),
         "auto.create.topics.enable=false".to_owned(),

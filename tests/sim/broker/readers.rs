@@ -1,9 +1,7 @@
 //! Readers: long polls over several partitions, from the start or at the end, by hand and with the client library.
 
 use ringtail::base::ids::TopicId;
-use ringtail::client::{
-    Client, ClientError, ClientOptions, OffsetSpec, Reader as LibraryReader, ReaderOptions, StartAt,
-};
+use ringtail::client::{Client, ClientError, OffsetSpec, Reader as LibraryReader, ReaderOptions, StartAt};
 use ringtail::io::sim::SimEnv;
 use ringtail::io::{Env, Monotonic};
 use ringtail::storage::DurabilityClass;
@@ -13,7 +11,7 @@ use ringtail::wire::kafka::messages::*;
 use ringtail_checker::{Mark, Partition, Reader};
 
 use super::offsets::{Place, offset_at};
-use super::party::{Caller, REQUEST_MS_MAX, Shared, address, goes_on, pause};
+use super::party::{Caller, Shared, goes_on, pause, some_library};
 use super::payload::{below, content};
 
 /// Topics go by id, the leader's endpoints come along.
@@ -281,17 +279,11 @@ async fn mend(caller: &mut Caller, name: &str, reader: Reader, cursors: &mut Vec
     cursors.retain(|cursor| !lost.contains(&cursor.partition));
 }
 
-/// The client library's reader at topics that stay.
+/// The client library's reader at topics that stay, in either protocol.
 pub async fn library(env: SimEnv, party: Shared, name: String) {
-    let options = ClientOptions {
-        bootstrap_servers: vec![address()],
-        request_timeout_ms: REQUEST_MS_MAX,
-        deadline_ms: 8_000,
-        ..ClientOptions::default()
-    };
     let reader = party.recorder.borrow_mut().new_reader();
     while goes_on(&party) {
-        let client = Client::new(env.clone(), options.clone());
+        let client = some_library(&env, 8_000);
         if let Some(partition) = party.pick(&env, true) {
             library_session(&env, &party, &name, &client, (reader, partition)).await;
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 mod kafka;
+mod native;
 mod storage;
 mod texts;
 
@@ -24,6 +25,7 @@ pub const FOLDERS: &[Folder] = &[
     ("meta_properties", texts::meta_properties),
     ("metadata_log", storage::metadata_log),
     ("names", texts::names),
+    ("native_frame", native::frames),
     ("record_reader", kafka::records),
     ("segment_files", storage::segment_files),
 ];

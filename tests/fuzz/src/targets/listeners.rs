@@ -1,18 +1,20 @@
 //! The strings that say where the broker listens. Claims: no panic; memory within the budget and what a configuration takes; what was
 //! accepted, written out as Kafka writes it, is accepted and says the same.
 //!
-//! The input: up to four lines: `listeners`, `advertised.listeners`, `listener.security.protocol.map`, `controller.listener.names`. A
-//! line `-` is none.
+//! The input: up to five lines: `listeners`, `advertised.listeners`, `listener.security.protocol.map`, `controller.listener.names`,
+//! `ringtail.native.listeners`. A line `-` is none.
 
 use ringtail::config::{Bind, BrokerConfig, Input as Given, Machine, load};
+use ringtail::wire::Protocol;
 
 use super::memory::peak_bytes;
 
-const KEYS: [&str; 4] = [
+const KEYS: [&str; 5] = [
     "listeners",
     "advertised.listeners",
     "listener.security.protocol.map",
     "controller.listener.names",
+    "ringtail.native.listeners",
 ];
 /// A configuration without anything set. A message quotes what it is about, with every character escaped, and is put together twice.
 const LOADED_BYTES: usize = 64 << 10;
@@ -30,7 +32,7 @@ pub fn run(input: &[u8]) {
     let Some(config) = config else { return };
     let network = &config.network;
     assert!(!network.listeners.is_empty() && !network.advertised.is_empty());
-    let (mut listeners, mut advertised, mut map) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut listeners, mut advertised, mut map, mut native) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for listener in &network.listeners {
         let host = match &listener.bind {
             Bind::All => "",
@@ -40,16 +42,30 @@ pub fn run(input: &[u8]) {
         if let Some(addresses) = listener.addresses(listener.port) {
             assert!(!addresses.is_empty() && addresses.iter().all(|address| address.port() == listener.port));
         }
-        listeners.push(endpoint(&listener.name, host, listener.port));
-        map.push(format!("{}:PLAINTEXT", listener.name));
+        match listener.protocol {
+            Protocol::Kafka => {
+                listeners.push(endpoint(&format!("{}://", listener.name), host, listener.port));
+                map.push(format!("{}:PLAINTEXT", listener.name));
+            }
+            Protocol::Native => native.push(endpoint("", host, listener.port)),
+        }
     }
-    for listener in &network.advertised {
-        advertised.push(endpoint(&listener.name, &listener.host, listener.port));
+    let is_native = |name: &str| {
+        let mut listeners = network.listeners.iter();
+        listeners.any(|listener| listener.name == name && listener.protocol == Protocol::Native)
+    };
+    for listener in network.advertised.iter().filter(|listener| !is_native(&listener.name)) {
+        advertised.push(endpoint(
+            &format!("{}://", listener.name),
+            &listener.host,
+            listener.port,
+        ));
     }
     let arguments = [
         format!("listeners={}", listeners.join(",")),
         format!("advertised.listeners={}", advertised.join(",")),
         format!("listener.security.protocol.map={}", map.join(",")),
+        format!("ringtail.native.listeners={}", native.join(",")),
     ];
     let again = loaded(&arguments).unwrap_or_else(|| panic!("{arguments:?} was accepted"));
     assert_eq!(again.network, *network, "{arguments:?}");
@@ -75,9 +91,9 @@ fn loaded(arguments: &[String]) -> Option<BrokerConfig> {
     }
 }
 
-fn endpoint(name: &str, host: &str, port: u16) -> String {
+fn endpoint(scheme: &str, host: &str, port: u16) -> String {
     match host.contains(':') {
-        true => format!("{name}://[{host}]:{port}"),
-        false => format!("{name}://{host}:{port}"),
+        true => format!("{scheme}[{host}]:{port}"),
+        false => format!("{scheme}{host}:{port}"),
     }
 }

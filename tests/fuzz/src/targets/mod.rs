@@ -17,6 +17,7 @@ pub mod messages;
 pub mod meta_properties;
 pub mod metadata_log;
 pub mod names;
+pub mod native_frame;
 pub mod record_reader;
 pub mod segment_files;
 
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("meta_properties", meta_properties::run),
     ("metadata_log", metadata_log::run),
     ("names", names::run),
+    ("native_frame", native_frame::run),
     ("record_reader", record_reader::run),
     ("segment_files", segment_files::run),
 ];
