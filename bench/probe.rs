@@ -173,6 +173,7 @@ impl Probe {
             partitions: (0..self.partitions).collect(),
         };
         let target = Target {
+            protocol: Protocol::Kafka,
             topic: self.topic.clone(),
             topic_id: TopicId::ZERO,
             nodes: vec![node.clone()],

@@ -118,8 +118,14 @@ impl ConnectionCounts {
         f(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts a new connection and says which shard is to serve it: the one with fewest, `accepting` when equal.
-    pub fn admit(self: &Arc<Self>, address: IpAddr, accepting: usize, limits: &Limits) -> Result<Counted, Refused> {
+    /// Counts a new connection and says which shard is to serve it: the one with fewest, `accepting` when equal or when it `stays`.
+    pub fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        accepting: usize,
+        stays: bool,
+        limits: &Limits,
+    ) -> Result<Counted, Refused> {
         let by_ip_max = limits.connections_by_ip_max.get(&address.to_canonical());
         let (address, of_address_max) = match by_ip_max {
             Some(own_max) => (address.to_canonical(), *own_max),
@@ -139,7 +145,7 @@ impl ConnectionCounts {
             *of_address += 1;
             counts.all += 1;
             let fewest = counts.by_shard.iter().copied().min().unwrap_or(0);
-            let shard = match counts.by_shard[accepting] == fewest {
+            let shard = match stays || counts.by_shard[accepting] == fewest {
                 true => accepting,
                 false => counts
                     .by_shard
@@ -209,7 +215,7 @@ mod tests {
     fn connections_go_to_the_shard_with_fewest() {
         let counts = ConnectionCounts::new(2);
         let limits = limits();
-        let admit = |accepting| counts.admit(HERE, accepting, &limits).expect("no limit is near");
+        let admit = |accepting| counts.admit(HERE, accepting, false, &limits).expect("no limit is near");
         let first = admit(1);
         let second = admit(1);
         let third = admit(1);
@@ -218,6 +224,9 @@ mod tests {
         drop(third);
         assert_eq!(admit(0).shard, 1);
         assert_eq!(counts.open_count(), 1);
+        let stay = || counts.admit(HERE, 1, true, &limits).expect("no limit is near").shard;
+        let _more = [admit(1), admit(1), admit(1)];
+        assert_eq!([stay(), stay()], [1, 1], "where it came in");
     }
 
     #[test]
@@ -228,7 +237,7 @@ mod tests {
             connections_by_ip_max: [(HERE, 2)].into(),
             ..limits()
         };
-        let admit = |address| counts.admit(address, 0, &limits);
+        let admit = |address| counts.admit(address, 0, false, &limits);
         let held = [admit(HERE), admit(HERE), admit(THERE)];
         assert!(held.iter().all(Result::is_ok));
         assert_eq!(admit(HERE).err(), Some(Refused::TooManyOfAddress));
@@ -245,7 +254,7 @@ mod tests {
             connections_by_ip_max: [(own, 2)].into(),
             ..limits()
         };
-        let admit = |address| counts.admit(address, 0, &limits);
+        let admit = |address| counts.admit(address, 0, false, &limits);
         let held = [admit(address("2001:db8::1")), admit(own), admit(own)];
         assert!(held.iter().all(Result::is_ok));
         let refused = |text| admit(address(text)).err() == Some(Refused::TooManyOfAddress);
@@ -261,11 +270,16 @@ mod tests {
             ..limits()
         };
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
-        let held: Vec<_> = [HERE, mapped].map(|address| counts.admit(address, 0, &limits)).into();
-        assert_eq!(counts.admit(HERE, 0, &limits).err(), Some(Refused::TooManyOfAddress));
-        let other = counts.admit(THERE, 0, &limits);
+        let held: Vec<_> = [HERE, mapped]
+            .map(|address| counts.admit(address, 0, false, &limits))
+            .into();
+        assert_eq!(
+            counts.admit(HERE, 0, false, &limits).err(),
+            Some(Refused::TooManyOfAddress)
+        );
+        let other = counts.admit(THERE, 0, false, &limits);
         assert!(other.is_ok());
-        assert_eq!(counts.admit(THERE, 0, &limits).err(), Some(Refused::TooMany));
+        assert_eq!(counts.admit(THERE, 0, false, &limits).err(), Some(Refused::TooMany));
         drop((held, other));
         assert!(counts.with(|counts| counts.by_address.is_empty() && counts.all == 0));
     }

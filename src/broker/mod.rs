@@ -43,7 +43,9 @@ use self::limits::Limits;
 use self::producer_ids::ProducerIds;
 use self::route::Router;
 use self::turns::Turns;
+use crate::base::ids::PartitionId;
 use crate::base::sync::Signal;
+use crate::cluster::shard_of;
 use crate::io::Env;
 use crate::metrics::Metrics;
 
@@ -75,6 +77,51 @@ pub struct Identity {
     pub rack: Option<String>,
     /// Where clients of each listener are told to connect to, in the order of the listeners.
     pub endpoints: Vec<Endpoint>,
+    /// The same of each shard, by listener, where each shard has listeners of its own (`ringtail.shard.listeners`).
+    pub shard_endpoints: Option<Vec<Vec<Endpoint>>>,
+}
+
+/// The ids of one broker's shards, where clients are told of those: as many as no machine has cores.
+pub const SHARDS_TOLD_MAX: usize = 1024;
+
+impl Identity {
+    /// The nodes that clients of `listener` are told of: the broker, or each of its shards.
+    pub fn nodes(&self, listener: usize) -> Vec<(i32, &Endpoint)> {
+        match &self.shard_endpoints {
+            None => self
+                .endpoints
+                .get(listener)
+                .map(|endpoint| (self.node_id, endpoint))
+                .into_iter()
+                .collect(),
+            Some(shards) => {
+                let endpoints = shards.get(listener).into_iter().flatten();
+                endpoints
+                    .enumerate()
+                    .map(|(shard, endpoint)| (self.node_of(shard), endpoint))
+                    .collect()
+            }
+        }
+    }
+
+    /// The node that `shard` is told as.
+    pub fn node_of(&self, shard: usize) -> i32 {
+        match self.shard_endpoints {
+            None => self.node_id,
+            // `node.id` is at most 2,097,150.
+            Some(_) => self.node_id * SHARDS_TOLD_MAX as i32 + shard as i32,
+        }
+    }
+
+    /// The node that leads partition `id` of this broker.
+    pub fn leader_of(&self, id: PartitionId, shards: usize) -> i32 {
+        self.node_of(shard_of(id, shards))
+    }
+
+    /// Whether clients know this broker as `node_id`.
+    pub fn is_named(&self, node_id: i32, shards: usize) -> bool {
+        node_id == self.node_id || (0..shards).any(|shard| self.node_of(shard) == node_id)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

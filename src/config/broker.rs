@@ -53,6 +53,8 @@ pub struct Shards {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
     pub listeners: Vec<Listener>,
+    /// Whether each shard has listeners of its own behind them.
+    pub per_shard: bool,
     pub advertised: Vec<AdvertisedListener>,
     /// `socket.request.max.bytes`
     pub request_bytes_max: usize,
@@ -261,6 +263,7 @@ fn network(settings: &Settings, machine: &Machine) -> Result<(Network, Vec<Strin
     let (listeners, advertised, left_out) = listeners(settings, &machine.host_name)?;
     let network = Network {
         listeners,
+        per_shard: settings.text("ringtail.shard.listeners") == Some("per-shard"),
         advertised,
         request_bytes_max: settings.number("socket.request.max.bytes") as usize,
         connections_max: settings.number("max.connections") as usize,

@@ -20,6 +20,8 @@ rows! { LISTENERS: Row = Effect::Live;
         ANY, fixed, "NAME:PROTOCOL pairs: what is spoken on the listener of that name. Only PLAINTEXT is served yet.";
     "ringtail.native.listeners", List, null, ANY, fixed,
         "host:port, separated by commas: where the native protocol is spoken. Without it: localhost:9094 if listeners is not set either.";
+    "ringtail.shard.listeners", String, "shared", one_of(&["shared", "per-shard"]), fixed,
+        "per-shard: shard S also listens on each listener's port + 1 + S and is told to clients as node node.id * 1024 + S, so that requests reach the core that owns the partition.";
     "controller.listener.names", List, null, ANY, fixed, "Listeners of Kafka's controllers: left out, one broker needs none.";
 }
 
@@ -98,12 +100,8 @@ rows! { AT_ONCE: Row = Effect::None(Reason::AtOnce);
     "log.segment.delete.delay.ms", Long, "60000", at_least(0), running, "";
 }
 
-rows! { PENDING: Row = Effect::None(Reason::Pending);
-    "ringtail.shard.listeners", String, "shared", one_of(&["shared", "per-shard"]), fixed, "";
-}
-
 /// The tables of this file.
-const OWN: [&[Row]; 9] = [
+const OWN: [&[Row]; 8] = [
     IDENTITY,
     LISTENERS,
     DIRECTORIES,
@@ -112,7 +110,6 @@ const OWN: [&[Row]; 9] = [
     NETWORK,
     RINGTAIL,
     AT_ONCE,
-    PENDING,
 ];
 
 /// Every broker option, by name.

@@ -67,9 +67,14 @@ fn handle<E: Env>(shard: &Rc<Shard<E>>, message: Envelope<E>) {
             let stream = shard.env.attach(stream);
             listen::serve_connection(shard, stream, peer, counted);
         }
-        Envelope::Serve { identity, addresses } => {
+        Envelope::Serve {
+            identity,
+            addresses,
+            own_addresses,
+        } => {
             shard.broker.set_identity(identity);
             shard.addresses.replace(Some(addresses));
+            shard.own_addresses.replace(own_addresses);
             shard.serving.raise();
         }
         Envelope::Quiet => {

@@ -27,6 +27,8 @@ pub struct Bound<E: Env> {
     /// By listener.
     pub addresses: Vec<(usize, SocketAddr)>,
     pub sockets: Vec<E::Listener>,
+    /// By shard: what that one listens on alone.
+    pub own_addresses: Vec<Vec<(usize, SocketAddr)>>,
 }
 
 /// Binds the configured listeners: a port 0 becomes a real one, a taken port is found before anything is served.
@@ -38,28 +40,71 @@ pub async fn bind<E: Env>(env: &E, process: &Process<E>, cluster_id: &str) -> Re
             node_id: config.identity.node_id,
             rack: config.identity.rack.clone(),
             endpoints: Vec::new(),
+            shard_endpoints: config.network.per_shard.then(Vec::new),
         },
         addresses: Vec::new(),
         sockets: Vec::new(),
+        own_addresses: vec![Vec::new(); process.shards()],
     };
     for (index, listener) in config.network.listeners.iter().enumerate() {
         let mut port = listener.port;
         for address in addresses(env, listener).await? {
             let address = SocketAddr::new(address.ip(), port);
-            let failed = |error| ServeError::Listen {
-                address: address.to_string(),
-                error,
-            };
-            let socket = listen_at(env, address).await.map_err(failed)?;
-            let local = env.local_address(&socket).map_err(failed)?;
+            let socket = listen_at(env, address).await.map_err(|error| failed(address, error))?;
+            let local = env.local_address(&socket).map_err(|error| failed(address, error))?;
             // All addresses of one listener share a port.
             port = local.port();
             bound.addresses.push((index, local));
             bound.sockets.push(socket);
         }
-        bound.identity.endpoints.push(advertised(config, listener, port));
+        let told = advertised(config, listener, port);
+        if let Some(shards) = &mut bound.identity.shard_endpoints {
+            let mut endpoints = Vec::new();
+            for (shard, own) in bound.own_addresses.iter_mut().enumerate() {
+                let own_port = bind_own(env, listener, port, shard, index, own).await?;
+                endpoints.push(Endpoint {
+                    host: told.host.clone(),
+                    // What leads to the listener's port leads to those behind it.
+                    port: told.port.wrapping_add(own_port.wrapping_sub(port)),
+                });
+            }
+            shards.push(endpoints);
+        }
+        bound.identity.endpoints.push(told);
     }
     Ok(bound)
+}
+
+fn failed(address: SocketAddr, error: std::io::Error) -> ServeError {
+    ServeError::Listen {
+        address: address.to_string(),
+        error,
+    }
+}
+
+/// Finds the port of `shard` behind that of `listener`, and puts its addresses to `own`; the shard itself binds them.
+async fn bind_own<E: Env>(
+    env: &E,
+    listener: &Listener,
+    port: u16,
+    shard: usize,
+    index: usize,
+    own: &mut Vec<(usize, SocketAddr)>,
+) -> Result<u16, ServeError> {
+    let mut own_port = match listener.port {
+        // Whatever is free.
+        0 => 0,
+        _ => port.wrapping_add(1 + shard as u16),
+    };
+    for address in addresses(env, listener).await? {
+        let address = SocketAddr::new(address.ip(), own_port);
+        // Taken ports are found before anything is served.
+        let socket = listen_at(env, address).await.map_err(|error| failed(address, error))?;
+        let local = env.local_address(&socket).map_err(|error| failed(address, error))?;
+        own_port = local.port();
+        own.push((index, local));
+    }
+    Ok(own_port)
 }
 
 /// Listens at `address`. A killed process keeps its port, as its lock, until the kernel has ended its ring, so a port that is
@@ -110,31 +155,38 @@ fn advertised(config: &BrokerConfig, listener: &Listener, port: u16) -> Endpoint
 /// Listens on all addresses and accepts until the shard stops.
 pub fn start<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
     for (listener, address) in shard.addresses.take().unwrap_or_default() {
-        let socket = shard.env.listen(address).map_err(|error| ServeError::Listen {
-            address: address.to_string(),
-            error,
-        })?;
-        accept_from(shard, socket, listener);
+        let socket = shard.env.listen(address).map_err(|error| failed(address, error))?;
+        accept_from(shard, socket, listener, false);
+    }
+    start_own(shard)
+}
+
+/// The same on those that are the shard's alone: whoever comes there stays.
+fn start_own<E: Env>(shard: &Rc<Shard<E>>) -> Result<(), ServeError> {
+    for (listener, address) in shard.own_addresses.take() {
+        let socket = shard.env.listen(address).map_err(|error| failed(address, error))?;
+        accept_from(shard, socket, listener, true);
     }
     Ok(())
 }
 
 /// The same with the sockets that held the ports: whoever connected since waits in their queues.
-pub fn start_with<E: Env>(shard: &Rc<Shard<E>>, sockets: Vec<E::Listener>) {
+pub fn start_with<E: Env>(shard: &Rc<Shard<E>>, sockets: Vec<E::Listener>) -> Result<(), ServeError> {
     let addresses = shard.addresses.take().unwrap_or_default();
     assert_eq!(addresses.len(), sockets.len());
     for ((listener, _), socket) in addresses.into_iter().zip(sockets) {
-        accept_from(shard, socket, listener);
+        accept_from(shard, socket, listener, false);
     }
+    start_own(shard)
 }
 
-fn accept_from<E: Env>(shard: &Rc<Shard<E>>, socket: E::Listener, listener: usize) {
+fn accept_from<E: Env>(shard: &Rc<Shard<E>>, socket: E::Listener, listener: usize, stays: bool) {
     shard
         .env
-        .spawn(Queue::Foreground, accept(shard.clone(), socket, listener));
+        .spawn(Queue::Foreground, accept(shard.clone(), socket, listener, stays));
 }
 
-async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usize) {
+async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usize, stays: bool) {
     let (env, stopping) = (shard.env.clone(), shard.broker.stopping.clone());
     let mut fails = false;
     loop {
@@ -154,7 +206,7 @@ async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usiz
                     listener,
                     protocol,
                 };
-                admit(&shard, stream, peer);
+                admit(&shard, stream, peer, stays);
             }
             Some(Err(error)) => {
                 if !std::mem::replace(&mut fails, true) {
@@ -166,11 +218,11 @@ async fn accept<E: Env>(shard: Rc<Shard<E>>, socket: E::Listener, listener: usiz
     }
 }
 
-fn admit<E: Env>(shard: &Rc<Shard<E>>, stream: E::Stream, peer: Peer) {
+fn admit<E: Env>(shard: &Rc<Shard<E>>, stream: E::Stream, peer: Peer, stays: bool) {
     let (process, router) = (&shard.process, &shard.broker.router);
     let counted = match process
         .connections
-        .admit(peer.address.ip(), router.shard(), &process.limits)
+        .admit(peer.address.ip(), router.shard(), stays, &process.limits)
     {
         Ok(counted) => counted,
         Err(refused) => {

@@ -152,6 +152,8 @@ struct Shard<E: Env> {
     controller: OnceCell<Controller<E>>,
     /// What to listen on, once `Serve` came.
     addresses: RefCell<Option<Vec<(usize, SocketAddr)>>>,
+    /// The same of listeners that are this shard's alone.
+    own_addresses: RefCell<Vec<(usize, SocketAddr)>>,
     serving: Signal,
     /// Shards that have no connections left.
     quiet: Cell<usize>,

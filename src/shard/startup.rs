@@ -191,6 +191,7 @@ async fn open<E: Env>(
         directories: beginning.directories,
         controller: Default::default(),
         addresses: Default::default(),
+        own_addresses: Default::default(),
         serving: Default::default(),
         quiet: Default::default(),
         quiet_changed: Default::default(),
@@ -221,15 +222,17 @@ async fn serve_all<E: Env>(shard: &Rc<Shard<E>>, cluster_id: &str) -> Result<(),
     shard.broker.router.broadcast(Arc::new([])).await;
     let bound = listen::bind(&shard.env, &shard.process, cluster_id).await?;
     let identity = Arc::new(bound.identity);
+    let mut own_addresses = bound.own_addresses.into_iter();
     for inbox in &shard.process.inboxes {
         let serve = Envelope::Serve {
             identity: identity.clone(),
             addresses: bound.addresses.clone(),
+            own_addresses: own_addresses.next().unwrap_or_default(),
         };
         inbox.send(serve).await.map_err(|_| ServeError::Abandoned)?;
     }
     shard.serving.raised().await;
-    listen::start_with(shard, bound.sockets);
+    listen::start_with(shard, bound.sockets)?;
     let directories: Vec<_> = shard
         .directories
         .iter()

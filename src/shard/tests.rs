@@ -5,6 +5,7 @@ mod directories;
 mod epochs;
 mod faults;
 mod hostile;
+mod listeners;
 mod native;
 
 use std::cell::{Cell, RefCell};

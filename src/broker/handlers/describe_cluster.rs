@@ -1,7 +1,9 @@
 //! DescribeCluster (KIP-700, KIP-919).
 
 use super::metadata::CLUSTER_OPERATIONS;
+use crate::broker::Endpoint;
 use crate::broker::dispatch::Call;
+use crate::broker::route::CONTROLLER_SHARD;
 use crate::io::Env;
 use crate::wire::kafka::ErrorCode;
 use crate::wire::kafka::messages::*;
@@ -18,20 +20,18 @@ pub async fn handle<E: Env>(call: &Call<E>, request: DescribeClusterRequest) -> 
             ..Default::default()
         };
     }
-    let broker = identity
-        .endpoints
-        .get(call.client.peer.listener)
-        .map(|endpoint| DescribeClusterBroker {
-            broker_id: identity.node_id,
-            host: endpoint.host.clone().into(),
-            port: i32::from(endpoint.port),
-            rack: identity.rack.clone().map(Into::into),
-            is_fenced: false,
-        });
+    let broker = |(broker_id, endpoint): (i32, &Endpoint)| DescribeClusterBroker {
+        broker_id,
+        host: endpoint.host.clone().into(),
+        port: i32::from(endpoint.port),
+        rack: identity.rack.clone().map(Into::into),
+        is_fenced: false,
+    };
+    let nodes = identity.nodes(call.client.peer.listener);
     DescribeClusterResponse {
         cluster_id: identity.cluster_id.clone().into(),
-        controller_id: identity.node_id,
-        brokers: broker.into_iter().collect(),
+        controller_id: identity.node_of(CONTROLLER_SHARD),
+        brokers: nodes.into_iter().map(broker).collect(),
         cluster_authorized_operations: match request.include_cluster_authorized_operations {
             true => CLUSTER_OPERATIONS,
             false => OPERATIONS_UNKNOWN,

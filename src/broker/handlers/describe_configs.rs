@@ -134,9 +134,11 @@ fn all_entries<E: Env>(call: &Call<E>, wanted: &Wanted<'_>, synonyms: bool) -> R
 }
 
 fn own_broker<E: Env>(call: &Call<E>, name: &str) -> Result<(), Refusal> {
-    let node_id = call.broker.identity().node_id;
+    let identity = call.broker.identity();
+    let node_id = identity.node_id;
     // In one spelling only: "01" would be a resource of its own.
-    match name == node_id.to_string() {
+    let named = name.parse::<i32>().ok().filter(|id| id.to_string() == name);
+    match named.is_some_and(|id| identity.is_named(id, call.broker.router.shards())) {
         true => Ok(()),
         false => {
             let message = format!("Only broker {node_id} is described here.");

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::metadata::{Led, TOPIC_OPERATIONS};
+use crate::broker::Identity;
 use crate::broker::catalog::Topic;
 use crate::broker::directories::Directories;
 use crate::broker::dispatch::Call;
@@ -13,7 +15,8 @@ use crate::wire::kafka::{ErrorCode, Str};
 
 /// The page under construction.
 struct Page<'d> {
-    node: i32,
+    identity: Arc<Identity>,
+    shards: usize,
     directories: &'d Directories,
     left: usize,
     topics: Vec<DescribeTopicPartitionsResponseTopic<'static>>,
@@ -26,7 +29,8 @@ pub async fn handle<E: Env>(
 ) -> DescribeTopicPartitionsResponse<'static> {
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut page = Page {
-        node: call.broker.identity().node_id,
+        identity: call.broker.identity(),
+        shards: call.broker.router.shards(),
         directories: &call.broker.directories,
         left: limit.clamp(1, call.broker.limits.describe_partitions_max.max(1)),
         topics: Vec::new(),
@@ -74,8 +78,9 @@ impl Page<'_> {
             self.next = Some(cursor(topic, first));
             return false;
         }
-        let (node, directories) = (self.node, self.directories);
+        let (identity, shards, directories) = (&self.identity, self.shards, self.directories);
         let partitions = (first..end).map(|index| {
+            let node = topic.partition(index).map_or(-1, |id| identity.leader_of(id, shards));
             let leadership = directories.leadership(topic, index);
             let led = Led::new(node, leadership);
             DescribeTopicPartitionsResponsePartition {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::base::ids::TopicId;
-use crate::broker::Broker;
 use crate::broker::catalog::Topic;
 use crate::broker::directories::Leadership;
 use crate::broker::dispatch::Call;
+use crate::broker::route::CONTROLLER_SHARD;
+use crate::broker::{Broker, Endpoint};
 use crate::cluster::{ClusterError, Command, CreateTopic, DecideError, check_topic_name, random_topic_id};
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
@@ -42,9 +43,9 @@ pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> Met
         served.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
     }
     MetadataResponse {
-        brokers: node(broker, call.client.peer.listener).into_iter().collect(),
+        brokers: nodes(broker, call.client.peer.listener).into(),
         cluster_id: Some(broker.identity().cluster_id.clone().into()),
-        controller_id: broker.identity().node_id,
+        controller_id: broker.identity().node_of(CONTROLLER_SHARD),
         topics: topics.into(),
         cluster_authorized_operations: match request.include_cluster_authorized_operations {
             true => CLUSTER_OPERATIONS,
@@ -60,15 +61,15 @@ pub fn all<E: Env>(broker: &Broker<E>) -> Vec<MetadataResponseTopic<'static>> {
 }
 
 /// This broker, as a client of `listener` reaches it.
-pub fn node<E: Env>(broker: &Broker<E>, listener: usize) -> Option<MetadataResponseBroker<'static>> {
+pub fn nodes<E: Env>(broker: &Broker<E>, listener: usize) -> Vec<MetadataResponseBroker<'static>> {
     let identity = broker.identity();
-    let endpoint = identity.endpoints.get(listener)?;
-    Some(MetadataResponseBroker {
-        node_id: identity.node_id,
+    let node = |(node_id, endpoint): (i32, &Endpoint)| MetadataResponseBroker {
+        node_id,
         host: endpoint.host.clone().into(),
         port: i32::from(endpoint.port),
         rack: identity.rack.clone().map(Into::into),
-    })
+    };
+    identity.nodes(listener).into_iter().map(node).collect()
 }
 
 async fn named<E: Env>(
@@ -164,8 +165,11 @@ impl Led {
 }
 
 fn found<E: Env>(broker: &Broker<E>, topic: &Topic) -> MetadataResponseTopic<'static> {
-    let node = broker.identity().node_id;
+    let identity = broker.identity();
     let partitions = (0..topic.partition_count).map(|index| {
+        let node = topic
+            .partition(index)
+            .map_or(-1, |id| identity.leader_of(id, broker.router.shards()));
         let leadership = broker.directories.leadership(topic, index);
         let led = Led::new(node, leadership);
         MetadataResponsePartition {

@@ -7,6 +7,7 @@ use flatbuffers::WIPOffset;
 use super::{ANSWER_BYTES, Call, Told};
 use crate::broker::connection::Reply;
 use crate::broker::handlers::metadata;
+use crate::broker::route::CONTROLLER_SHARD;
 use crate::io::Env;
 use crate::wire::kafka::messages::MetadataResponseTopic;
 use crate::wire::native::{Builder, fb};
@@ -59,7 +60,8 @@ fn told<E: Env>(call: &Call<E>, topics: Vec<MetadataResponseTopic<'static>>) -> 
     let b = &mut builder;
     let topics: Vec<_> = topics.iter().map(|found| topic(b, found)).collect();
     let identity = call.broker.identity();
-    let node = metadata::node(&call.broker, call.client.peer.listener).map(|node| {
+    let nodes = metadata::nodes(&call.broker, call.client.peer.listener).into_iter();
+    let nodes = nodes.map(|node| {
         let host = Some(b.create_string(&node.host));
         let rack = node.rack.as_deref().map(|rack| b.create_string(rack));
         let args = fb::NodeArgs {
@@ -70,11 +72,12 @@ fn told<E: Env>(call: &Call<E>, topics: Vec<MetadataResponseTopic<'static>>) -> 
         };
         fb::Node::create(b, &args)
     });
+    let nodes: Vec<_> = nodes.collect();
     let args = fb::DescribedArgs {
         cluster_id: Some(b.create_string(&identity.cluster_id)),
-        controller: identity.node_id,
+        controller: identity.node_of(CONTROLLER_SHARD),
         frame_bytes_max: u32::try_from(call.broker.limits.frame_bytes_max).unwrap_or(u32::MAX),
-        nodes: Some(b.create_vector(node.as_slice())),
+        nodes: Some(b.create_vector(&nodes)),
         topics: Some(b.create_vector(&topics)),
     };
     let body = fb::Described::create(b, &args).as_union_value();

@@ -63,6 +63,8 @@ pub enum Envelope<E: Env> {
         identity: Arc<Identity>,
         /// By listener.
         addresses: Vec<(usize, SocketAddr)>,
+        /// Those of this shard alone.
+        own_addresses: Vec<(usize, SocketAddr)>,
     },
     /// A shard has no connections left and sends no more requests.
     Quiet,

@@ -178,12 +178,12 @@ fn strangers_get_a_warning_that_helps() {
 
 #[test]
 fn an_option_without_effect_is_told() {
-    let text = "ringtail.shard.listeners=per-shard\nlog.segment.delete.delay.ms=5\nringtail.spin.us=5";
+    let text = "compression.type=lz4\nlog.segment.delete.delay.ms=5\nringtail.spin.us=5";
     let loaded = load_text(text, &[], &[]).unwrap();
     assert_eq!(
         warnings(&loaded),
         [
-            "server.properties:1: ringtail.shard.listeners has no effect: it is not supported yet",
+            "server.properties:1: compression.type has no effect: it is not supported yet",
             "server.properties:2: log.segment.delete.delay.ms has no effect: the file of a deleted segment goes at once",
         ]
     );

@@ -9,7 +9,7 @@ use ringtail::wire::kafka::messages::*;
 use ringtail_checker::{Partition, Record};
 
 use super::idempotent::{PRODUCE, produce_request};
-use super::party::{Caller, REQUEST_MS_MAX, Shared, goes_on, pause, some_library};
+use super::party::{Caller, Shared, goes_on, pause, some_library};
 use super::payload::{batch, below, some_bytes, value};
 
 /// A batch on its way to one partition.
