@@ -408,7 +408,7 @@ mod tests {
             (&[("ringtail.native.listeners", "h")], "is not host:port"),
             (
                 &[("ringtail.native.listeners", "localhost:9092")],
-                "port 9092 to both native and PLAINTEXT",
+                "port 9092 to both PLAINTEXT and native",
             ),
             (
                 &[("advertised.listeners", "PLAINTEXT://0.0.0.0:9092")],
