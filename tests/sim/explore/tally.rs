@@ -56,7 +56,8 @@ impl States {
         if self.hashes.insert(hash)
             && let Some(file) = &mut self.file
         {
-            file.write_all(&hash.to_le_bytes()).expect("the file of states takes more");
+            file.write_all(&hash.to_le_bytes())
+                .expect("the file of states takes more");
         }
     }
 }
