@@ -17,6 +17,7 @@ units     | part  | 300 | lib         | --skip io::uring --skip shard:: --skip c
 broker    | part  | 300 | lib         | shard:: cluster::driver
 simulator | part  | 400 | sim         | --skip explore:: --skip faults:: --skip verify::
 damage    | whole | 300 | sim         | verify::
+rot       | whole | 600 | sim         | corrupt:: RINGTAIL_CORRUPT_CASES=1500
 faults    | whole | 300 | sim         | faults::
 explorer  | whole | 300 | sim         | explore::nothing_acknowledged
 further   | whole | 600 | sim         | explore::nothing_acknowledged RINGTAIL_SIM_FORM=ci
@@ -32,7 +33,7 @@ else
 fi
 
 # Bugs that can take, double, move or hide acknowledged records: a tool has to find them that knows nothing of the code.
-acknowledged='AcknowledgeBeforeFlush FlushWrongFile CommitUnflushed SettleUnflushed SkipJournalBlock ConfirmUnwrittenCommit
+acknowledged='JournalHeaderUnchecked TimeLookupOverGap MisnamedFolderTaken AcknowledgeBeforeFlush FlushWrongFile CommitUnflushed SettleUnflushed SkipJournalBlock ConfirmUnwrittenCommit
 DurableOffByOne RetryFailedFlush CommitFailureIgnored CorruptionIsTornTail TornCommitIsWhole ReplayRecycledJournal RecycleTooEarly
 RemoveBeforeBase DeleteBeforeLogStart WindowOfFour ForgetProducersAtRoll ForgetProducersAtCheckpoint ForgetProducersInReplay
 DuplicateAtWrongOffset FetchAboveHighWatermark'

@@ -46,6 +46,8 @@ bugs! {
     TornCommitIsWhole,
     /// What a journal's file held in an earlier use is read as if it were of this one.
     ReplayRecycledJournal,
+    /// A journal file is taken for the one whose header it has, whatever its own name is.
+    JournalHeaderUnchecked,
     /// A journal file is used again when the newest checkpoint alone does not need it.
     RecycleTooEarly,
     /// Recovery removes what tells it where logs end before the new base checkpoint is durable.
@@ -78,8 +80,12 @@ bugs! {
     IndexOneBatchTooFar,
     /// A look-up by time begins one segment too late.
     TimeLookupSkipsSegment,
+    /// A look-up by time passes over a segment that is missing.
+    TimeLookupOverGap,
     /// Retention by time or size takes a segment more than it should.
     RetentionOneTooMany,
+    /// A folder is the partition that its `partition.metadata` names, whatever its own name is.
+    MisnamedFolderTaken,
     /// The files of a deleted partition stay under its name.
     DeletedFilesStay,
     /// An answer that is not known yet lets later ones pass.

@@ -91,7 +91,10 @@ impl<E: Env> Partition<E> {
             return Ok(known);
         }
         // Where the segment behind it is missing, its part of the log has no largest time: a walk through it meets the gap.
-        let goes_on_at = |next_offset| closed.as_ref().is_none_or(|s| s.next_offset == next_offset);
+        let goes_on_at = |next_offset| {
+            let is_next = closed.as_ref().is_none_or(|s| s.next_offset == next_offset);
+            is_next || planted(Bug::TimeLookupOverGap)
+        };
         let largest_ms = match sealing_of(&self.env, &self.folder, self.owner.partition, segment).await? {
             Sealing::Whole(trailer) if !goes_on_at(trailer.next_offset) => return Ok(None),
             Sealing::Whole(trailer) => Some(trailer.largest_ms).filter(|largest| *largest >= 0),

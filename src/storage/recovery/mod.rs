@@ -414,7 +414,7 @@ fn sort_out(
     topics: &dyn Topics,
 ) -> io::Result<(Vec<(PartitionId, String)>, Vec<(PartitionId, PathBuf)>)> {
     found.retain(|(id, name)| {
-        let is_misnamed = topics.is_misnamed(name, *id);
+        let is_misnamed = topics.is_misnamed(name, *id) && !planted(Bug::MisnamedFolderTaken);
         if is_misnamed {
             let file = path.join(name).join("partition.metadata");
             tracing::error!(file = %file.display(), "it names a topic that has another name than the folder (partition {} of topic {}): left as it is", id.index, id.topic);

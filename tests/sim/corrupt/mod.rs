@@ -190,7 +190,7 @@ fn damage_is_found_and_never_served() {
         }
         return tally.print();
     }
-    let count = variable("RINGTAIL_CORRUPT_CASES").unwrap_or(240);
+    let count = variable("RINGTAIL_CORRUPT_CASES").unwrap_or(600);
     let (part, parts) = (
         variable("RINGTAIL_CORRUPT_PART").unwrap_or(0),
         variable("RINGTAIL_CORRUPT_PARTS").unwrap_or(1),

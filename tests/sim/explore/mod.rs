@@ -7,6 +7,7 @@ mod tally;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -18,7 +19,7 @@ use ringtail::io::Env;
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv, World};
 use ringtail::storage::Store;
 
-use self::tally::{Tally, bump, counts, on_each_core, report};
+use self::tally::{States, Tally, bump, counts, on_each_core, report};
 use crate::history::{ANONYMOUS, Found, History, Shared, batch, read_log};
 use crate::workload::{
     CHURN, CHURN_SLOTS, Case, Life, Member, churn_spec, open_store, owned, pause, place_of, roster,
@@ -541,7 +542,7 @@ fn nothing_acknowledged_is_lost_whatever_crashes_when() {
         // Every completion, every way to crash there; of some cases, every completion of the recovery.
         "every" => {
             let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-            on_each_core(|number, tally| {
+            on_each_core(States::default(), |number, tally| {
                 let plan = Plan {
                     completions: variable("RINGTAIL_SIM_COMPLETIONS").unwrap_or(6_000),
                     stride: cores,
@@ -558,7 +559,10 @@ fn nothing_acknowledged_is_lost_whatever_crashes_when() {
             let (begin, seconds) = (Instant::now(), variable("RINGTAIL_SIM_SECONDS").unwrap_or(u64::MAX));
             let wanted = variable("RINGTAIL_SIM_STATES").map_or(usize::MAX, |states| states as usize);
             let next = AtomicU64::new(seed.unwrap_or(fresh));
-            on_each_core(|_, tally| {
+            let states = std::env::var_os("RINGTAIL_SIM_STATES_FILE").map_or_else(States::default, |path| {
+                States::kept_in(Path::new(&path)).expect("the file of states can be read")
+            });
+            on_each_core(states, |_, tally| {
                 while begin.elapsed().as_secs() < seconds && tally.state_count() < wanted {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     // Every eighth goes on for longer: its logs are longer, and so is each of its cases.

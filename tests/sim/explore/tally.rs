@@ -2,6 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,9 +24,42 @@ pub struct Tally {
     /// When a line of progress was printed.
     said: Cell<Option<Instant>>,
     /// Surviving images that were tried, of all threads.
-    states: Arc<Mutex<HashSet<u64>>>,
+    states: Arc<Mutex<States>>,
     /// (state, what was acknowledged) that was tried.
     pub tried: RefCell<BTreeSet<u64>>,
+}
+
+/// Distinct states by their hashes; in a file as well, if they are to count in later runs.
+#[derive(Default)]
+pub struct States {
+    hashes: HashSet<u64>,
+    file: Option<BufWriter<File>>,
+}
+
+impl States {
+    /// With what earlier runs left in `path`, where those of this one go, too.
+    pub fn kept_in(path: &Path) -> std::io::Result<Self> {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut kept = Vec::new();
+        file.read_to_end(&mut kept)?;
+        let (hashes, cut) = kept.as_chunks::<8>();
+        if !cut.is_empty() {
+            file.set_len((kept.len() - cut.len()) as u64)?;
+        }
+        Ok(Self {
+            hashes: hashes.iter().map(|hash| u64::from_le_bytes(*hash)).collect(),
+            file: Some(BufWriter::new(file)),
+        })
+    }
+
+    fn insert(&mut self, hash: u64) {
+        if self.hashes.insert(hash)
+            && let Some(file) = &mut self.file
+        {
+            file.write_all(&hash.to_le_bytes())
+                .expect("the file of states takes more");
+        }
+    }
 }
 
 impl Tally {
@@ -46,7 +82,7 @@ impl Tally {
     }
 
     pub fn state_count(&self) -> usize {
-        self.states.lock().expect("no thread panics with the lock").len()
+        self.states.lock().expect("no thread panics with the lock").hashes.len()
     }
 }
 
@@ -87,10 +123,10 @@ pub fn report(counts: &[(String, u64)]) -> Vec<String> {
     zero.map(|(name, _)| name.clone()).collect()
 }
 
-/// Runs `explore` on a thread per core, each with a number of its own; the summed counts.
-pub fn on_each_core(explore: impl Fn(u64, &Rc<Tally>) + Sync) -> Vec<(String, u64)> {
+/// Runs `explore` on a thread per core, each with a number of its own; the summed counts. `states` are those of earlier runs.
+pub fn on_each_core(states: States, explore: impl Fn(u64, &Rc<Tally>) + Sync) -> Vec<(String, u64)> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let states = Arc::default();
+    let states = Arc::new(Mutex::new(states));
     let one = |number: u64| {
         let tally = Rc::new(Tally {
             states: Arc::clone(&states),
