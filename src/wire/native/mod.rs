@@ -8,7 +8,7 @@
 //! it and the payload are aligned where the frame is. The same frame carries a request (`fb::Request`) and an answer (`fb::Answer`).
 //!
 //! Invariants
-//! 1. A header is verified before any of it is used (`read_request`, `read_answer`; `fuzz: native_header`): the verifier bounds its depth,
+//! 1. A header is verified before any of it is used (`read_request`, `read_answer`; `fuzz: native_frame`): the verifier bounds its depth,
 //!    its tables and what they say in all by its own length, so the work is linear in what arrived and nothing is allocated.
 //! 2. What stands in a payload is cut by lengths that are held against its own (`Payload::take`, `Payload::is_empty`).
 //!
