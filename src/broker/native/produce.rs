@@ -115,7 +115,8 @@ fn told(admitted: &[Result<(), Refusal>], appended: Vec<Result<Appended, Partiti
 /// What is told of a refusal at most: the room for the answer was taken before there was one.
 fn bounded(text: &str) -> &str {
     const TEXT_BYTES_MAX: usize = 240;
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    let mut ends = (0..=text.len().min(TEXT_BYTES_MAX)).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
 }
 

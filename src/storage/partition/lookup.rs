@@ -4,6 +4,7 @@ use std::io;
 
 use super::Partition;
 use crate::base::buffer::BLOCK_BYTES;
+use crate::base::planted::{Bug, planted};
 use crate::io::{Env, OpenOptions};
 use crate::storage::ReadError;
 use crate::storage::cold::{Sealing, Sums, crc_of_file, read_range, sealing_of};
