@@ -143,14 +143,14 @@ impl Fetch {
                 .await
                 .map_err(|error| format!("send: {error}"))?;
             let answer = answers.next().await.map_err(|error| format!("receive: {error}"))?;
-            let parts = match target.protocol {
+            let (parts, refused) = match target.protocol {
                 Protocol::Kafka => fetched(&answer, target.fetch_version)?,
-                Protocol::Native => native::fetched(&answer, &places)?,
+                Protocol::Native => (native::fetched(&answer, &places)?, 0),
             };
             let (bytes, records, errors) = advance(parts, &mut places);
             if window.holds(sent_at) {
                 tally.add(env.now().0 - sent_at.0, records, bytes);
-                tally.errors += errors;
+                tally.errors += errors + refused;
             }
             if self.once {
                 places.retain(|place| !place.at_end);
@@ -208,13 +208,11 @@ impl Fetch {
     }
 }
 
-fn fetched(answer: &Bytes, version: i16) -> Result<Vec<Part>, String> {
+/// The parts of a Kafka answer, and whether it was an error as a whole.
+fn fetched(answer: &Bytes, version: i16) -> Result<(Vec<Part>, u64), String> {
     let mut decoder = Decoder::new(answer);
     ResponseHeader::decode::<FetchResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
     let response = FetchResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;
-    if response.error_code != 0 {
-        return Err(format!("the fetch was answered with error {}", response.error_code));
-    }
     let part = |data: PartitionData<'_>| Part {
         partition: data.partition_index,
         error_code: data.error_code,
@@ -226,9 +224,8 @@ fn fetched(answer: &Bytes, version: i16) -> Result<Vec<Part>, String> {
         },
     };
     let topics = response.responses.iter();
-    Ok(topics
-        .flat_map(|topic| topic.partitions.iter().map(part).collect::<Vec<_>>())
-        .collect())
+    let parts = topics.flat_map(|topic| topic.partitions.iter().map(part).collect::<Vec<_>>());
+    Ok((parts.collect(), u64::from(response.error_code != 0)))
 }
 
 /// Moves the places past what `parts` brought; bytes, records and errors in them.

@@ -10,10 +10,12 @@ mod hostile;
 mod load;
 mod native;
 mod pipe;
+mod point;
 mod probe;
 mod produce;
 mod report;
 mod sink;
+mod synth;
 mod target;
 
 use std::process::ExitCode;
@@ -41,6 +43,10 @@ enum Workload {
     Hostile(hostile::Hostile),
     /// Starts a broker, leaves it running and tells when it answered, acknowledged, and had acknowledged in every partition.
     Probe(probe::Probe),
+    /// Asks for points of a log by lot, one at a time.
+    Point(point::Point),
+    /// Makes a partition of a stopped broker as long as wanted, in little space: for measuring alone.
+    Synth(synth::Synth),
     /// Ceiling: bytes per second that a receive-only server on one shard takes from the same sender.
     Sink(sink::Sink),
     /// Ceiling: bare O_DIRECT writes into files that grow in the broker's steps.
@@ -53,6 +59,8 @@ fn main() -> ExitCode {
         Workload::Fetch(workload) => workload.run(),
         Workload::Hostile(workload) => workload.run(),
         Workload::Probe(workload) => workload.run(),
+        Workload::Point(workload) => workload.run(),
+        Workload::Synth(workload) => workload.run(),
         Workload::Sink(workload) => workload.run(),
         Workload::Device(workload) => workload.run(),
     };

@@ -115,14 +115,7 @@ impl<E: Env> Call<E> {
         };
         let bytes = measured.copied_bytes() as u64;
         let (memory, reader) = (&self.broker.memory, self.client.reader());
-        let made = match room {
-            Some(room) if room.units() >= bytes => Some(memory.made(reader, Some(room), bytes)),
-            room => {
-                drop(room);
-                memory.try_answer(reader, bytes)
-            }
-        };
-        match made {
+        match memory.made_or_now(reader, room, bytes) {
             Some(made) => Ok(self.framed(measured.encode(), made)),
             None => Err(bytes),
         }

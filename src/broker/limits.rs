@@ -162,6 +162,12 @@ impl ConnectionCounts {
         })
     }
 
+    /// Those that `shard` serves.
+    #[cfg(test)]
+    pub fn open_at(&self, shard: usize) -> usize {
+        self.with(|counts| counts.by_shard[shard])
+    }
+
     pub fn open_count(&self) -> usize {
         self.with(|counts| counts.all)
     }

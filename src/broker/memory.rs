@@ -165,6 +165,17 @@ impl Memory {
         }
     }
 
+    /// The `room` for an answer of `bytes` that is made, or as much if there is that now; none: make it again when there is.
+    pub fn made_or_now(&self, reader: Reader, room: Option<Permit>, bytes: u64) -> Option<Permit> {
+        match room {
+            Some(room) if room.units() >= bytes => Some(self.made(reader, Some(room), bytes)),
+            room => {
+                drop(room);
+                self.try_answer(reader, bytes)
+            }
+        }
+    }
+
     fn answers_for(&self, reader: Reader) -> &Rc<Budget> {
         match reader.is_proven {
             true => &self.answers,

@@ -33,7 +33,7 @@ mod turns;
 
 pub use self::memory::{Memory, Pressure, Reader};
 
-use self::catalog::Catalog;
+use self::catalog::{Catalog, Topic};
 use self::connection::{Bounds, Registry};
 use self::directories::Directories;
 use self::fetch::session::{CacheBounds, Sessions};
@@ -165,6 +165,22 @@ impl<E: Env> Broker<E> {
             sessions: RefCell::new(Sessions::new(sessions)),
             producer_ids: ProducerIds::new(),
         })
+    }
+
+    /// The brokers that clients mean by `nodes`: this one may be told as one node for each shard.
+    pub fn brokers_of(&self, nodes: impl Iterator<Item = i32>) -> Vec<i32> {
+        let (identity, shards) = (self.identity(), self.router.shards());
+        let broker = |node| match identity.is_named(node, shards) {
+            true => identity.node_id,
+            false => node,
+        };
+        nodes.map(broker).collect()
+    }
+
+    /// The node that leads partition `index` of `topic`, as clients know it.
+    pub fn leader_of(&self, topic: &Topic, index: i32) -> i32 {
+        let id = topic.partition(index);
+        id.map_or(-1, |id| self.identity.borrow().leader_of(id, self.router.shards()))
     }
 
     /// What the broker says of itself; known before the first connection is served.

@@ -104,12 +104,17 @@ fn read_text(path: &std::path::Path) -> Result<String, Failure> {
 /// Refuses addresses that another process listens on, and goes on doing so: a killed broker keeps its ports until the kernel
 /// has ended its rings.
 fn free_ports(config: &BrokerConfig) -> Result<(), Failure> {
+    let behind = match config.network.per_shard {
+        true => config.shards.count as u16,
+        false => 0,
+    };
     for listener in config.network.listeners.iter().filter(|listener| listener.port != 0) {
-        for address in listener.addresses(listener.port).unwrap_or_default() {
+        let ports = listener.port..=listener.port.saturating_add(behind);
+        for address in ports.flat_map(|port| listener.addresses(port).unwrap_or_default()) {
             if is_taken(address) && stays_taken(address) {
                 let option = match listener.protocol {
                     Protocol::Kafka => "listeners=PLAINTEXT://HOST:PORT",
-                    Protocol::Native => "ringtail.native.listeners=HOST:PORT",
+                    Protocol::Native => "ringtail.native.listeners=HOST:PORT (empty: none)",
                 };
                 let message = format!(
                     "{address} is in use by another process (listener {}): end it, or choose another port with --set {option}",

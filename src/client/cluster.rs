@@ -170,6 +170,7 @@ impl<E: Env> Client<E> {
 
     async fn connection_to(&self, node_id: i32, purpose: Purpose, address: &str) -> Result<Connection<E>, ClientError> {
         let key = (node_id, purpose);
+        let mut is_again = false;
         loop {
             if self.0.closed.get() {
                 return Err(ClientError::Closed);
@@ -178,12 +179,20 @@ impl<E: Env> Client<E> {
             let connecting = match self.0.connections.borrow().get(&key) {
                 Some(Slot::Open(open)) if !open.is_closed() && open.address() == address => return Ok(open.clone()),
                 Some(Slot::Connecting) => true,
-                _ => false,
+                Some(Slot::Open(_)) => {
+                    is_again = true;
+                    false
+                }
+                None => false,
             };
             if !connecting {
                 break;
             }
             changed.await;
+        }
+        if is_again && purpose == Purpose::Produce {
+            // With acks=0 the end of a connection is all that tells of a topic that is another by now.
+            self.forget_led_by(node_id);
         }
         self.0.connections.borrow_mut().insert(key, Slot::Connecting);
         let _attempt = Attempt { shared: &self.0, key };
@@ -272,6 +281,16 @@ impl<E: Env> Client<E> {
             metadata.topics.remove(topic);
             *self.0.metadata.borrow_mut() = Rc::new(metadata);
         }
+    }
+
+    /// The same of all topics with partitions that `node_id` leads.
+    fn forget_led_by(&self, node_id: i32) {
+        let mut metadata = (*self.metadata()).clone();
+        metadata.topics.retain(|_, topic| {
+            let mut partitions = topic.partitions.iter();
+            !partitions.any(|partition| partition.leader == Some(node_id))
+        });
+        *self.0.metadata.borrow_mut() = Rc::new(metadata);
     }
 
     /// The leader of a partition as far as it is known.

@@ -309,7 +309,10 @@ impl<E: Env> Connection<E> {
 
     /// The version that `call` would use for `M` under this cap.
     pub fn version<'m, M: Message<'m>>(&self, version_cap: i16) -> Result<i16, ClientError> {
-        self.0.0.ranges.borrow().choose::<M>(version_cap)
+        match self.protocol() {
+            Protocol::Kafka => self.0.0.ranges.borrow().choose::<M>(version_cap),
+            Protocol::Native => Err(ClientError::NotNative { api: M::NAME }),
+        }
     }
 
     /// Sends `request` in the newest version both have, and waits for the answer.

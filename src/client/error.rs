@@ -20,6 +20,8 @@ pub enum ClientError {
         api: &'static str,
         broker: Option<(i16, i16)>,
     },
+    /// The native protocol has no such request.
+    NotNative { api: &'static str },
     /// The broker refused.
     Refused {
         what: String,
@@ -133,6 +135,10 @@ impl fmt::Display for ClientError {
                     "the broker serves {api} in versions {min} to {max}, none of which this client has"
                 )
             }
+            Self::NotNative { api } => write!(
+                f,
+                "{api} is not in the native protocol: ask a listener of Kafka's protocol (`listeners`)"
+            ),
             Self::Refused {
                 what,
                 code,

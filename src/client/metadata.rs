@@ -43,9 +43,11 @@ pub struct Metadata {
     pub controller_id: Option<i32>,
     pub brokers: BTreeMap<i32, Broker>,
     pub topics: BTreeMap<String, Topic>,
+    /// A request is not to be longer, where the broker tells.
+    pub request_bytes_max: Option<usize>,
 }
 
-fn error_of(code: i16) -> Option<ErrorCode> {
+pub(super) fn error_of(code: i16) -> Option<ErrorCode> {
     match ErrorCode::from_code(code) {
         Some(ErrorCode::None) => None,
         Some(code) => Some(code),
@@ -103,6 +105,7 @@ impl Metadata {
             controller_id: (answer.controller_id >= 0).then_some(answer.controller_id),
             brokers: brokers.map(|broker| (broker.node_id, broker)).collect(),
             topics: topics.map(|topic| (topic.name.clone(), topic)).collect(),
+            request_bytes_max: None,
         }
     }
 
@@ -110,6 +113,7 @@ impl Metadata {
     pub(super) fn merge(&mut self, newer: &Metadata) {
         self.cluster_id.clone_from(&newer.cluster_id);
         self.controller_id = newer.controller_id;
+        self.request_bytes_max = newer.request_bytes_max;
         self.brokers.clone_from(&newer.brokers);
         for (name, topic) in &newer.topics {
             self.topics.insert(name.clone(), topic.clone());

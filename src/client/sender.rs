@@ -45,7 +45,7 @@ pub(super) async fn run<E: Env>(state: Rc<State<E>>) {
             return;
         }
         for (node_id, parcels) in round.parcels {
-            for request in split(parcels, state.options.request_bytes_max) {
+            for request in split(parcels, request_bytes_max(&state)) {
                 env.spawn(Queue::Foreground, produce(state.clone(), node_id, request));
             }
         }
@@ -142,6 +142,13 @@ fn give_up<E: Env>(state: &State<E>, lane: &mut Lane, error: ClientError) {
     lane.settle(Err(error));
     state.progress.notify();
     state.work.notify();
+}
+
+/// Batch bytes of one request: what it says besides has room below what the broker takes.
+fn request_bytes_max<E: Env>(state: &State<E>) -> usize {
+    let taken = state.client.metadata().request_bytes_max;
+    let own = state.options.request_bytes_max;
+    taken.map_or(own, |bytes| own.min(bytes - bytes / 16))
 }
 
 /// Cuts the parcels of one node into requests of bounded size.

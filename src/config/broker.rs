@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::listeners::{AdvertisedListener, Listener, listeners};
+use super::listeners::{AdvertisedListener, Listener, check_shard_ports, listeners, per_shard};
 use super::load::{ConfigError, ConfigErrors};
 use super::row::Bounds;
 use super::rows::broker_row;
@@ -130,6 +130,10 @@ impl BrokerConfig {
         let identity = identity(&settings).map_err(&mut keep).ok();
         let directories = directories(&settings).map_err(&mut keep).ok();
         let shards = shards(&settings, &machine).map_err(&mut keep).ok();
+        if let (Some((network, _)), Some(shards)) = (&network, &shards) {
+            let told = (&*network.listeners, &*network.advertised);
+            check_shard_ports(&settings, told, shards.count).map_err(&mut keep).ok();
+        }
         match (network, identity, directories, shards) {
             (Some((network, left_out)), Some(identity), Some(directories), Some(shards)) if errors.is_empty() => {
                 let (storage, fetch, topics) = (storage(&settings), fetch(&settings), topics(&settings));
@@ -263,7 +267,7 @@ fn network(settings: &Settings, machine: &Machine) -> Result<(Network, Vec<Strin
     let (listeners, advertised, left_out) = listeners(settings, &machine.host_name)?;
     let network = Network {
         listeners,
-        per_shard: settings.text("ringtail.shard.listeners") == Some("per-shard"),
+        per_shard: per_shard(settings),
         advertised,
         request_bytes_max: settings.number("socket.request.max.bytes") as usize,
         connections_max: settings.number("max.connections") as usize,

@@ -50,9 +50,28 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Whether both may bind an address that is the same; names are not looked up.
+    fn shares_with(&self, other: &Self) -> bool {
+        let (one, two) = (self.addresses(0), other.addresses(0));
+        let (Some(one), Some(two)) = (one, two) else {
+            return self.bind == other.bind || self.is_wildcard() || other.is_wildcard();
+        };
+        let any = |addresses: &[SocketAddr]| addresses.iter().any(|address| address.ip().is_unspecified());
+        any(&one) || any(&two) || one.iter().any(|address| two.contains(address))
+    }
+
+    fn is_wildcard(&self) -> bool {
+        let addresses = self.addresses(0).into_iter().flatten();
+        addresses.into_iter().any(|address| address.ip().is_unspecified())
+    }
+}
+
 pub(super) const PORT_DEFAULT: u16 = 9092;
 const NATIVE_PORT_DEFAULT: u16 = 9094;
 const NATIVE_LISTENERS: &str = "ringtail.native.listeners";
+const NATIVE_ADVERTISED: &str = "ringtail.native.advertised.listeners";
+const PER_SHARD: &str = "ringtail.shard.listeners";
 
 /// `NAME`, host and port of one entry.
 struct Endpoint {
@@ -98,23 +117,20 @@ pub(super) fn listeners(settings: &Settings, host_name: &str) -> Result<Parsed, 
         if listeners[..i].iter().any(|other| other.name == one.name) {
             return error(format!("names {} twice", one.name));
         }
-        let overlap = |other: &&Listener| {
-            other.port == one.port
-                && one.port != 0
-                && (other.bind == one.bind || other.bind == Bind::All || one.bind == Bind::All)
-        };
+        let overlap = |other: &&Listener| other.port == one.port && one.port != 0 && other.shares_with(one);
         if let Some(other) = listeners[..i].iter().find(overlap) {
-            return error(format!(
-                "gives port {} to both {} and {}",
-                one.port, other.name, one.name
-            ));
+            let key = match one.protocol {
+                Protocol::Kafka => "listeners",
+                Protocol::Native => NATIVE_LISTENERS,
+            };
+            let problem = format!("gives port {} to both {} and {}", one.port, other.name, one.name);
+            return Err(ConfigError::new(settings, key, problem));
         }
     }
     let mut advertised = advertised(settings, &listeners[..served], &controllers, host_name)?;
     // A wildcard is told as the first of the others is: its host is one that clients reach.
     let host_told = advertised.first().map_or(host_name, |first| &first.host).to_owned();
-    let native = listeners[served..].iter().map(|listener| own(listener, &host_told));
-    advertised.extend(native);
+    advertised.extend(native_advertised(settings, &listeners[served..], &host_told)?);
     Ok((
         listeners,
         advertised,
@@ -140,15 +156,15 @@ fn listener(endpoint: &Endpoint) -> Listener {
 /// Where the native protocol is spoken.
 fn native(settings: &Settings) -> Result<Vec<Listener>, ConfigError> {
     if settings.text(NATIVE_LISTENERS).is_none() {
-        return Ok(match settings.text("listeners") {
-            Some(_) => Vec::new(),
-            None => vec![Listener {
-                name: "native".into(),
-                protocol: Protocol::Native,
-                bind: Bind::Localhost,
-                port: NATIVE_PORT_DEFAULT,
-            }],
+        // Where each shard has ports of its own, 9094 is one of them.
+        let is_served = settings.text("listeners").is_none() && !per_shard(settings);
+        let served = is_served.then(|| Listener {
+            name: "native".into(),
+            protocol: Protocol::Native,
+            bind: Bind::Localhost,
+            port: NATIVE_PORT_DEFAULT,
         });
+        return Ok(served.into_iter().collect());
     }
     let entries = settings.list(NATIVE_LISTENERS).into_iter().enumerate();
     let parse = |(index, entry): (usize, &str)| {
@@ -167,6 +183,88 @@ fn native(settings: &Settings) -> Result<Vec<Listener>, ConfigError> {
         })
     };
     entries.map(parse).collect()
+}
+
+/// `ringtail.shard.listeners`
+pub(super) fn per_shard(settings: &Settings) -> bool {
+    settings.text(PER_SHARD) == Some("per-shard")
+}
+
+/// With listeners of each shard: that the ports behind every listener are there, and nobody else's.
+pub(super) fn check_shard_ports(
+    settings: &Settings,
+    (listeners, advertised): (&[Listener], &[AdvertisedListener]),
+    shards: usize,
+) -> Result<(), ConfigError> {
+    if !per_shard(settings) {
+        return Ok(());
+    }
+    let error = |problem: String| Err(ConfigError::new(settings, PER_SHARD, problem));
+    let last = |port: u16| usize::from(port) + shards;
+    for (i, one) in listeners.iter().enumerate() {
+        let told = advertised.iter().find(|told| told.name == one.name);
+        if one.port == 0 && told.is_some_and(|told| told.port != 0) {
+            return error(format!(
+                "needs a port for {}: it is advertised with one, and listens on any",
+                one.name
+            ));
+        }
+        let ports = [one.port, told.map_or(0, |told| told.port)];
+        if let Some(port) = ports.into_iter().find(|port| last(*port) > usize::from(u16::MAX)) {
+            return error(format!(
+                "needs the {shards} ports behind {port} of {}: choose one below {}",
+                one.name,
+                usize::from(u16::MAX) + 1 - shards
+            ));
+        }
+        let overlap = |other: &&Listener| {
+            let apart = usize::from(one.port.abs_diff(other.port));
+            one.port != 0 && other.port != 0 && apart <= shards && other.shares_with(one)
+        };
+        if let Some(other) = listeners[..i].iter().find(overlap) {
+            return error(format!(
+                "needs the {shards} ports behind {} of {} and behind {} of {}: choose ports that lie {} apart",
+                other.port,
+                other.name,
+                one.port,
+                one.name,
+                shards + 1
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What native clients are told: of each listener the address at its place, or its own.
+fn native_advertised(
+    settings: &Settings,
+    listeners: &[Listener],
+    host_told: &str,
+) -> Result<Vec<AdvertisedListener>, ConfigError> {
+    let error = |problem: String| Err(ConfigError::new(settings, NATIVE_ADVERTISED, problem));
+    let told = settings.list(NATIVE_ADVERTISED);
+    if told.is_empty() {
+        return Ok(listeners.iter().map(|listener| own(listener, host_told)).collect());
+    }
+    if told.len() != listeners.len() {
+        return error(format!(
+            "names {} addresses for {} native listeners: one for each, in their order",
+            told.len(),
+            listeners.len()
+        ));
+    }
+    let mut advertised = Vec::new();
+    for (entry, listener) in told.into_iter().zip(listeners) {
+        match parse_address(entry) {
+            Some((host, port)) if !host.is_empty() && !is_unspecified(&host) => advertised.push(AdvertisedListener {
+                name: listener.name.clone(),
+                host,
+                port,
+            }),
+            _ => return error(format!("{entry:?} is not host:port that clients can connect to")),
+        }
+    }
+    Ok(advertised)
 }
 
 /// What clients of `listener` are told where nothing says otherwise.
@@ -384,6 +482,76 @@ mod tests {
                 (name("native-1"), Bind::Host(name("::1")), name("::1"), 2),
             ]
         );
+    }
+
+    #[test]
+    fn native_clients_are_told_what_is_advertised_natively() {
+        let pairs = [
+            ("listeners", "PLAINTEXT://:9092"),
+            ("ringtail.native.listeners", ":1,:2"),
+            ("ringtail.native.advertised.listeners", "a.example:11,b.example:12"),
+        ];
+        let (_, advertised, _) = parse(&pairs).unwrap();
+        let told: Vec<_> = advertised[1..]
+            .iter()
+            .map(|told| (told.host.as_str(), told.port))
+            .collect();
+        assert_eq!(told, [("a.example", 11), ("b.example", 12)]);
+        let refused = |told| parse(&[pairs[0], pairs[1], ("ringtail.native.advertised.listeners", told)]).unwrap_err();
+        assert!(refused("a:1").contains("names 1 addresses for 2 native listeners"));
+        assert!(refused("a:1,0.0.0.0:2").contains("is not host:port that clients can connect to"));
+    }
+
+    /// Of `shards` shards with listeners of their own.
+    fn shard_ports(pairs: &[(&str, &str)], shards: usize) -> Result<(), String> {
+        let mut settings = Settings::default();
+        for (key, value) in pairs.iter().chain(&[(PER_SHARD, "per-shard")]) {
+            settings.put(broker_row(key).unwrap(), value, Origin::Argument).unwrap();
+        }
+        let text = |error: ConfigError| error.to_string();
+        let (listeners, advertised, _) = listeners(&settings, "broker-7.example").map_err(text)?;
+        check_shard_ports(&settings, (&listeners, &advertised), shards).map_err(text)
+    }
+
+    #[test]
+    fn the_ports_of_shards_are_nobody_elses() {
+        let one = ("listeners", "PLAINTEXT://:9092");
+        assert_eq!(shard_ports(&[], 8), Ok(()), "no native listener is there by default");
+        assert_eq!(shard_ports(&[one, ("ringtail.native.listeners", ":9101")], 8), Ok(()));
+        let refused = shard_ports(&[one, ("ringtail.native.listeners", ":9094")], 2).unwrap_err();
+        assert!(refused.contains("choose ports that lie 3 apart"), "{refused}");
+        assert_eq!(shard_ports(&[("listeners", "PLAINTEXT://:65527")], 8), Ok(()));
+        let refused = shard_ports(&[("listeners", "PLAINTEXT://:65528")], 8).unwrap_err();
+        assert!(refused.contains("choose one below 65528"), "{refused}");
+        let told = ("advertised.listeners", "PLAINTEXT://h:65530");
+        assert!(shard_ports(&[one, told], 8).is_err());
+        let any = ("listeners", "PLAINTEXT://:0");
+        assert_eq!(shard_ports(&[any], 8), Ok(()));
+        let refused = shard_ports(&[any, told], 2).unwrap_err();
+        assert!(refused.contains("needs a port for PLAINTEXT"), "{refused}");
+    }
+
+    #[test]
+    fn one_address_in_two_spellings_is_one() {
+        for (one, other) in [
+            ("localhost", "127.0.0.1"),
+            ("localhost", "[::1]"),
+            ("0.0.0.0", "localhost"),
+            ("", "10.0.0.1"),
+        ] {
+            let kafka = format!("PLAINTEXT://{one}:9092");
+            let native = format!("{other}:9092");
+            let refused = parse(&[("listeners", &kafka), ("ringtail.native.listeners", &native)]).unwrap_err();
+            assert!(
+                refused.contains("ringtail.native.listeners: gives port 9092 to both"),
+                "{refused}"
+            );
+        }
+        let apart = [
+            ("listeners", "PLAINTEXT://10.0.0.2:9092"),
+            ("ringtail.native.listeners", "10.0.0.1:9092"),
+        ];
+        assert!(parse(&apart).is_ok());
     }
 
     #[test]

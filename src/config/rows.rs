@@ -19,9 +19,11 @@ rows! { LISTENERS: Row = Effect::Live;
     "listener.security.protocol.map", String, "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
         ANY, fixed, "NAME:PROTOCOL pairs: what is spoken on the listener of that name. Only PLAINTEXT is served yet.";
     "ringtail.native.listeners", List, null, ANY, fixed,
-        "host:port, separated by commas: where the native protocol is spoken. Without it: localhost:9094 if listeners is not set either.";
+        "host:port, separated by commas: where the native protocol is spoken. Without it: localhost:9094 if neither listeners nor listeners of shards are set.";
+    "ringtail.native.advertised.listeners", List, null, ANY, fixed,
+        "host:port for each of ringtail.native.listeners, in their order: what native clients are told to connect to; by default what those say.";
     "ringtail.shard.listeners", String, "shared", one_of(&["shared", "per-shard"]), fixed,
-        "per-shard: shard S also listens on each listener's port + 1 + S and is told to clients as node node.id * 1024 + S, so that requests reach the core that owns the partition.";
+        "per-shard: shard S also listens on each listener's port + 1 + S and is told to clients as node node.id * 1024 + S (admin tools name it so, too), so that requests reach the core that owns the partition.";
     "controller.listener.names", List, null, ANY, fixed, "Listeners of Kafka's controllers: left out, one broker needs none.";
 }
 

@@ -1,4 +1,5 @@
-//! Accepting: every shard listens, each new connection goes to the shard with fewest.
+//! Accepting: every shard listens, each new connection goes to the shard with fewest; where shards have listeners of their own
+//! (`ringtail.shard.listeners`), whoever comes there stays.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -46,6 +47,7 @@ pub async fn bind<E: Env>(env: &E, process: &Process<E>, cluster_id: &str) -> Re
         sockets: Vec::new(),
         own_addresses: vec![Vec::new(); process.shards()],
     };
+    let mut held = Vec::new();
     for (index, listener) in config.network.listeners.iter().enumerate() {
         let mut port = listener.port;
         for address in addresses(env, listener).await? {
@@ -61,18 +63,28 @@ pub async fn bind<E: Env>(env: &E, process: &Process<E>, cluster_id: &str) -> Re
         if let Some(shards) = &mut bound.identity.shard_endpoints {
             let mut endpoints = Vec::new();
             for (shard, own) in bound.own_addresses.iter_mut().enumerate() {
-                let own_port = bind_own(env, listener, port, shard, index, own).await?;
+                let own_port = bind_own(env, (index, listener), port, shard, own, &mut held).await?;
                 endpoints.push(Endpoint {
                     host: told.host.clone(),
-                    // What leads to the listener's port leads to those behind it.
-                    port: told.port.wrapping_add(own_port.wrapping_sub(port)),
+                    port: match listener.port {
+                        0 => own_port,
+                        // What leads to the listener's port leads to those behind it.
+                        _ => told.port.saturating_add(own_port - port),
+                    },
                 });
             }
             shards.push(endpoints);
         }
         bound.identity.endpoints.push(told);
     }
-    Ok(bound)
+    // Sockets share ports, so one that is named twice would go unnoticed.
+    let own = bound.own_addresses.iter().flatten();
+    let mut all: Vec<SocketAddr> = bound.addresses.iter().chain(own).map(|(_, address)| *address).collect();
+    all.sort();
+    match all.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(bound),
+        Some(pair) => Err(failed(pair[0], std::io::ErrorKind::AddrInUse.into())),
+    }
 }
 
 fn failed(address: SocketAddr, error: std::io::Error) -> ServeError {
@@ -82,26 +94,28 @@ fn failed(address: SocketAddr, error: std::io::Error) -> ServeError {
     }
 }
 
-/// Finds the port of `shard` behind that of `listener`, and puts its addresses to `own`; the shard itself binds them.
+/// Finds the port of `shard` behind that of `listener`, and puts its addresses to `own`; the shard itself binds them once `held` is given
+/// up. Who connects between is reset, as by a broker that is not there yet.
 async fn bind_own<E: Env>(
     env: &E,
-    listener: &Listener,
+    (index, listener): (usize, &Listener),
     port: u16,
     shard: usize,
-    index: usize,
     own: &mut Vec<(usize, SocketAddr)>,
+    held: &mut Vec<E::Listener>,
 ) -> Result<u16, ServeError> {
     let mut own_port = match listener.port {
         // Whatever is free.
         0 => 0,
-        _ => port.wrapping_add(1 + shard as u16),
+        // The configuration has seen to it that there are as many (`config::listeners`).
+        _ => port.saturating_add(1 + shard as u16),
     };
     for address in addresses(env, listener).await? {
         let address = SocketAddr::new(address.ip(), own_port);
-        // Taken ports are found before anything is served.
         let socket = listen_at(env, address).await.map_err(|error| failed(address, error))?;
         let local = env.local_address(&socket).map_err(|error| failed(address, error))?;
         own_port = local.port();
+        held.push(socket);
         own.push((index, local));
     }
     Ok(own_port)
@@ -261,14 +275,25 @@ pub fn serve_connection<E: Env>(shard: &Rc<Shard<E>>, stream: E::Stream, peer: P
 }
 
 /// How clients reach the bound addresses, for the start line.
-pub fn describe(listeners: &[Listener], endpoints: &[Endpoint]) -> String {
-    let one = |(listener, endpoint): (&Listener, &Endpoint)| {
-        let Endpoint { host, port } = endpoint;
-        match listener.protocol {
-            Protocol::Kafka => format!("{host}:{port}"),
-            Protocol::Native => format!("{host}:{port} (native)"),
-        }
+pub fn describe(listeners: &[Listener], identity: &Identity) -> String {
+    let one = |(index, listener): (usize, &Listener)| {
+        let Endpoint { host, port } = identity.endpoints.get(index)?;
+        let native = match listener.protocol {
+            Protocol::Kafka => "",
+            Protocol::Native => " (native)",
+        };
+        let of_shards = identity.shard_endpoints.as_ref().and_then(|shards| shards.get(index));
+        let ports: Vec<_> = of_shards
+            .into_iter()
+            .flatten()
+            .map(|own| own.port.to_string())
+            .collect();
+        let shards = match ports.is_empty() {
+            true => String::new(),
+            false => format!(" (shards: {})", ports.join(" ")),
+        };
+        Some(format!("{host}:{port}{native}{shards}"))
     };
-    let endpoints: Vec<_> = listeners.iter().zip(endpoints).map(one).collect();
-    endpoints.join(", ")
+    let told: Vec<_> = listeners.iter().enumerate().filter_map(one).collect();
+    told.join(", ")
 }

@@ -241,7 +241,7 @@ async fn serve_all<E: Env>(shard: &Rc<Shard<E>>, cluster_id: &str) -> Result<(),
     tracing::info!(
         "ringtail {} serves {} with {} shards, data in {}",
         env!("CARGO_PKG_VERSION"),
-        listen::describe(&shard.process.config.network.listeners, &identity.endpoints),
+        listen::describe(&shard.process.config.network.listeners, &identity),
         shard.process.shards(),
         directories.join(", "),
     );

@@ -52,6 +52,7 @@ fn address() -> String {
 /// A broker of two shards that was started.
 struct Started {
     id: ProcessId,
+    process: std::sync::Arc<Process<SimEnv>>,
     /// Raised: it stops. A shard that fails raises it for the others.
     stop: Rc<Signal>,
     /// How each shard ended.
@@ -82,6 +83,7 @@ fn start_with(world: &World, settings: &[&str]) -> Started {
     let process: std::sync::Arc<Process<SimEnv>> = Process::new(loaded.expect("a good configuration").config);
     let (stop, ended) = (Rc::new(Signal::default()), Rc::<RefCell<Vec<_>>>::default());
     let (signal, all) = (stop.clone(), ended.clone());
+    let started = process.clone();
     let id = world.spawn_process(BROKER, 2, move |env, index| {
         let (process, signal, all) = (process.clone(), signal.clone(), all.clone());
         async move {
@@ -93,7 +95,12 @@ fn start_with(world: &World, settings: &[&str]) -> Started {
             all.borrow_mut().push(result);
         }
     });
-    Started { id, stop, ended }
+    Started {
+        id,
+        process: started,
+        stop,
+        ended,
+    }
 }
 
 fn start(world: &World) -> Started {

@@ -1,4 +1,4 @@
-//! The decoders of what lies in a log directory, by name, for the fuzzers (`tests/fuzz`). No interface: nothing else uses it.
+//! What lies in a log directory, by name, for the fuzzers (`tests/fuzz`) and for `ringtail-bench synth`. No interface: nothing else uses it.
 
 pub use super::build::{BatchFacts, SegmentBuild, SegmentIdentity, SumsRow};
 pub use super::codec::{Fields, PutFields};

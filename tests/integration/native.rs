@@ -69,5 +69,8 @@ fn what_is_not_served_natively_is_refused_with_its_name() {
     let refused = run_any(native(&address, &["topic", "create", "t"]), b"");
     assert!(!refused.status.success());
     let told = refused.err;
-    assert!(told.contains("does not serve CreateTopics"), "{told}");
+    assert!(
+        told.contains("CreateTopics") && told.contains("not in the native protocol"),
+        "{told}"
+    );
 }

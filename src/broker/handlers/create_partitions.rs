@@ -31,7 +31,7 @@ async fn grow<'a, E: Env>(
     let assignments = topic.assignments.as_ref().map(|assignments| {
         let brokers = assignments
             .iter()
-            .map(|assignment| assignment.broker_ids.iter().collect());
+            .map(|assignment| call.broker.brokers_of(assignment.broker_ids.iter()));
         brokers.collect::<Vec<Vec<i32>>>()
     });
     let command = Command::CreatePartitions(CreatePartitions {

@@ -48,7 +48,12 @@ async fn create<'a, E: Env>(
         assignments: topic
             .assignments
             .iter()
-            .map(|assignment| (assignment.partition_index, assignment.broker_ids.iter().collect()))
+            .map(|assignment| {
+                (
+                    assignment.partition_index,
+                    call.broker.brokers_of(assignment.broker_ids.iter()),
+                )
+            })
             .collect(),
         configs: configs.clone(),
         validate_only,

@@ -141,7 +141,13 @@ fn own_broker<E: Env>(call: &Call<E>, name: &str) -> Result<(), Refusal> {
     match named.is_some_and(|id| identity.is_named(id, call.broker.router.shards())) {
         true => Ok(()),
         false => {
-            let message = format!("Only broker {node_id} is described here.");
+            let message = match identity.shard_endpoints {
+                None => format!("Only broker {node_id} is described here."),
+                Some(_) => format!(
+                    "Only broker {node_id} is described here, and its shards from {} on.",
+                    identity.node_of(0)
+                ),
+            };
             Err(Refusal(ErrorCode::InvalidRequest, message))
         }
     }

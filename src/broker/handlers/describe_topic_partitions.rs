@@ -2,22 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::metadata::{Led, TOPIC_OPERATIONS};
-use crate::broker::Identity;
+use crate::broker::Broker;
 use crate::broker::catalog::Topic;
-use crate::broker::directories::Directories;
 use crate::broker::dispatch::Call;
 use crate::io::Env;
 use crate::wire::kafka::messages::*;
 use crate::wire::kafka::{ErrorCode, Str};
 
 /// The page under construction.
-struct Page<'d> {
-    identity: Arc<Identity>,
-    shards: usize,
-    directories: &'d Directories,
+struct Page<'d, E: Env> {
+    broker: &'d Broker<E>,
     left: usize,
     topics: Vec<DescribeTopicPartitionsResponseTopic<'static>>,
     next: Option<Cursor<'static>>,
@@ -29,9 +25,7 @@ pub async fn handle<E: Env>(
 ) -> DescribeTopicPartitionsResponse<'static> {
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut page = Page {
-        identity: call.broker.identity(),
-        shards: call.broker.router.shards(),
-        directories: &call.broker.directories,
+        broker: &call.broker,
         left: limit.clamp(1, call.broker.limits.describe_partitions_max.max(1)),
         topics: Vec::new(),
         next: None,
@@ -68,7 +62,7 @@ pub async fn handle<E: Env>(
     }
 }
 
-impl Page<'_> {
+impl<E: Env> Page<'_, E> {
     /// Adds `topic` from partition `first` on; `false` when the page is full.
     fn put(&mut self, topic: &Rc<Topic>, first: i32) -> bool {
         let end = topic
@@ -78,10 +72,10 @@ impl Page<'_> {
             self.next = Some(cursor(topic, first));
             return false;
         }
-        let (identity, shards, directories) = (&self.identity, self.shards, self.directories);
+        let broker = self.broker;
         let partitions = (first..end).map(|index| {
-            let node = topic.partition(index).map_or(-1, |id| identity.leader_of(id, shards));
-            let leadership = directories.leadership(topic, index);
+            let node = broker.leader_of(topic, index);
+            let leadership = broker.directories.leadership(topic, index);
             let led = Led::new(node, leadership);
             DescribeTopicPartitionsResponsePartition {
                 error_code: led.error.into(),

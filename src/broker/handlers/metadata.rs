@@ -165,11 +165,8 @@ impl Led {
 }
 
 fn found<E: Env>(broker: &Broker<E>, topic: &Topic) -> MetadataResponseTopic<'static> {
-    let identity = broker.identity();
     let partitions = (0..topic.partition_count).map(|index| {
-        let node = topic
-            .partition(index)
-            .map_or(-1, |id| identity.leader_of(id, broker.router.shards()));
+        let node = broker.leader_of(topic, index);
         let leadership = broker.directories.leadership(topic, index);
         let led = Led::new(node, leadership);
         MetadataResponsePartition {

@@ -23,23 +23,18 @@ pub async fn answer<E: Env>(call: &Call<E>) -> Result<Reply, Reply> {
             return Err(Reply::Close);
         };
         let items = call.count(asked.topics().map_or(0, |topics| topics.len()))?;
-        let names = 2 * call.header.len() as u64;
-        let room = call.room((items * ITEM_BYTES + names).max(bytes_min)).await;
+        // A name comes as it is asked for, and is in the answer twice while that grows.
+        let names: usize = asked.topics().into_iter().flatten().map(str::len).sum();
+        let room = call.room((items * ITEM_BYTES + 4 * names as u64).max(bytes_min)).await;
         call.turn().await;
         let told = told(call, topics(call, &asked).await);
         let bytes = told.builder.unfinished_data().len() as u64 + ANSWER_BYTES;
-        let room = match room {
-            Some(room) if room.units() >= bytes => Some(room),
-            room => {
-                drop(room);
-                call.broker.memory.try_answer(call.client.reader(), bytes)
-            }
-        };
-        if room.is_some() {
-            return Ok(call.answer(request.id(), told, room, Vec::new()));
+        if let Some(room) = call.broker.memory.made_or_now(call.client.reader(), room, bytes) {
+            return Ok(call.answer(request.id(), told, Some(room), Vec::new()));
         }
+        // Better made again than kept meanwhile.
+        drop(told);
         bytes_min = bytes;
-        call.turn_if_large().await;
     }
 }
 

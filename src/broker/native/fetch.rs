@@ -3,6 +3,7 @@
 use super::{Call, Told};
 use crate::broker::connection::Reply;
 use crate::broker::fetch::{self, Wanted};
+use crate::broker::handlers::items::Named;
 use crate::broker::route::{Epochs, ReadItem, ReadOutcome};
 use crate::io::Env;
 use crate::wire::kafka::ErrorCode;
@@ -19,7 +20,13 @@ pub async fn answer<E: Env>(call: &Call<E>) -> Result<Reply, Reply> {
     let positions = asked.positions();
     let items = call.count(positions.len())?;
     let room = call.room(items * ITEM_BYTES).await;
-    let items = positions.iter().map(|position| resolve(call, position)).collect();
+    let mut named = Named::default();
+    let resolved = |position| {
+        let item = resolve(call, position)?;
+        // Each mention would wait for all that comes, and be read by itself.
+        named.insert(item.id).then_some(item).ok_or(ErrorCode::InvalidRequest)
+    };
+    let items = positions.iter().map(resolved).collect();
     let wanted = Wanted {
         bytes_min: asked.bytes_min() as usize,
         bytes_max: asked.bytes_max() as usize,

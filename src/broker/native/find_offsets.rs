@@ -10,7 +10,7 @@ use crate::wire::kafka::ErrorCode;
 use crate::wire::native::{Builder, fb};
 
 /// What a query takes in the answer and while that is made.
-const ITEM_BYTES: u64 = 320;
+const ITEM_BYTES: u64 = 448;
 /// The version of ListOffsets whose special timestamps these are.
 const LIST_OFFSETS_VERSION: i16 = 7;
 

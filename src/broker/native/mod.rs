@@ -120,17 +120,20 @@ impl<E: Env> Call<E> {
 
     /// The answer `told`, for which there is `room`; `held` is what its payload holds of the shard's memory.
     fn answer(&self, id: u64, told: Told, room: Option<Permit>, mut held: Vec<Permit>) -> Reply {
-        match told.frame(id) {
-            Ok(pieces) => {
-                let bytes = pieces[0].len() as u64;
-                held.push(self.broker.memory.made(self.client.reader(), room, bytes));
-                Reply::Frame { pieces, held }
-            }
+        let pieces = match told.frame(id) {
+            Ok(pieces) => pieces,
             Err(error) => {
-                tracing::warn!(%error, "a native answer cannot be told");
-                Reply::Close
+                tracing::debug!(peer = %self.client.peer.address, %error, "a native answer");
+                let text = "the answer does not fit into a frame: ask for less at once";
+                match Told::failure(ErrorCode::MessageTooLarge, text).frame(id) {
+                    Ok(pieces) => pieces,
+                    Err(_) => return Reply::Close,
+                }
             }
-        }
+        };
+        let bytes = pieces[0].len() as u64;
+        held.push(self.broker.memory.made(self.client.reader(), room, bytes));
+        Reply::Frame { pieces, held }
     }
 
     fn topic(&self, id: &fb::TopicId) -> Result<Rc<Topic>, ErrorCode> {
@@ -151,6 +154,9 @@ pub async fn begin<E: Env>(broker: &Rc<Broker<E>>, client: &Client, frame: Bytes
         Ok(parts) => parts,
         Err(error) => return refused(&error),
     };
+    if parts.header.len() > LARGE_HEADER_BYTES {
+        broker.turns.turn(&broker.env, client.holder).await;
+    }
     let kind = match read_request(&parts.header) {
         Ok(request) => request.ask_type(),
         Err(error) => return refused(&error),

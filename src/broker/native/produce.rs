@@ -9,10 +9,13 @@ use crate::broker::route::PartitionError;
 use crate::io::Env;
 use crate::storage::Appended;
 use crate::wire::kafka::ErrorCode;
-use crate::wire::native::{Builder, Payload, fb};
+use crate::wire::native::{Builder, Malformed, Payload, fb};
 
 /// What the answer says of a batch at most: its result and why it was refused.
 const ITEM_BYTES: u64 = 320;
+
+/// Texts of one answer; more refusals have their codes alone.
+const TEXTS_BYTES_MAX: usize = 1 << 20;
 
 /// A verified request: its answers in the making, and the batches to append.
 struct Plan {
@@ -60,6 +63,11 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         -1..=1 => Ok(()),
         _ => Err(ErrorCode::InvalidRequiredAcks),
     };
+    // Before anything is checked: of a request that is cut off nothing is carried out.
+    let bytes: u64 = batches.iter().map(|batch| u64::from(batch.bytes())).sum();
+    if bytes != call.payload.len() as u64 {
+        return Err(call.refuse(&Malformed::Payload));
+    }
     let mut payload = Payload::new(call.payload.clone());
     let mut admission = Admission::new(&call.broker, call.began, true);
     let mut admitted = Vec::with_capacity(batches.len());
@@ -75,7 +83,6 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
             .and_then(|topic| admission.admit(topic, batch.partition(), &records, &records));
         admitted.push(one);
     }
-    payload.end().map_err(|error| call.refuse(&error))?;
     Ok(Plan {
         id: request.id(),
         acks: produce.acks(),
@@ -95,7 +102,11 @@ fn told(admitted: &[Result<(), Refusal>], appended: Vec<Result<Appended, Partiti
         results.push(match admitted {
             Ok(()) => result(appended.next().unwrap_or(Err(PartitionError::NotHere))),
             Err(refusal) => {
-                if let Some(text) = &refusal.message {
+                if let Some(text) = refusal
+                    .message
+                    .as_ref()
+                    .filter(|_| builder.unfinished_data().len() < TEXTS_BYTES_MAX)
+                {
                     let text = Some(builder.create_string(bounded(text)));
                     let index = index as u32;
                     refusals.push(fb::Refusal::create(&mut builder, &fb::RefusalArgs { index, text }));

@@ -11,7 +11,7 @@ use crate::client::admin::{ListedOffset, OffsetSpec};
 use crate::client::cluster::Leader;
 use crate::client::connection::Connection;
 use crate::client::error::ClientError;
-use crate::client::metadata::{Broker, Metadata, Partition, Topic};
+use crate::client::metadata::{Broker, Metadata, Partition, Topic, error_of};
 use crate::client::producer::Acks;
 use crate::client::reader::ReaderOptions;
 use crate::io::Env;
@@ -79,14 +79,6 @@ async fn ask<'c, E: Env>(
     })
 }
 
-fn error_of(code: i16) -> Option<ErrorCode> {
-    match ErrorCode::from_code(code) {
-        Some(ErrorCode::None) => None,
-        Some(code) => Some(code),
-        None => Some(ErrorCode::UnknownServerError),
-    }
-}
-
 pub async fn metadata<E: Env>(
     connection: &Connection<E>,
     topics: Option<&[&str]>,
@@ -121,6 +113,7 @@ pub async fn metadata<E: Env>(
             .iter()
             .map(|topic| (topic.name().unwrap_or_default().to_owned(), topic_of(&topic)))
             .collect(),
+        request_bytes_max: Some(described.frame_bytes_max() as usize),
     })
 }
 
@@ -129,8 +122,15 @@ fn topic_of(topic: &fb::Topic<'_>) -> Topic {
         index: index as i32,
         leader: (partition.leader() >= 0).then(|| partition.leader()),
         leader_epoch: partition.leader_epoch(),
-        replicas: Vec::new(),
-        isr: Vec::new(),
+        // Of replicas the leader alone is told.
+        replicas: (partition.leader() >= 0)
+            .then(|| partition.leader())
+            .into_iter()
+            .collect(),
+        isr: (partition.leader() >= 0)
+            .then(|| partition.leader())
+            .into_iter()
+            .collect(),
         offline: Vec::new(),
         error: error_of(partition.error()),
     };
@@ -172,14 +172,13 @@ pub async fn produce<E: Env>(
     let answer = told.read("produce")?;
     let produced = answer.told_as_produced().ok_or_else(|| told.strange())?;
     let results = produced.results();
+    let refusals = produced.refusals().into_iter().flatten();
+    let texts: BTreeMap<u32, &str> = refusals.map(|refusal| (refusal.index(), refusal.text())).collect();
     let place = |(index, parcel): (usize, &Parcel<'_>)| {
         if index >= results.len() {
             return Err(silent_on(connection, format!("{}-{}", parcel.topic, parcel.partition)));
         }
-        let refusals = produced.refusals();
-        let mut refusals = refusals.iter().flatten();
-        let refusal = refusals.find(|refusal| refusal.index() as usize == index);
-        place_of(results.get(index), refusal.map(|refusal| refusal.text()))
+        place_of(results.get(index), texts.get(&(index as u32)).copied())
     };
     Ok(parcels.iter().enumerate().map(place).collect())
 }

@@ -69,36 +69,65 @@ fn every_partition_is_led_by_the_node_of_its_shard() {
     }
 }
 
-/// As many connections as there are to one shard's listener, the other serves none of them.
 #[test]
 fn a_connection_to_a_shards_listener_stays_there() {
     let world = world(621);
     let started = start_with(&world, &["ringtail.shard.listeners=per-shard"]);
+    let counts = started.process.connections.clone();
     world.block_on(CLIENT, |env| async move {
         let first = connect(&env).await;
         create(&first).await;
+        let before = [counts.open_at(0), counts.open_at(1)];
         let own = SocketAddr::new(host_address(BROKER), 9094).to_string();
         let mut open = Vec::new();
         for _ in 0..5 {
-            open.push(
-                Connection::open(&env, &own, ConnectionOptions::default())
-                    .await
-                    .expect("it listens"),
-            );
+            let connection = Connection::open(&env, &own, ConnectionOptions::default()).await;
+            open.push(connection.expect("it listens"));
         }
+        assert_eq!([counts.open_at(0), counts.open_at(1)], [before[0], before[1] + 5]);
         let all = (0..4).map(|index| (index, "v")).collect::<Vec<_>>();
         for connection in &open {
             // Partitions of other shards are reached all the same.
             assert!(connection.ask(&produce(-1, &all), PRODUCE).await.is_ok());
         }
-        assert_eq!(
-            fetched(&first, fetch(&[(0, 0), (3, 0)], 0))
-                .await
-                .iter()
-                .map(|f| f.2)
-                .collect::<Vec<_>>(),
-            [5, 5]
-        );
+        let ends: Vec<_> = fetched(&first, fetch(&[(0, 0), (3, 0)], 0))
+            .await
+            .iter()
+            .map(|f| f.2)
+            .collect();
+        assert_eq!(ends, [5, 5]);
     });
     started.stop(&world);
+}
+
+/// The nodes that clients know can be named where brokers are.
+#[test]
+fn replicas_are_assigned_by_the_ids_of_shards_too() {
+    let world = world(622);
+    start_with(&world, &["ringtail.shard.listeners=per-shard", "node.id=3"]);
+    world.block_on(CLIENT, |env| async move {
+        let client = connect(&env).await;
+        for (node, expected) in [(3072, 0), (3073, 0), (3, 0), (3074, 39), (4, 39)] {
+            let assignment = CreatableReplicaAssignment {
+                partition_index: 0,
+                broker_ids: vec![node].into(),
+            };
+            let topic = CreatableTopic {
+                name: format!("t{node}").into(),
+                num_partitions: -1,
+                replication_factor: -1,
+                assignments: vec![assignment].into(),
+                ..Default::default()
+            };
+            let request = CreateTopicsRequest {
+                topics: vec![topic].into(),
+                timeout_ms: 5_000,
+                validate_only: false,
+            };
+            let answer = client.call(&request).await.expect("an answer");
+            let response: CreateTopicsResponse<'_> = answer.decode().expect("decodes");
+            let result = response.topics.first().expect("a result");
+            assert_eq!(result.error_code, expected, "{node}: {:?}", result.error_message);
+        }
+    });
 }

@@ -129,7 +129,7 @@ fn offsets_are_found_by_place_and_by_time() {
         assert!(missing.await.is_err());
         // Administration is Kafka's.
         let refused = admin.delete_topic("t").await.expect_err("not served here");
-        assert!(matches!(refused, ClientError::Unsupported { .. }), "{refused}");
+        assert!(matches!(refused, ClientError::NotNative { .. }), "{refused}");
     });
 }
 
@@ -302,22 +302,8 @@ fn a_fetch_waits_and_tells_errors_in_their_places() {
     world.block_on(CLIENT, |env| async move {
         let topic = topic_id(&env).await;
         let (mut reader, writer) = (Raw::open(&env).await, Raw::open(&env).await);
-        let ask = |id, positions: &[(i32, i64)], wait_ms| {
-            let mut builder = Builder::new();
-            let position =
-                |(index, offset): &(i32, i64)| fb::Position::new(&topic.into(), *index, -1, *offset, 1 << 20, -1);
-            let positions: Vec<_> = positions.iter().map(position).collect();
-            let args = fb::FetchArgs {
-                wait_ms,
-                bytes_min: 1,
-                bytes_max: 1 << 20,
-                positions: Some(builder.create_vector(&positions)),
-            };
-            let body = fb::Fetch::create(&mut builder, &args).as_union_value();
-            begin_request(builder, id, fb::Ask::Fetch, body, 0).expect("short")
-        };
         let began = env.now();
-        reader.sends(ask(1, &[(0, 0), (1, 0)], 60_000)).await;
+        reader.sends(fetch_frame(1, topic, &[(0, 0), (1, 0)], 60_000)).await;
         env.sleep_until(began.plus_ms(500)).await;
         writer
             .sends(produce_frame(1, -1, topic, &[(1, batch("late"))], 0))
@@ -337,7 +323,9 @@ fn a_fetch_waits_and_tells_errors_in_their_places() {
         assert_eq!(told, [(0, 0, 0), (0, 1, bytes)]);
         assert_eq!(parts.payload.len(), bytes as usize);
 
-        reader.sends(ask(2, &[(1, 0), (0, 5), (9, 0)], 60_000)).await;
+        reader
+            .sends(fetch_frame(2, topic, &[(1, 0), (0, 5), (9, 0)], 60_000))
+            .await;
         let parts = reader.answer().await.expect("an answer");
         let told = read_answer(&parts.header)
             .expect("verifies")
@@ -351,5 +339,112 @@ fn a_fetch_waits_and_tells_errors_in_their_places() {
             code(ErrorCode::UnknownTopicOrPartition),
         ];
         assert_eq!(told, expected);
+    });
+}
+
+fn fetch_frame(id: u64, topic: TopicId, positions: &[(i32, i64)], wait_ms: u32) -> Bytes {
+    let mut builder = Builder::new();
+    let position = |(index, offset): &(i32, i64)| fb::Position::new(&topic.into(), *index, -1, *offset, 1 << 20, -1);
+    let positions: Vec<_> = positions.iter().map(position).collect();
+    let args = fb::FetchArgs {
+        wait_ms,
+        bytes_min: 1,
+        bytes_max: 1 << 20,
+        positions: Some(builder.create_vector(&positions)),
+    };
+    let body = fb::Fetch::create(&mut builder, &args).as_union_value();
+    begin_request(builder, id, fb::Ask::Fetch, body, 0).expect("short")
+}
+
+/// Each mention would be read, and waited for, by itself.
+#[test]
+fn a_partition_named_again_in_a_fetch_is_refused_there() {
+    let world = world(614);
+    start_with(&world, &[NATIVE]);
+    world.block_on(CLIENT, |env| async move {
+        let topic = topic_id(&env).await;
+        let mut raw = Raw::open(&env).await;
+        raw.sends(produce_frame(1, -1, topic, &[(0, batch("a"))], 0)).await;
+        raw.answer().await.expect("an answer");
+        raw.sends(fetch_frame(2, topic, &[(0, 0), (0, 0), (1, 0), (0, 1)], 60_000))
+            .await;
+        let parts = raw.answer().await.expect("an answer");
+        let told = read_answer(&parts.header)
+            .expect("verifies")
+            .told_as_fetched()
+            .expect("fetched");
+        let told: Vec<_> = told.parts().iter().map(|part| (part.error(), part.bytes())).collect();
+        let (bytes, again) = (batch("a").len() as u32, (ErrorCode::InvalidRequest.code(), 0));
+        assert_eq!(told, [(0, bytes), again, (0, 0), again]);
+    });
+}
+
+#[test]
+fn a_request_that_names_too_much_ends_its_connection_and_refusals_are_told_within_a_frame() {
+    let world = world(615);
+    start_with(&world, &[NATIVE]);
+    world.block_on(CLIENT, |env| async move {
+        let topic = topic_id(&env).await;
+        let many = |count: usize| vec![(0, Bytes::new()); count];
+        let mut raw = Raw::open(&env).await;
+        raw.sends(produce_frame(1, -1, topic, &many(100_001), 0)).await;
+        assert!(raw.answer().await.is_none());
+        let positions: Vec<_> = (0..100_001).map(|index| (index, 0)).collect();
+        let mut raw = Raw::open(&env).await;
+        raw.sends(fetch_frame(1, topic, &positions, 0)).await;
+        assert!(raw.answer().await.is_none());
+
+        let mut raw = Raw::open(&env).await;
+        let mut batches = many(99_999);
+        batches.push((1, batch("kept")));
+        raw.sends(produce_frame(1, -1, topic, &batches, 0)).await;
+        let parts = raw.answer().await.expect("an answer");
+        let produced = read_answer(&parts.header)
+            .expect("verifies")
+            .told_as_produced()
+            .expect("produced");
+        let results = produced.results();
+        assert_eq!(results.len(), 100_000);
+        assert_eq!((results.get(99_999).error(), results.get(99_999).base_offset()), (0, 0));
+        assert!((0..99_999).all(|index| results.get(index).error() != 0));
+        let told = produced.refusals().expect("some are told why").len();
+        assert!((1_000..99_999).contains(&told), "{told}");
+    });
+}
+
+/// What a topic's name means changes: the next topic of that name has another id, and acks=0 has no answer that says so.
+#[test]
+fn a_producer_without_acks_goes_on_in_the_next_topic_of_the_name() {
+    let world = world(616);
+    start_with(&world, &[NATIVE]);
+    world.block_on(CLIENT, |env| async move {
+        let kafka = Client::new(
+            env.clone(),
+            ClientOptions {
+                bootstrap_servers: vec![address()],
+                allow_auto_create: true,
+                ..ClientOptions::default()
+            },
+        );
+        let native = client(&env);
+        let options = ProducerOptions {
+            acks: Acks::None,
+            idempotent: false,
+            ..ProducerOptions::default()
+        };
+        let producer = Producer::new(native.clone(), options).expect("options that fit");
+        send(&producer, 0, "to the first").await;
+        let admin = Admin::new(kafka.clone());
+        env.sleep_until(env.now().plus_ms(1_000)).await;
+        admin.delete_topic("t").await.expect("deleted");
+        kafka.topic("t").await.expect("made anew");
+        let count = async || admin.list_offsets("t", &[0], OffsetSpec::Latest).await.expect("listed")[&0].offset;
+        for _ in 0..20 {
+            send(&producer, 0, "to the second").await;
+            env.sleep_until(env.now().plus_ms(500)).await;
+        }
+        // The first one or two are lost with the connection that ends for it.
+        let stored = count().await.expect("an end");
+        assert!(stored >= 15, "{stored}");
     });
 }

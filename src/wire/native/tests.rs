@@ -53,11 +53,14 @@ fn the_bytes_of_a_frame_are_these() {
     let args = fb::NewProducerArgs::default();
     let ask = fb::NewProducer::create(&mut builder, &args).as_union_value();
     let frame = begin_request(builder, 1, fb::Ask::NewProducer, ask, 2).expect("short");
-    assert_eq!(
-        frame[..8],
-        [frame.len() as u8 - 4 + 2, 0, 0, 0, frame.len() as u8 - 8, 0, 0, 0]
-    );
-    assert!(frame.len().is_multiple_of(ALIGNMENT));
+    let expected: [u8; 56] = [
+        0x36, 0, 0, 0, 0x30, 0, 0, 0, // the lengths, with a payload of two bytes
+        0x14, 0, 0, 0, 0, 0, 0, 0, // the root, and what aligns it
+        0, 0, 0x0a, 0, 0x14, 0, 0x0c, 0, 7, 0, 8, 0, // the request's vtable
+        0x0a, 0, 0, 0, 0, 0, 0, 5, 0x10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, // the request: kind, body, id
+        4, 0, 4, 0, 4, 0, 0, 0, // the body's vtable, and the body
+    ];
+    assert_eq!(frame[..], expected);
 }
 
 #[test]
