@@ -137,7 +137,8 @@ impl Point {
             .and_then(|records| records.as_wire())
             .unwrap_or_default();
         let base = records.first_chunk().map(|base| i64::from_be_bytes(*base));
-        Ok((found.error_code == 0 && base == Some(offset)).then_some(records.len() as u64))
+        let is_there = found.error_code == 0 && base.is_some_and(|base| base <= offset);
+        Ok(is_there.then_some(records.len() as u64))
     }
 
     async fn look_up(

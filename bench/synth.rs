@@ -1,8 +1,8 @@
-//! A log of any size in little space: segments whose bytes are holes but for the first block, with the companions that real ones of
-//! large batches would have. For measuring what grows with the bytes stored (`bench/flatness`), never to be kept.
+//! A log of any size in little space, as a partition of a stopped broker: for measuring what grows with the bytes stored
+//! (`bench/flatness`), never to be kept.
 //!
-//! Every segment begins with a batch that is real: one record of zeros, so that all of it but its header may be a hole. The batches behind it are
-//! in the indexes and the sums only: a read there is answered as damage.
+//! Its batches hold one record each, one every ten milliseconds. With `--holes` only the first batch of a segment is there; what follows it
+//! is a hole, and in the indexes and sums as batches of 1 MiB would be: a read there is answered as damage.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -17,9 +17,11 @@ use ringtail::storage::formats::{
 };
 use ringtail::wire::batch::{BatchBuilder, BatchOptions};
 
-/// What is written of a batch: its header and the beginning of its record.
-const HEAD_BYTES: usize = 4096;
 const INDEX_INTERVAL_BYTES: u32 = 4096;
+/// Batches that are not there.
+const HOLE_BYTES: u64 = 1 << 20;
+/// A row of the sums ends with the batch that takes it to this: a batch that is to be read alone fills one.
+const ROW_BYTES: usize = 64 << 10;
 const BATCH_MS: i64 = 10;
 
 #[derive(Args)]
@@ -30,8 +32,11 @@ pub struct Synth {
     segments: u64,
     #[arg(long, default_value_t = 1 << 30)]
     segment_bytes: u64,
-    #[arg(long, default_value_t = 1 << 20)]
+    #[arg(long, default_value_t = ROW_BYTES)]
     batch_bytes: usize,
+    /// Only the first batch of each segment is there.
+    #[arg(long)]
+    holes: bool,
     /// The time of the first record, milliseconds since 1970; each batch is 10 ms later.
     #[arg(long, default_value_t = 1_700_000_000_000)]
     first_ms: i64,
@@ -47,11 +52,19 @@ impl Synth {
             .get_mut(&id)
             .ok_or("the newest checkpoint does not know the partition")?;
         clear(&self.folder)?;
-        let per_segment = (self.segment_bytes / self.batch_bytes as u64) as i64;
-        if !(1..=i64::from(i32::MAX)).contains(&per_segment) {
-            return Err("a segment holds no batch, or too many".into());
+        let following = self.segment_bytes.saturating_sub(self.batch_bytes as u64);
+        let per_segment = 1 + (following / self.following_bytes()) as i64;
+        if self.holes && self.batch_bytes < ROW_BYTES {
+            return Err(format!("a batch before a hole has {ROW_BYTES} bytes at least"));
         }
-        let value = vec![0; self.value_bytes()?];
+        let mut value = vec![0; self.value_bytes()?];
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        value.iter_mut().for_each(|byte| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            *byte = random as u8;
+        });
         for number in 0..self.segments {
             if number.is_multiple_of(1000) {
                 eprintln!("synth: {number} of {} segments", self.segments);
@@ -85,7 +98,10 @@ impl Synth {
         fs::write(base_path, content).map_err(|error| error.to_string())?;
         let told = Json::Object(vec![
             ("segments", self.segments.into()),
-            ("bytes", (self.segments * self.segment_bytes).into()),
+            (
+                "bytes",
+                (self.segments * (self.batch_bytes as u64 + (per_segment as u64 - 1) * self.following_bytes())).into(),
+            ),
             ("offsets", (end as u64).into()),
             ("offsets_per_segment", (per_segment as u64).into()),
             ("first_ms", (self.first_ms as u64).into()),
@@ -122,28 +138,43 @@ impl Synth {
         Ok(Bytes::copy_from_slice(batch))
     }
 
+    /// Bytes of a batch behind a segment's first.
+    fn following_bytes(&self) -> u64 {
+        match self.holes {
+            true => HOLE_BYTES,
+            false => self.batch_bytes as u64,
+        }
+    }
+
     /// The files of one segment.
     fn segment(&self, identity: SegmentIdentity, batches: i64, value: &[u8]) -> Result<(), String> {
-        let (bytes, base) = (self.batch_bytes as u64, identity.base);
-        let real = self.batch(base, self.first_ms + base * BATCH_MS, value)?;
+        let base = identity.base;
+        let failed = |error: std::io::Error| error.to_string();
+        let log = File::create(self.folder.join(file_name(base, "log"))).map_err(failed)?;
         let mut build = SegmentBuild::new(identity);
-        for number in 0..batches {
-            let offset = base + number;
+        let mut position = 0;
+        for offset in base..base + batches {
+            let timestamp_ms = self.first_ms + offset * BATCH_MS;
+            let real = match offset == base || !self.holes {
+                true => Some(self.batch(offset, timestamp_ms, value)?),
+                false => None,
+            };
             let facts = BatchFacts {
                 base_offset: offset,
                 last_offset: offset,
-                max_timestamp_ms: self.first_ms + offset * BATCH_MS,
-                bytes,
+                max_timestamp_ms: timestamp_ms,
+                bytes: real.as_ref().map_or(HOLE_BYTES, |real| real.len() as u64),
             };
-            let pieces: &[&[u8]] = if number == 0 { &[&real] } else { &[] };
-            build.add(number as u64 * bytes, &facts, pieces, INDEX_INTERVAL_BYTES);
+            let piece = real.as_deref().unwrap_or_default();
+            let pieces: &[&[u8]] = &[piece];
+            build.add(position, &facts, pieces, INDEX_INTERVAL_BYTES);
+            if let Some(real) = &real {
+                log.write_all_at(real, position).map_err(failed)?;
+            }
+            position += facts.bytes;
         }
-        build.finish(batches as u64 * bytes, base + batches);
-        let failed = |error: std::io::Error| error.to_string();
-        let log = File::create(self.folder.join(file_name(base, "log"))).map_err(failed)?;
-        log.set_len(batches as u64 * bytes).map_err(failed)?;
-        log.write_all_at(&real[..real.len().min(HEAD_BYTES)], 0)
-            .map_err(failed)?;
+        build.finish(position, base + batches);
+        log.set_len(position).map_err(failed)?;
         for (kind, growing) in [
             ("index", &build.offsets),
             ("timeindex", &build.times),
