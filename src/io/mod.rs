@@ -168,6 +168,8 @@ pub trait Env: Clone + 'static {
     /// Milliseconds since 1970, which may jump.
     fn wall_ms(&self) -> i64;
     fn random(&self) -> u64;
+    /// Gives memory that is free back to the machine: a start takes much for a moment.
+    fn give_back_memory(&self);
     /// Tells this boot of the machine from all others: what a process left in memory, or handed to a file system without a
     /// flush, is whole only within one.
     fn boot_id(&self) -> u128;

@@ -245,5 +245,6 @@ async fn serve_all<E: Env>(shard: &Rc<Shard<E>>, cluster_id: &str) -> Result<(),
         shard.process.shards(),
         directories.join(", "),
     );
+    shard.env.give_back_memory();
     Ok(())
 }

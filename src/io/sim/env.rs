@@ -181,6 +181,8 @@ impl Env for SimEnv {
         self.shared.disks.borrow()[self.host].boot_id()
     }
 
+    fn give_back_memory(&self) {}
+
     fn random(&self) -> u64 {
         self.shared.core.application.next()
     }

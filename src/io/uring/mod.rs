@@ -214,6 +214,10 @@ impl Env for UringEnv {
         self.0.boot_id
     }
 
+    fn give_back_memory(&self) {
+        machine::trim_heap();
+    }
+
     fn random(&self) -> u64 {
         let mut words = self.0.random.borrow_mut();
         if words.is_empty() {
