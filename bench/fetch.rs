@@ -56,7 +56,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn start(partition: &i32) -> Self {
+    pub fn start(partition: &i32) -> Self {
         Self {
             partition: *partition,
             offset: 0,

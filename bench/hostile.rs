@@ -10,10 +10,12 @@ use ringtail::base::sync::{join_all, race};
 use ringtail::cli::json::Json;
 use ringtail::io::uring::{Options, UringEnv, process_cpu_seconds, run_one};
 use ringtail::io::{Env, Monotonic, send_all};
+use ringtail::wire::Protocol;
 use ringtail::wire::batch::{BatchBuilder, BatchOptions, Codec};
 use ringtail::wire::kafka::messages::*;
 use ringtail::wire::kafka::{Message, Records, RequestHeader, Str, encode_request};
 
+use crate::native;
 use crate::pipe::connect;
 use crate::target::{Target, TargetOptions};
 
@@ -68,6 +70,8 @@ const ANNOUNCED_BYTES: u32 = 90 << 20;
 const HALF_BYTES: usize = 200_000;
 /// Between the end of a connection and the next one in its place.
 const PAUSE_MS: u64 = 1000;
+/// Things that one request names.
+const HEAVY_ITEMS: usize = 90_000;
 /// Requests in one send.
 const PIPELINED: usize = 64;
 
@@ -147,6 +151,10 @@ impl Hostile {
         };
         Ok(match self.attack {
             Attack::Connects => Vec::new(),
+            Attack::HalfFrames | Attack::Trickle if target.protocol == Protocol::Native => {
+                let head = [ANNOUNCED_BYTES.to_le_bytes(), (4u32 << 20).to_le_bytes()].concat();
+                vec![head.into()]
+            }
             Attack::HalfFrames | Attack::Trickle => {
                 // ListOffsets: whatever it says stands behind this.
                 let head = [
@@ -155,6 +163,16 @@ impl Hostile {
                 ]
                 .concat();
                 vec![head.into()]
+            }
+            Attack::NeverReads | Attack::Heavy if target.protocol == Protocol::Native => {
+                let frames = match self.attack {
+                    Attack::Heavy => native::heavy(target, HEAVY_ITEMS)?,
+                    _ => vec![native::large_fetch(target)?],
+                };
+                pipelined(frames, if self.attack == Attack::Heavy { 4 } else { PIPELINED })
+            }
+            _ if target.protocol == Protocol::Native => {
+                return Err(format!("{:?} is not an attack in the native protocol", self.attack));
             }
             Attack::NeverReads => pipelined(vec![large_fetch(target)?], PIPELINED),
             Attack::Small => pipelined(vec![encoded(0, &ApiVersionsRequest::default())?], PIPELINED),
@@ -201,7 +219,6 @@ fn large_fetch(target: &Target) -> Result<Vec<Bytes>, String> {
 
 /// Much work for one request: look-ups by time, all that is known of a broker many times over.
 fn heavy(target: &Target) -> Result<Vec<Vec<Bytes>>, String> {
-    const COUNT: usize = 90_000;
     let all = partitions(target);
     let partition = |(index, partition_index): (usize, i32)| ListOffsetsPartition {
         partition_index,
@@ -217,7 +234,7 @@ fn heavy(target: &Target) -> Result<Vec<Vec<Bytes>>, String> {
                 .iter()
                 .copied()
                 .cycle()
-                .take(COUNT)
+                .take(HEAVY_ITEMS)
                 .enumerate()
                 .map(partition)
                 .collect(),
@@ -237,7 +254,7 @@ fn heavy(target: &Target) -> Result<Vec<Vec<Bytes>>, String> {
         configuration_keys: None,
     };
     let configs = DescribeConfigsRequest {
-        resources: (0..COUNT).map(resource).collect(),
+        resources: (0..HEAVY_ITEMS).map(resource).collect(),
         include_synonyms: true,
         include_documentation: true,
     };

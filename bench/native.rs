@@ -73,3 +73,41 @@ pub fn fetched(answer: &Bytes, places: &[Place]) -> Result<Vec<Part>, String> {
     };
     fetched.parts().iter().zip(places).map(part).collect()
 }
+
+/// Everything from the start on, as much as one answer carries.
+pub fn large_fetch(target: &Target) -> Result<Vec<Bytes>, String> {
+    let partitions = target.nodes.iter().flat_map(|node| &node.partitions);
+    let places: Vec<Place> = partitions.map(Place::start).collect();
+    fetch(target, &places, (0, u32::MAX, u32::MAX))
+}
+
+/// Much work for one request: look-ups by time, positions of partitions that are not there, names of topics.
+pub fn heavy(target: &Target, count: usize) -> Result<Vec<Vec<Bytes>>, String> {
+    let partitions: Vec<i32> = target.nodes.iter().flat_map(|node| node.partitions.clone()).collect();
+    let framed = |builder, kind, body| {
+        let begin = begin_request(builder, 0, kind, body, 0).map_err(|error| error.to_string())?;
+        Ok::<_, String>(vec![begin])
+    };
+    let mut builder = Builder::new();
+    // Each another time: no two are the same question.
+    let query = |(time, index): (usize, &i32)| fb::TimeQuery::new(&target.topic_id.into(), *index, -1, time as i64);
+    let queries: Vec<_> = partitions.iter().cycle().take(count).enumerate().map(query).collect();
+    let args = fb::FindOffsetsArgs {
+        queries: Some(builder.create_vector(&queries)),
+    };
+    let body = fb::FindOffsets::create(&mut builder, &args).as_union_value();
+    let times = framed(builder, fb::Ask::FindOffsets, body)?;
+    let places: Vec<Place> = (0..count as i32).map(|index| Place::start(&index)).collect();
+    let positions = fetch(target, &places, (60_000, u32::MAX, 1))?;
+    let mut builder = Builder::new();
+    let names: Vec<_> = (0..count)
+        .map(|number| builder.create_string(&format!("{}{number}", target.topic)))
+        .collect();
+    let args = fb::DescribeArgs {
+        topics: Some(builder.create_vector(&names)),
+        may_create: false,
+    };
+    let body = fb::Describe::create(&mut builder, &args).as_union_value();
+    let names = framed(builder, fb::Ask::Describe, body)?;
+    Ok(vec![times, positions, names])
+}
