@@ -155,7 +155,14 @@ class Ringtail(Managed):
         super().start()
 
     def command(self) -> list[str]:
-        settings = (f"listeners=PLAINTEXT://{self.address}", f"log.dirs={self.data}", f"ringtail.arena.dir={self.arena}", *self.settings)
+        settings = (
+            f"listeners=PLAINTEXT://{self.address}",
+            # Every Kafka client follows the leaders that it is told, so requests reach the core that owns the partition.
+            "ringtail.shard.listeners=per-shard",
+            f"log.dirs={self.data}",
+            f"ringtail.arena.dir={self.arena}",
+            *self.settings,
+        )
         return [str(self.binary), "start", *(word for setting in settings for word in ("--set", setting))]
 
     def version(self) -> str:

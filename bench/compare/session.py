@@ -110,7 +110,7 @@ class Session:
     def _peer(self) -> Broker:
         if self.options.peer_address is not None:
             return Broker(self.options.peer_address)
-        return Kafka(self.folder / "peer", self.options.port + 10, self.options.kafka_heap, self.cell.settings)
+        return Kafka(self.folder / "peer", self.options.port + 100, self.options.kafka_heap, self.cell.settings)
 
     def _site(self, broker: Broker, configs: dict[str, str]) -> Site:
         options = self.options
