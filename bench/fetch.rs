@@ -83,7 +83,7 @@ impl Fetch {
                     .sum::<usize>()
                     .into(),
             ),
-            ("connections", self.load.connections.into()),
+            ("connections", self.connections(&target).into()),
             ("threads", self.load.threads.into()),
             ("bytes_max", self.bytes_max.into()),
             ("partition_bytes_max", self.partition_bytes_max.into()),
@@ -99,7 +99,7 @@ impl Fetch {
     }
 
     async fn thread(&self, target: &Target, env: UringEnv, index: usize, window: Window) -> Result<Tally, String> {
-        let own = share(self.load.connections, index, self.load.threads);
+        let own = share(self.connections(target), index, self.load.threads);
         let connections = own
             .map(|number| self.connection(target, &env, number, window))
             .collect();
@@ -108,6 +108,11 @@ impl Fetch {
             tally.merge(&done?);
         }
         Ok(tally)
+    }
+
+    /// Every node that leads partitions has one at least, as any client's.
+    fn connections(&self, target: &Target) -> usize {
+        self.load.connections.max(target.nodes.len())
     }
 
     async fn connection(
@@ -120,7 +125,7 @@ impl Fetch {
         let nodes = target.nodes.len();
         let node = &target.nodes[number % nodes];
         // Connections to one broker share out its partitions, or read them all when there are more connections than those.
-        let sharers = self.load.connections.div_ceil(nodes);
+        let sharers = self.connections(target).div_ceil(nodes);
         let own = node
             .partitions
             .iter()

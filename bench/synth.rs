@@ -44,6 +44,9 @@ pub struct Synth {
 
 impl Synth {
     pub fn run(self) -> Result<(), String> {
+        if self.batch_bytes < 1024 {
+            return Err("a batch has 1024 bytes at least".into());
+        }
         let directory = self.folder.parent().ok_or("the folder stands in no directory")?;
         let id = partition_of(&self.folder)?;
         let (base_path, mut base) = newest_base(directory)?;

@@ -181,8 +181,7 @@ pub async fn append<E: Env>(
             (0..count).map(|_| Err(PartitionError::TimedOut)).collect()
         });
         let appended = appended.await;
-        let us = broker.env.now().0.saturating_sub(began.0) / 1000;
-        broker.metrics.produce.record_us(us);
+        broker.metrics.produce.record_us(broker.env.now().us_since(began));
         appended
     }
 }

@@ -21,7 +21,7 @@ use crate::wire::kafka::{
 };
 
 /// A request of more than this takes its turn with others of the kind: it may name thousands of things to be looked up.
-const LARGE_REQUEST_BYTES: usize = 16 << 10;
+pub const LARGE_REQUEST_BYTES: usize = 16 << 10;
 
 /// A request that has begun.
 pub struct Dispatched {
@@ -49,12 +49,17 @@ impl Dispatched {
         }
     }
 
-    pub fn close() -> Self {
+    /// `reply` to the last request of its connection.
+    pub fn last(reply: Reply) -> Self {
         Self {
-            reply: Box::pin(async { Reply::Close }),
+            reply: Box::pin(async { reply }),
             alone: false,
             last: true,
         }
+    }
+
+    pub fn close() -> Self {
+        Self::last(Reply::Close)
     }
 }
 

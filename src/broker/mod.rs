@@ -120,7 +120,8 @@ impl Identity {
 
     /// Whether clients know this broker as `node_id`.
     pub fn is_named(&self, node_id: i32, shards: usize) -> bool {
-        node_id == self.node_id || (0..shards).any(|shard| self.node_of(shard) == node_id)
+        let shard = i64::from(node_id) - i64::from(self.node_of(0));
+        node_id == self.node_id || (self.shard_endpoints.is_some() && (0..shards as i64).contains(&shard))
     }
 }
 

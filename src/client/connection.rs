@@ -13,7 +13,6 @@ use crate::base::sync::{Budget, Notify, OneshotSender, Permit, oneshot, race};
 use crate::io::{Env, Queue, send_all};
 use crate::wire::kafka::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::kafka::{Decoder, ErrorCode, Message, RequestHeader, ResponseHeader, Str, encode_request};
-
 use crate::wire::native::{Malformed, Parts, read_answer};
 use crate::wire::{Framing, LENGTH_BYTES, Protocol};
 
@@ -400,6 +399,9 @@ impl<E: Env> Connection<E> {
 
     /// The frame of a Kafka request.
     fn frame<'m, M: Message<'m>>(&self, request: &M, version: i16, id: u64) -> Result<Vec<Bytes>, ClientError> {
+        if self.protocol() == Protocol::Native {
+            return Err(ClientError::NotNative { api: M::NAME });
+        }
         let header = RequestHeader {
             api_key: M::API_KEY,
             api_version: version,

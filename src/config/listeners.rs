@@ -48,22 +48,18 @@ impl Listener {
         };
         Some(hosts.into_iter().map(|host| SocketAddr::new(host, port)).collect())
     }
-}
 
-impl Listener {
     /// Whether both may bind an address that is the same; names are not looked up.
     fn shares_with(&self, other: &Self) -> bool {
         let (one, two) = (self.addresses(0), other.addresses(0));
-        let (Some(one), Some(two)) = (one, two) else {
-            return self.bind == other.bind || self.is_wildcard() || other.is_wildcard();
-        };
-        let any = |addresses: &[SocketAddr]| addresses.iter().any(|address| address.ip().is_unspecified());
-        any(&one) || any(&two) || one.iter().any(|address| two.contains(address))
-    }
-
-    fn is_wildcard(&self) -> bool {
-        let addresses = self.addresses(0).into_iter().flatten();
-        addresses.into_iter().any(|address| address.ip().is_unspecified())
+        let is_wildcard = |address: &SocketAddr| address.ip().is_unspecified();
+        if one.iter().chain(&two).flatten().any(is_wildcard) {
+            return true;
+        }
+        match (one, two) {
+            (Some(one), Some(two)) => one.iter().any(|address| two.contains(address)),
+            _ => self.bind == other.bind,
+        }
     }
 }
 

@@ -38,6 +38,11 @@ impl Monotonic {
     pub fn ms_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / 1_000_000
     }
+
+    /// The same in microseconds.
+    pub fn us_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
 }
 
 /// Which share of the core a task draws from.

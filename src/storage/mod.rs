@@ -52,17 +52,17 @@ use crate::base::ids::PartitionId;
 pub const EXTEND_BYTES_MIN: u64 = 64 << 10;
 /// The largest.
 const EXTEND_BYTES_MAX: u64 = 32 << 20;
-/// The name of a partition's folder, as Kafka has it.
-pub fn folder_name(topic: &str, index: i32) -> String {
-    format!("{topic}-{index}")
-}
-
 /// What the name of a deleted partition's folder ends with.
 const DELETED_SUFFIX: &str = "-delete";
 /// What the name of a folder ends with that was in the way of a new partition; Kafka uses the same.
 const STRAY_SUFFIX: &str = "-stray";
 /// Locked by whoever uses a log directory.
 pub const LOCK_FILE: &str = ".lock";
+
+/// The name of a partition's folder, as Kafka has it.
+pub fn folder_name(topic: &str, index: i32) -> String {
+    format!("{topic}-{index}")
+}
 
 /// What opening a partition needs to know.
 #[derive(Clone, Debug)]

@@ -50,10 +50,7 @@ pub async fn read<E: Env>(
     let mut found: Vec<_> = items.into_iter().map(|item| item.and_then(&mut next)).collect();
     let bytes = trim(&mut found, bytes_max);
     broker.metrics.fetched_bytes.add(bytes as u64);
-    broker
-        .metrics
-        .fetch
-        .record_us(broker.env.now().0.saturating_sub(began.0) / 1000);
+    broker.metrics.fetch.record_us(broker.env.now().us_since(began));
     (found, held)
 }
 

@@ -55,6 +55,7 @@ pub async fn handle<E: Env>(call: &Call<E>, request: MetadataRequest<'_>) -> Met
     }
 }
 
+/// Every topic, as clients are told of it.
 pub fn all<E: Env>(broker: &Broker<E>) -> Vec<MetadataResponseTopic<'static>> {
     let catalog = broker.catalog.borrow();
     catalog.topics().map(|topic| found(broker, topic)).collect()
@@ -103,6 +104,7 @@ fn by_id<E: Env>(broker: &Broker<E>, id: TopicId) -> MetadataResponseTopic<'stat
     }
 }
 
+/// A topic by its name; one that is missing is made if `create` says so.
 pub async fn by_name<E: Env>(broker: &Rc<Broker<E>>, name: &str, create: bool) -> MetadataResponseTopic<'static> {
     let known = |broker: &Rc<Broker<E>>| broker.catalog.borrow().by_name(name);
     if let Some(topic) = known(broker) {

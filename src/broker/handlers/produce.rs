@@ -45,12 +45,7 @@ struct Plan {
 pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
     let plan = match plan(&call).await {
         Ok(plan) => plan,
-        Err(reply) => {
-            return Dispatched {
-                last: true,
-                ..Dispatched::overlapping(Box::pin(async { reply }))
-            };
-        }
+        Err(reply) => return Dispatched::last(reply),
     };
     let Plan {
         acks,

@@ -10,6 +10,7 @@ mod fetch;
 mod find_offsets;
 mod produce;
 
+use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use flatbuffers::{UnionWIPOffset, WIPOffset};
 
 use super::Broker;
 use super::connection::{Client, Reply};
-use super::dispatch::Dispatched;
+use super::dispatch::{Dispatched, LARGE_REQUEST_BYTES};
 use super::handlers::init_producer_id::next_epoch;
 use super::handlers::items::ITEMS_MAX;
 use crate::base::ids::TopicId;
@@ -29,9 +30,6 @@ use crate::wire::native::{Builder, Malformed, Parts, TooLong, begin_answer, fb, 
 
 /// What an answer takes besides what is counted by item.
 const ANSWER_BYTES: u64 = 512;
-/// A header of more than this takes its turn with others of the kind.
-const LARGE_HEADER_BYTES: usize = 16 << 10;
-
 /// One request on its way.
 struct Call<E: Env> {
     broker: Rc<Broker<E>>,
@@ -87,17 +85,12 @@ impl<E: Env> Call<E> {
     fn count(&self, items: usize) -> Result<u64, Reply> {
         match items <= ITEMS_MAX {
             true => Ok(items as u64),
-            false => {
-                tracing::debug!(peer = %self.client.peer.address, items, "too many items in one request");
-                self.broker.metrics.requests_refused.add(1);
-                Err(Reply::Close)
-            }
+            false => Err(self.refuse(&format_args!("it names {items} items"))),
         }
     }
 
-    fn refuse(&self, error: &Malformed) -> Reply {
-        tracing::debug!(peer = %self.client.peer.address, %error, "malformed native request");
-        self.broker.metrics.requests_refused.add(1);
+    fn refuse(&self, error: &dyn fmt::Display) -> Reply {
+        refuse(&self.broker, &self.client, error);
         Reply::Close
     }
 
@@ -113,7 +106,7 @@ impl<E: Env> Call<E> {
     }
 
     async fn turn_if_large(&self) {
-        if self.header.len() > LARGE_HEADER_BYTES {
+        if self.header.len() > LARGE_REQUEST_BYTES {
             self.turn().await;
         }
     }
@@ -142,24 +135,29 @@ impl<E: Env> Call<E> {
     }
 }
 
+/// Notes that a connection ends for what it sent.
+fn refuse<E: Env>(broker: &Broker<E>, client: &Client, error: &dyn fmt::Display) {
+    tracing::debug!(peer = %client.peer.address, %error, "malformed native request");
+    broker.metrics.requests_refused.add(1);
+}
+
 /// Begins the request in `frame`. Completes when every append it asks for has its place in its partition's log.
 pub async fn begin<E: Env>(broker: &Rc<Broker<E>>, client: &Client, frame: Bytes) -> Dispatched {
     broker.metrics.requests.add(1);
-    let refused = |error: &Malformed| {
-        tracing::debug!(peer = %client.peer.address, %error, "malformed native frame");
-        broker.metrics.requests_refused.add(1);
+    let refused = |error: Malformed| {
+        refuse(broker, client, &error);
         Dispatched::close()
     };
     let parts = match Parts::of(frame) {
         Ok(parts) => parts,
-        Err(error) => return refused(&error),
+        Err(error) => return refused(error),
     };
-    if parts.header.len() > LARGE_HEADER_BYTES {
+    if parts.header.len() > LARGE_REQUEST_BYTES {
         broker.turns.turn(&broker.env, client.holder).await;
     }
     let kind = match read_request(&parts.header) {
         Ok(request) => request.ask_type(),
-        Err(error) => return refused(&error),
+        Err(error) => return refused(error),
     };
     let call = Call {
         broker: broker.clone(),

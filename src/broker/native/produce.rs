@@ -31,12 +31,7 @@ struct Plan {
 pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
     let plan = match plan(&call).await {
         Ok(plan) => plan,
-        Err(reply) => {
-            return Dispatched {
-                last: true,
-                ..Dispatched::overlapping(Box::pin(async { reply }))
-            };
-        }
+        Err(reply) => return Dispatched::last(reply),
     };
     let acknowledged = append(call.broker.clone(), plan.appends, call.began, plan.timeout_ms).await;
     let (id, acks, admitted, room) = (plan.id, plan.acks, plan.admitted, plan.room);

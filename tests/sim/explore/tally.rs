@@ -151,3 +151,19 @@ pub fn on_each_core(states: States, explore: impl Fn(u64, &Rc<Tally>) + Sync) ->
     }
     sum
 }
+
+#[test]
+fn states_of_earlier_runs_count_and_a_cut_file_is_mended() {
+    let path = std::env::temp_dir().join(format!("ringtail-states-{}", std::process::id()));
+    let run = |hashes: &[u64]| {
+        let mut states = States::kept_in(&path).expect("a file");
+        hashes.iter().for_each(|hash| states.insert(*hash));
+        states.hashes.len()
+    };
+    assert_eq!((run(&[1, 2, 2]), run(&[2, 3])), (2, 3));
+    let bytes = std::fs::read(&path).expect("it is there");
+    assert_eq!(bytes.len(), 24, "each once");
+    std::fs::write(&path, &bytes[..21]).expect("cut");
+    assert_eq!((run(&[4]), run(&[])), (3, 3));
+    std::fs::remove_file(&path).expect("removed");
+}
