@@ -333,6 +333,24 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_beyond_its_room_has_to_find_as_much_or_is_made_again() {
+        let memory = Memory::new(100 << 10);
+        let who = reader(ONE, true);
+        let room = || now(memory.answer(who, 30 << 10)).expect("there is room");
+        let within = memory.made_or_now(who, room(), 10 << 10).expect("it has room");
+        assert_eq!(memory.used_bytes(), 10 << 10);
+        let beyond = memory.made_or_now(who, room(), 40 << 10);
+        assert_eq!(
+            beyond.map(|permit| permit.units()),
+            Some(40 << 10),
+            "its own room is given back first"
+        );
+        assert!(memory.made_or_now(who, room(), 90 << 10).is_none());
+        assert_eq!(memory.used_bytes(), 10 << 10, "who waits holds nothing");
+        drop(within);
+    }
+
+    #[test]
     fn who_has_an_ipv6_network_is_one_holder() {
         let of = |address: &str| holder_of(&SocketAddr::new(address.parse().expect("an address"), 9092));
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::77"));

@@ -131,3 +131,16 @@ fn replicas_are_assigned_by_the_ids_of_shards_too() {
         }
     });
 }
+
+/// The configuration looks no names up, and sockets of one process share ports.
+#[test]
+fn one_address_under_two_names_is_refused() {
+    let world = world(623);
+    world.name_host(BROKER, "broker");
+    let twice = format!("ringtail.native.listeners=broker:9094,{}:9094", host_address(BROKER));
+    let refused = start_with(&world, &[&twice]);
+    assert!(world.run_until(|| refused.ended.borrow().len() == 2), "it ends");
+    let ended = refused.ended.borrow();
+    let told = ended.iter().any(|end| matches!(end, Err(ServeError::Listen { .. })));
+    assert!(told, "{ended:?}");
+}

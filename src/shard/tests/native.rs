@@ -193,6 +193,15 @@ fn produce_frame(id: u64, acks: i8, topic: TopicId, batches: &[(i32, Bytes)], cu
     [&begin[..], payload].concat().into()
 }
 
+/// The same request in a frame whose payload is one byte longer than its header says.
+fn with_surplus(frame: &Bytes) -> Bytes {
+    let mut longer = frame.to_vec();
+    longer.push(0);
+    let length = longer.len() as u32 - 4;
+    longer[..4].copy_from_slice(&length.to_le_bytes());
+    longer.into()
+}
+
 /// The id of the topic `t`, made if it is missing.
 async fn topic_id(env: &SimEnv) -> TopicId {
     client(env).topic("t").await.expect("made").id
@@ -263,6 +272,8 @@ fn what_is_malformed_ends_the_connection_and_what_is_unknown_does_not() {
             too_long.freeze(),
             // The header says more than the payload has.
             produce_frame(7, -1, topic, &[(0, batch("a"))], 1),
+            // It says less.
+            with_surplus(&good),
             // What cannot be told otherwise.
             wrong_acks_none,
             // Kafka's ApiVersions.
@@ -339,6 +350,18 @@ fn a_fetch_waits_and_tells_errors_in_their_places() {
             code(ErrorCode::UnknownTopicOrPartition),
         ];
         assert_eq!(told, expected);
+
+        // An error is told at once, though there is nothing to read.
+        let began = env.now();
+        reader.sends(fetch_frame(3, topic, &[(0, 0), (9, 0)], 60_000)).await;
+        let parts = reader.answer().await.expect("an answer");
+        let told = read_answer(&parts.header)
+            .expect("verifies")
+            .told_as_fetched()
+            .expect("fetched");
+        let told: Vec<_> = told.parts().iter().map(|p| (p.error(), p.bytes())).collect();
+        assert_eq!(told, [(0, 0), code(ErrorCode::UnknownTopicOrPartition)]);
+        assert!(env.now().ms_since(began) < 30_000);
     });
 }
 
