@@ -52,6 +52,8 @@ pub enum Mark {
     SpaceAwaited,
     /// A read came from a file.
     ColdRead,
+    /// A read was given what was read ahead of it.
+    ReadAhead,
     /// A retried batch was answered with its first offset.
     Duplicate,
     /// A log went from `written` to `flushed`.
@@ -89,6 +91,7 @@ pub const MARKS: &[Mark] = &[
     Mark::StoringAwaited,
     Mark::SpaceAwaited,
     Mark::ColdRead,
+    Mark::ReadAhead,
     Mark::Duplicate,
     Mark::BecameFlushed,
     Mark::Fenced,

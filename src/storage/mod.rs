@@ -5,6 +5,7 @@
 //!
 //! Not for: the wire protocol, which partition lives where, who may read.
 
+mod ahead;
 mod build;
 mod codec;
 mod cold;

@@ -1,5 +1,6 @@
 //! The broker's parts in the simulated environment: seeds, crashes at every completion, faults.
 
+mod ahead;
 mod bounds;
 mod broker;
 mod checkpoints;

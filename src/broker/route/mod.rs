@@ -143,6 +143,32 @@ impl ReadRequest {
         let parts = self.parts.as_ref().map_or(1, |parts| parts.count);
         (READS_MAX / parts).max(1)
     }
+
+    fn shares(&self) -> Shares {
+        Shares {
+            bytes_max: self.bytes_max,
+            bytes_min: self.bytes_min.max(SHARE_BYTES_MIN).min(self.bytes_max),
+        }
+    }
+}
+
+/// A smaller share is not worth its way.
+const SHARE_BYTES_MIN: usize = 64 << 10;
+
+/// What each shard may read for one fetch. What all read together is no more than the fetch gives out, or nearly: the rest would have
+/// come from the disk in vain.
+struct Shares {
+    bytes_max: usize,
+    /// Of each: what the client waits for may be all with one of them.
+    bytes_min: usize,
+}
+
+impl Shares {
+    /// For so many of so many items.
+    fn of(&self, items: usize, of: usize) -> usize {
+        let part = self.bytes_max as u128 * items as u128 / of.max(1) as u128;
+        (part as usize).max(self.bytes_min)
+    }
 }
 
 /// What the parts of one read have in common.
@@ -275,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_of_a_read_share_its_reads_and_its_sum() {
+    fn the_parts_of_a_read_share_its_reads_its_bytes_and_its_sum() {
         let reads_max = |parts: Option<usize>| {
             let request = ReadRequest {
                 items: Vec::new(),
@@ -291,6 +317,14 @@ mod tests {
             request.reads_max()
         };
         assert_eq!([None, Some(2), Some(100)].map(reads_max), [64, 32, 1]);
+        let shares = |bytes_max, bytes_min| Shares { bytes_max, bytes_min };
+        assert_eq!([1, 3, 4].map(|items| shares(4000, 10).of(items, 4)), [1000, 3000, 4000]);
+        assert_eq!(
+            shares(4000, 3500).of(1, 4),
+            3500,
+            "what is waited for may be all in one"
+        );
+        assert_eq!(shares(usize::MAX, 1).of(7, 7), usize::MAX);
         let parts = Parts::new(2);
         let (mut one, mut other) = (0, 0);
         assert_eq!(parts.tell(&mut one, 5), 5);

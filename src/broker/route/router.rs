@@ -354,9 +354,10 @@ impl<E: Env> Router<E> {
     }
 
     async fn scatter_read(self: &Rc<Self>, request: ReadRequest) -> Gathering<E> {
+        let (reader, count) = (request.reader, request.items.len());
+        let shares = request.shares();
         let parts = self.split(request.items, |item| item.id);
-        let reader = request.reader;
-        let foreign_bytes_max = request.bytes_max.min(self.local.room_bytes(reader));
+        let room_bytes = self.local.room_bytes(reader);
         let shared = (parts.len() > 1).then(|| Parts::new(parts.len()));
         let mut gathering = Gathering {
             router: self.clone(),
@@ -370,12 +371,13 @@ impl<E: Env> Router<E> {
             given_up: None,
         };
         for Part { shard, places, items } in parts {
+            let share = shares.of(items.len(), count);
             let part = |items| ReadRequest {
                 items,
                 bytes_max: if shard == self.shard {
-                    request.bytes_max
+                    share
                 } else {
-                    foreign_bytes_max
+                    share.min(room_bytes)
                 },
                 bytes_min: request.bytes_min,
                 wait_ms: request.wait_ms,

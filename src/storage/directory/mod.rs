@@ -7,24 +7,24 @@
 //!
 //! Not for: what a single log does (`partition`), starting up (`recovery`).
 
+mod reading;
 mod room;
 mod settle;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::{Rc, Weak};
 
-use super::cold::{ColdSegment, SegmentPlace};
+use self::reading::Reading;
 use super::health::{Health, OPEN_RETRY_MS, is_full};
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
 use super::memory::{TailMemory, UNIT_BYTES};
 use super::partition::{Evicted, Partition};
 use super::scrub::{Pass, ScrubOptions};
-use super::segment::path_of;
 use super::{LogDirectory, StorageError, StoreOptions};
-use crate::base::buffer::{AlignedBuf, Chunk, ChunkIdentity, Pool};
+use crate::base::buffer::{Chunk, ChunkIdentity};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::base::planted::{Bug, planted};
@@ -34,14 +34,6 @@ use crate::metrics::ScrubMetrics;
 
 /// Bytes of segment writes in flight.
 const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
-/// Cold segments whose descriptors and sums are kept.
-const COLD_SEGMENTS_MAX: usize = 128;
-/// A read buffer of the pool.
-const READ_BUFFER_BYTES: usize = (1 << 20) + 8192;
-/// Bytes of cold reads under way; a larger one is alone.
-const COLD_BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
-/// Steps of look-ups by time under way; each has some batches in memory.
-const LOOKUP_STEPS_MAX: u64 = 8;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// What all shards of a directory may have in chunks that are being filled, and in full ones that the disk has not taken: a start
@@ -71,11 +63,7 @@ pub struct ShardDirectory<E: Env> {
     partitions: RefCell<BTreeMap<PartitionId, Weak<Partition<E>>>>,
     evictable: RefCell<VecDeque<Weak<Partition<E>>>>,
     writes: Rc<Budget>,
-    buffers: Pool,
-    cold: Rc<Budget>,
-    cold_segments: RefCell<VecDeque<(PathBuf, Rc<ColdSegment<E>>)>>,
-    lookup_steps: Rc<Budget>,
-    decode_turn: Rc<Budget>,
+    reading: Reading<E>,
     full: Cell<bool>,
     appended_bytes: Cell<u64>,
     queued_bytes: Cell<u64>,
@@ -127,12 +115,7 @@ impl<E: Env> ShardDirectory<E> {
             partitions: RefCell::default(),
             evictable: RefCell::default(),
             writes: Budget::new(WRITE_BYTES_IN_FLIGHT_MAX),
-            buffers: Pool::new(READ_BUFFER_BYTES, 8),
-            // In order: a large read is not passed by small ones for ever.
-            cold: Budget::in_order(COLD_BYTES_IN_FLIGHT_MAX),
-            cold_segments: RefCell::default(),
-            lookup_steps: Budget::new(LOOKUP_STEPS_MAX),
-            decode_turn: Budget::new(1),
+            reading: Reading::new(options),
             full: Cell::new(false),
             appended_bytes: Cell::new(0),
             queued_bytes: Cell::new(0),
@@ -465,61 +448,9 @@ impl<E: Env> ShardDirectory<E> {
         self.ended.notify();
     }
 
-    /// A segment for reading.
-    pub async fn cold_segment(&self, folder: &Path, place: &SegmentPlace) -> io::Result<Rc<ColdSegment<E>>> {
-        let path = path_of(folder, place.base, "log");
-        let known = {
-            let mut segments = self.cold_segments.borrow_mut();
-            let index = segments.iter().position(|(p, _)| *p == path);
-            index.and_then(|i| segments.remove(i))
-        };
-        let segment = match known {
-            Some((_, segment)) if segment.fits(place) => segment,
-            _ => Rc::new(ColdSegment::open(&self.env, folder, place).await?),
-        };
-        let mut segments = self.cold_segments.borrow_mut();
-        if segments.len() >= COLD_SEGMENTS_MAX {
-            segments.pop_front();
-        }
-        segments.push_back((path, segment.clone()));
-        Ok(segment)
-    }
-
-    /// Closes the descriptors of a segment about to be deleted.
-    pub fn forget_segment(&self, folder: &Path, base: i64) {
-        let path = path_of(folder, base, "log");
-        self.cold_segments.borrow_mut().retain(|(p, _)| *p != path);
-    }
-
-    /// Closes the descriptors of a partition about to be deleted: its folder's name may be used again.
-    pub fn forget_folder(&self, folder: &Path) {
-        self.cold_segments
-            .borrow_mut()
-            .retain(|(p, _)| p.parent() != Some(folder));
-    }
-
-    /// The room that cold reads under way share.
-    pub fn cold_budget(&self) -> &Rc<Budget> {
-        &self.cold
-    }
-
-    /// The room that look-ups by time share, a unit for what one step reads.
-    pub fn lookup_steps(&self) -> &Rc<Budget> {
-        &self.lookup_steps
-    }
-
-    /// One look-up at a time decompresses, so that others of the shard have their turn in between.
-    pub fn decode_turn(&self) -> &Rc<Budget> {
-        &self.decode_turn
-    }
-
-    /// A buffer for a cold read of `bytes`.
-    pub fn read_buffer(&self, bytes: usize) -> AlignedBuf {
-        if bytes <= READ_BUFFER_BYTES && bytes > READ_BUFFER_BYTES / 2 {
-            self.buffers.take()
-        } else {
-            AlignedBuf::new(bytes)
-        }
+    /// What cold readers share.
+    pub fn reading(&self) -> &Reading<E> {
+        &self.reading
     }
 
     /// Waits until everything that was asked of the journal is durable (or the directory is out of service).

@@ -245,7 +245,7 @@ impl<E: Env> Partition<E> {
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<InHand>, ReadError> {
         while offset < end {
-            let step = self.directory.lookup_steps().acquire_for(holder, 1).await;
+            let step = self.directory.reading().lookup_steps.acquire_for(holder, 1).await;
             let bytes = Bytes::from(self.read(offset, STEP_BYTES, true).await?.pieces.concat());
             let (began, mut position) = (offset, 0);
             while offset < end
@@ -279,7 +279,7 @@ impl<E: Env> Partition<E> {
         batch: InHand,
         look: impl FnOnce(&[u8], &DecodeLimits) -> Result<T, BatchError>,
     ) -> Result<Option<T>, ReadError> {
-        let _turn = self.directory.decode_turn().acquire_for(holder, 1).await;
+        let _turn = self.directory.reading().decode_turn.acquire_for(holder, 1).await;
         let limits = DecodeLimits {
             decompressed_bytes_max: DECODED_BYTES_MAX,
             ..DecodeLimits::default()

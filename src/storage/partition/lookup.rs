@@ -166,7 +166,8 @@ impl<E: Env> Partition<E> {
         let failed = |error| self.read_failed(error);
         let cold = self
             .directory
-            .cold_segment(&self.folder, plan.place())
+            .reading()
+            .segment(&self.env, &self.folder, plan.place())
             .await
             .map_err(failed)?;
         let trailer = match &cold.sums {

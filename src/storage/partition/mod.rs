@@ -9,6 +9,7 @@
 //!
 //! Not for: which shard or directory a partition lives on; recovery.
 
+mod ahead;
 mod append;
 mod by_time;
 mod commit;

@@ -11,6 +11,7 @@ use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
 use crate::base::planted::{Bug, planted};
 use crate::io::{Env, read_up_to};
+use crate::storage::ahead::Batches;
 use crate::storage::build::SegmentIdentity;
 use crate::storage::cold::{ColdSegment, SegmentPlace, Sums, SumsFile};
 use crate::storage::cursor::Cursor;
@@ -24,7 +25,7 @@ const BATCH_BYTES_MAX: usize = 256 << 20;
 /// A cold read takes at least this much: a reader usually goes on.
 const READ_BYTES_MIN: usize = 128 << 10;
 /// A cold read takes at most this much at once, unless one batch is larger.
-const READ_BYTES_MAX: usize = 1 << 20;
+pub(super) const READ_BYTES_MAX: usize = 1 << 20;
 /// Places remembered where cold readers will go on.
 const READERS_MAX: usize = 32;
 
@@ -49,16 +50,24 @@ struct Growing<E: Env> {
 
 /// A request for batches.
 #[derive(Clone, Copy)]
-struct Wanted {
-    offset: i64,
-    bytes_max: usize,
-    whole_first: bool,
+pub(super) struct Wanted {
+    pub offset: i64,
+    pub bytes_max: usize,
+    pub whole_first: bool,
 }
 
 impl Wanted {
     /// Bytes to read for it.
     fn read_bytes(&self) -> u64 {
         self.bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX) as u64
+    }
+
+    /// The first batch is larger than what is wanted.
+    pub fn none(&self) -> Batches {
+        Batches {
+            bytes: Bytes::new(),
+            next_offset: self.offset,
+        }
     }
 }
 
@@ -80,12 +89,19 @@ impl<E: Env> Partition<E> {
             whole_first,
         };
         mark(Mark::ColdRead);
-        let slice = self.read_cold(wanted).await;
+        let read = match self.read_ahead(wanted).await {
+            Some(bytes) => Ok(bytes),
+            None => self.read_and_go_on(wanted).await,
+        };
         // Retention may have deleted the segment meanwhile, whatever that made of the read.
         if offset < self.ends().log_start {
             return Err(ReadError::OutOfRange);
         }
-        slice
+        let bytes = read?;
+        Ok(LogSlice {
+            bytes: bytes.len(),
+            pieces: (!bytes.is_empty()).then_some(bytes).into_iter().collect(),
+        })
     }
 
     fn check_range(&self, log: &Log<E>, offset: i64) -> Result<(), ReadError> {
@@ -118,7 +134,7 @@ impl<E: Env> Partition<E> {
         }))
     }
 
-    fn remembered_place(&self, offset: i64) -> Option<Cursor> {
+    pub(super) fn remembered_place(&self, offset: i64) -> Option<Cursor> {
         self.log
             .borrow()
             .readers
@@ -136,9 +152,13 @@ impl<E: Env> Partition<E> {
         log.readers.push_back(place);
     }
 
-    async fn read_cold(&self, wanted: Wanted) -> Result<LogSlice, ReadError> {
+    pub(super) async fn read_cold(&self, wanted: Wanted) -> Result<Batches, ReadError> {
         let plan = self.plan_cold(wanted.offset)?;
-        let opened = self.directory.cold_segment(&self.folder, &plan.place).await;
+        let opened = self
+            .directory
+            .reading()
+            .segment(&self.env, &self.folder, &plan.place)
+            .await;
         let segment = opened.map_err(|error| self.read_failed(error))?;
         match &segment.sums {
             Sums::Present(sums) => self.read_rows(&plan, &segment, Some(sums), wanted).await,
@@ -205,7 +225,7 @@ impl<E: Env> Partition<E> {
         segment: &ColdSegment<E>,
         sums: Option<&SumsFile<E>>,
         wanted: Wanted,
-    ) -> Result<LogSlice, ReadError> {
+    ) -> Result<Batches, ReadError> {
         let found = self.find_rows(plan, sums, wanted.offset).await;
         let rows = found.map_err(|error| self.read_failed(error))?;
         let (Some(first), Some(identity)) = (rows.first(), plan.identity(sums)) else {
@@ -244,8 +264,11 @@ impl<E: Env> Partition<E> {
         let visible = plan.limit.saturating_sub(start).min(good as u64) as usize;
         let stop = found.walk(&bytes[..visible]);
         match found.range() {
-            Some((from, to, _)) => Ok(cut(&bytes, from, to)),
-            None if found.is_past_bytes_max => Ok(LogSlice::default()),
+            Some((from, to, next_offset)) => {
+                self.remember(plan, wanted.offset, start + to as u64, next_offset);
+                Ok(cut(&bytes, from, to, next_offset))
+            }
+            None if found.is_past_bytes_max => Ok(wanted.none()),
             None => {
                 let position = start + found.position as u64;
                 Err(self.damaged(
@@ -280,7 +303,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Reads a segment without sums, from what its index says or from its beginning.
-    async fn read_bare(&self, plan: &ColdPlan<E>, file: &E::File, wanted: Wanted) -> Result<LogSlice, ReadError> {
+    async fn read_bare(&self, plan: &ColdPlan<E>, file: &E::File, wanted: Wanted) -> Result<Batches, ReadError> {
         let base = plan.place.base;
         let mut at = match self.remembered_place(wanted.offset) {
             Some(at) if at.segment == base => at,
@@ -305,10 +328,10 @@ impl<E: Env> Partition<E> {
             }
             if let Some((from, to, next_offset)) = found.range() {
                 self.remember(plan, wanted.offset, at.position + to as u64, next_offset);
-                return Ok(cut(&bytes, from, to));
+                return Ok(cut(&bytes, from, to, next_offset));
             }
             if found.is_past_bytes_max {
-                return Ok(LogSlice::default());
+                return Ok(wanted.none());
             }
             let more = end < plan.limit;
             match stop {
@@ -331,17 +354,15 @@ impl<E: Env> Partition<E> {
     }
 
     fn remember(&self, plan: &ColdPlan<E>, from: i64, position: u64, offset: i64) {
-        if position < plan.limit {
-            let segment = plan.place.base;
-            self.remember_place(
-                from,
-                Cursor {
-                    segment,
-                    position,
-                    offset,
-                },
-            );
-        }
+        let segment = plan.place.base;
+        self.remember_place(
+            from,
+            Cursor {
+                segment,
+                position,
+                offset,
+            },
+        );
     }
 
     /// Bytes `[start, end)` of the segment, from the file and what it lacks.
@@ -353,9 +374,9 @@ impl<E: Env> Partition<E> {
         let from = block_floor(start);
         let skip = (start - from) as usize;
         let file_end = end.min(stored);
-        let budget = self.directory.cold_budget();
+        let budget = &self.directory.reading().room;
         let _turn = budget.acquire((block_ceil(end) - from).min(budget.limit())).await;
-        let mut buffer = self.directory.read_buffer((block_ceil(end) - from) as usize);
+        let mut buffer = self.directory.reading().buffer((block_ceil(end) - from) as usize);
         if file_end > from {
             let read = read_exactly(&self.env, file, buffer, from, (file_end - from) as usize).await;
             buffer = read.map_err(|error| match error.kind() {
@@ -453,15 +474,12 @@ fn visible_end<E: Env>(log: &Log<E>, segment: i64) -> u64 {
 }
 
 /// What is given out of a buffer; a small part does not hold all of it while it waits to be sent.
-fn cut(bytes: &Bytes, from: usize, to: usize) -> LogSlice {
-    let piece = match (to - from) * 2 < bytes.len() {
+fn cut(bytes: &Bytes, from: usize, to: usize, next_offset: i64) -> Batches {
+    let bytes = match (to - from) * 2 < bytes.len() {
         true => Bytes::copy_from_slice(&bytes[from..to]),
         false => bytes.slice(from..to),
     };
-    LogSlice {
-        bytes: to - from,
-        pieces: vec![piece],
-    }
+    Batches { bytes, next_offset }
 }
 
 /// Reads `[position, position + bytes)`; the buffer holds just that.
@@ -491,9 +509,10 @@ async fn read_exactly<E: Env>(
 /// Finds the whole batches to give out in bytes that begin at a boundary.
 struct CutOut {
     wanted: Wanted,
-    /// What the next batch begins with: exactly, where the log is dense, or not below it.
+    /// What the next batch begins with: exactly, where rows of the sums cover the bytes, or not below it.
     expected: i64,
-    is_dense: bool,
+    /// The bytes verified as the rows say.
+    has_rows: bool,
     first_base: Option<i64>,
     start: Option<usize>,
     end: usize,
@@ -508,7 +527,7 @@ impl CutOut {
         Self {
             wanted,
             expected: first_offset.unwrap_or(0),
-            is_dense: first_offset.is_some(),
+            has_rows: first_offset.is_some(),
             first_base: None,
             start: None,
             end: 0,
@@ -524,7 +543,7 @@ impl CutOut {
 
     fn walk(&mut self, bytes: &[u8]) -> Option<StopReason> {
         let options = ScanOptions {
-            crc_check: true,
+            crc_check: !self.has_rows,
             batch_bytes_max: BATCH_BYTES_MAX,
         };
         for batch in scan(bytes, options) {
@@ -536,7 +555,7 @@ impl CutOut {
                 }
             };
             let (base, next) = (batch.header.base_offset(), batch.header.next_offset());
-            if base < self.expected || (self.is_dense && base > self.expected) {
+            if base < self.expected || (self.has_rows && base > self.expected) {
                 self.position = batch.position;
                 let last_offset_delta = batch.header.last_offset_delta();
                 return Some(StopReason::BadOffsets {

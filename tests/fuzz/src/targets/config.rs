@@ -21,7 +21,7 @@ const ROWS_BYTES: usize = 192 << 10;
 const LINE_BYTES: usize = 1024;
 
 /// A longer file says nothing new and takes its time.
-const LINES_MAX: usize = 64;
+const LINES_MAX: usize = 16;
 
 static ROWS: LazyLock<Vec<&Row>> = LazyLock::new(|| broker_rows().collect());
 static DEFAULTS: LazyLock<BrokerConfig> = LazyLock::new(|| {

@@ -1,0 +1,151 @@
+//! What is read before it is asked for: batches where a reader that goes on will ask next, verified as any that are read.
+//!
+//! A window belongs to whoever asks first at its offset. Room for windows is bounded, and none is made at the cost of another that
+//! may still be asked for: with more readers than there is room for some have windows, and nothing is read twice.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::base::ids::PartitionId;
+use crate::base::sync::{Budget, Permit, Signal};
+use crate::io::Monotonic;
+
+/// A window that nobody asked for in so long makes room for others.
+const ABANDONED_AFTER_MS: u64 = 2_000;
+
+/// Where a window begins: an offset of a log.
+pub type Place = (PartitionId, i64);
+
+/// Whole batches, the first of which holds the offset that they were read for, and what follows them.
+#[derive(Clone, Default, Debug)]
+pub struct Batches {
+    pub bytes: Bytes,
+    pub next_offset: i64,
+}
+
+/// Batches that are there, or on their way.
+pub struct Window {
+    since: Monotonic,
+    read: Signal,
+    batches: RefCell<Option<Batches>>,
+    room: RefCell<Permit>,
+}
+
+/// The windows of a shard's part of a directory.
+pub struct Windows {
+    by_place: RefCell<BTreeMap<Place, Rc<Window>>>,
+    room: Rc<Budget>,
+}
+
+impl Windows {
+    pub fn new(bytes_max: u64) -> Self {
+        Self {
+            by_place: RefCell::default(),
+            room: Budget::new(bytes_max),
+        }
+    }
+
+    /// A window to be read, unless there is one or no room for it.
+    pub fn begin(&self, place: Place, bytes: u64, now: Monotonic) -> Option<Rc<Window>> {
+        let mut by_place = self.by_place.borrow_mut();
+        if by_place.contains_key(&place) {
+            return None;
+        }
+        let room = self.room.try_acquire(bytes).or_else(|| {
+            by_place.retain(|_, window| now.ms_since(window.since) < ABANDONED_AFTER_MS);
+            self.room.try_acquire(bytes)
+        })?;
+        let window = Rc::new(Window {
+            since: now,
+            read: Signal::default(),
+            batches: RefCell::default(),
+            room: RefCell::new(room),
+        });
+        by_place.insert(place, window.clone());
+        Some(window)
+    }
+
+    /// Gives the window away.
+    pub fn claim(&self, place: Place) -> Option<Rc<Window>> {
+        self.by_place.borrow_mut().remove(&place)
+    }
+
+    /// Takes back what is left of a window, to be asked for next.
+    pub fn put_back(&self, partition: PartitionId, offset: i64, window: Rc<Window>) {
+        self.by_place.borrow_mut().insert((partition, offset), window);
+    }
+
+    /// The partition is no more.
+    pub fn forget(&self, partition: PartitionId) {
+        self.by_place.borrow_mut().retain(|place, _| place.0 != partition);
+    }
+}
+
+impl Window {
+    /// What was read, or nothing, when that failed: whoever asked reads by himself, and is told why.
+    pub fn fill(&self, batches: Option<Batches>) {
+        if let Some(batches) = &batches {
+            let mut room = self.room.borrow_mut();
+            let bytes = room.units().max(batches.bytes.len() as u64);
+            room.resize(bytes);
+        }
+        self.batches.replace(batches);
+        self.read.raise();
+    }
+
+    /// Waits for it to be read.
+    pub async fn batches(&self) -> Option<Batches> {
+        self.read.raised().await;
+        self.batches.borrow().clone()
+    }
+
+    /// Leaves what was not given out.
+    pub fn leave(&self, rest: Bytes) {
+        if let Some(batches) = &mut *self.batches.borrow_mut() {
+            batches.bytes = rest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::TopicId;
+
+    fn place(index: i32, offset: i64) -> Place {
+        let topic = TopicId([1; 16]);
+        (PartitionId { topic, index }, offset)
+    }
+
+    #[test]
+    fn none_is_made_at_the_cost_of_one_that_may_be_asked_for() {
+        let windows = Windows::new(100);
+        let begin = |index, ms| windows.begin(place(index, 7), 50, Monotonic(0).plus_ms(ms));
+        assert!(begin(0, 0).is_some());
+        assert!(begin(0, 1).is_none(), "there is one");
+        assert!(begin(1, 1_000).is_some());
+        assert!(begin(2, ABANDONED_AFTER_MS - 1).is_none(), "no room");
+        assert!(begin(2, ABANDONED_AFTER_MS).is_some(), "the first was not asked for");
+        assert!(windows.claim(place(0, 7)).is_none());
+        drop(windows.claim(place(1, 7)).expect("still there"));
+        assert!(begin(3, ABANDONED_AFTER_MS).is_some(), "its room is free");
+        windows.forget(place(3, 0).0);
+        assert!(windows.claim(place(3, 7)).is_none());
+    }
+
+    #[test]
+    fn a_batch_larger_than_its_window_counts_as_it_is() {
+        let windows = Windows::new(100);
+        let window = windows.begin(place(0, 0), 10, Monotonic(0)).expect("room");
+        window.fill(Some(Batches {
+            bytes: Bytes::from_static(&[0; 90]),
+            next_offset: 1,
+        }));
+        assert!(windows.begin(place(1, 0), 20, Monotonic(0)).is_none());
+        drop((windows.claim(place(0, 0)), window));
+        assert!(windows.begin(place(1, 0), 20, Monotonic(0)).is_some());
+    }
+}

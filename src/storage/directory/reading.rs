@@ -1,0 +1,96 @@
+//! What the cold readers of a directory share: room, descriptors, buffers, what was read ahead.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::base::buffer::{AlignedBuf, Pool};
+use crate::base::ids::PartitionId;
+use crate::base::sync::Budget;
+use crate::io::Env;
+use crate::storage::StoreOptions;
+use crate::storage::ahead::Windows;
+use crate::storage::cold::{ColdSegment, SegmentPlace};
+use crate::storage::segment::path_of;
+
+/// Segments whose descriptors and sums are kept.
+const SEGMENTS_MAX: usize = 128;
+/// A buffer of the pool.
+const BUFFER_BYTES: usize = (1 << 20) + 8192;
+const BUFFERS_KEPT: usize = 16;
+/// Bytes of reads under way; a larger one is alone.
+const BYTES_IN_FLIGHT_MAX: u64 = 16 << 20;
+/// What part of the store's memory may be read ahead.
+const WINDOWS_PART: u64 = 4;
+/// Steps of look-ups by time under way; each has some batches in memory.
+const LOOKUP_STEPS_MAX: u64 = 8;
+
+pub struct Reading<E: Env> {
+    /// The room that reads under way share.
+    pub room: Rc<Budget>,
+    /// What is read before it is asked for.
+    pub windows: Windows,
+    /// The room that look-ups by time share, a unit for what one step reads.
+    pub lookup_steps: Rc<Budget>,
+    /// One look-up at a time decompresses, so that others of the shard have their turn in between.
+    pub decode_turn: Rc<Budget>,
+    buffers: Pool,
+    segments: RefCell<VecDeque<(PathBuf, Rc<ColdSegment<E>>)>>,
+}
+
+impl<E: Env> Reading<E> {
+    pub(super) fn new(options: &StoreOptions) -> Self {
+        Self {
+            // In order: a large read is not passed by small ones for ever.
+            room: Budget::in_order(BYTES_IN_FLIGHT_MAX),
+            windows: Windows::new(options.memory_bytes / WINDOWS_PART / options.directories.len().max(1) as u64),
+            lookup_steps: Budget::new(LOOKUP_STEPS_MAX),
+            decode_turn: Budget::new(1),
+            buffers: Pool::new(BUFFER_BYTES, BUFFERS_KEPT),
+            segments: RefCell::default(),
+        }
+    }
+
+    /// A segment's descriptors.
+    pub async fn segment(&self, env: &E, folder: &Path, place: &SegmentPlace) -> io::Result<Rc<ColdSegment<E>>> {
+        let path = path_of(folder, place.base, "log");
+        let known = {
+            let mut segments = self.segments.borrow_mut();
+            let index = segments.iter().position(|(p, _)| *p == path);
+            index.and_then(|i| segments.remove(i))
+        };
+        let segment = match known {
+            Some((_, segment)) if segment.fits(place) => segment,
+            _ => Rc::new(ColdSegment::open(env, folder, place).await?),
+        };
+        let mut segments = self.segments.borrow_mut();
+        if segments.len() >= SEGMENTS_MAX {
+            segments.pop_front();
+        }
+        segments.push_back((path, segment.clone()));
+        Ok(segment)
+    }
+
+    /// Closes the descriptors of a segment about to be deleted.
+    pub fn forget_segment(&self, folder: &Path, base: i64) {
+        let path = path_of(folder, base, "log");
+        self.segments.borrow_mut().retain(|(p, _)| *p != path);
+    }
+
+    /// Closes the descriptors of a partition about to be deleted: its folder's name may be used again.
+    pub fn forget_partition(&self, id: PartitionId, folder: &Path) {
+        self.windows.forget(id);
+        self.segments.borrow_mut().retain(|(p, _)| p.parent() != Some(folder));
+    }
+
+    /// A buffer for a read of `bytes`.
+    pub fn buffer(&self, bytes: usize) -> AlignedBuf {
+        if bytes <= BUFFER_BYTES && bytes > BUFFER_BYTES / 2 {
+            self.buffers.take()
+        } else {
+            AlignedBuf::new(bytes)
+        }
+    }
+}

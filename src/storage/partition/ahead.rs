@@ -1,0 +1,97 @@
+//! Reading on: whoever begins where a read ended has the next window read while this one is on its way to him.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Partition;
+use super::log::State;
+use super::read::{READ_BYTES_MAX, Wanted};
+use crate::base::coverage::{Mark, mark};
+use crate::io::{Env, Queue};
+use crate::storage::ReadError;
+use crate::storage::ahead::Batches;
+use crate::wire::batch::{ScanOptions, scan};
+
+impl<E: Env> Partition<E> {
+    /// What was read ahead at the offset, within what is wanted of it; `None` when there is nothing, or it failed.
+    pub(super) async fn read_ahead(self: &Rc<Self>, wanted: Wanted) -> Option<Bytes> {
+        let windows = &self.directory.reading().windows;
+        let window = windows.claim((self.id(), wanted.offset))?;
+        let batches = window.batches().await?;
+        mark(Mark::ReadAhead);
+        let (end, next_offset) = first_of(&batches, wanted);
+        let mut bytes = batches.bytes;
+        let rest = bytes.split_off(end);
+        let few_left = rest.len() * 2 < READ_BYTES_MAX;
+        if !rest.is_empty() {
+            window.leave(rest);
+            windows.put_back(self.id(), next_offset, window);
+        }
+        if few_left {
+            self.read_on(batches.next_offset);
+        }
+        Some(bytes)
+    }
+
+    /// A read from the device, and the next one begun if the reader seems to go on.
+    pub(super) async fn read_and_go_on(self: &Rc<Self>, wanted: Wanted) -> Result<Bytes, ReadError> {
+        let goes_on = self.remembered_place(wanted.offset).is_some();
+        let read = self.read_cold(wanted).await?;
+        if goes_on && !read.bytes.is_empty() {
+            self.read_on(read.next_offset);
+        }
+        Ok(read.bytes)
+    }
+
+    /// Begins a window at `offset`, unless the offset is in memory or nothing is there yet.
+    fn read_on(self: &Rc<Self>, offset: i64) {
+        let is_cold = {
+            let log = self.log.borrow();
+            log.state == State::Serving && offset < log.visible.offset && log.tail.locate(offset).is_none()
+        };
+        if !is_cold {
+            return;
+        }
+        let windows = &self.directory.reading().windows;
+        let place = (self.id(), offset);
+        let Some(window) = windows.begin(place, READ_BYTES_MAX as u64, self.env.now()) else {
+            return;
+        };
+        let partition = self.clone();
+        self.env.spawn(Queue::Foreground, async move {
+            let wanted = Wanted {
+                offset,
+                bytes_max: READ_BYTES_MAX,
+                whole_first: true,
+            };
+            let read = partition.read_cold(wanted).await;
+            if read.is_err() {
+                partition.directory.reading().windows.claim(place);
+            }
+            window.fill(read.ok());
+        });
+    }
+}
+
+/// The end of the first whole batches that are within what is wanted, and the offset behind them.
+fn first_of(batches: &Batches, wanted: Wanted) -> (usize, i64) {
+    if batches.bytes.len() <= wanted.bytes_max {
+        return (batches.bytes.len(), batches.next_offset);
+    }
+    let options = ScanOptions {
+        // They verified when they were read.
+        crc_check: false,
+        batch_bytes_max: usize::MAX,
+    };
+    let (mut end, mut next_offset) = (0, wanted.offset);
+    for batch in scan(&batches.bytes, options).map_while(Result::ok) {
+        let batch_end = batch.position + batch.bytes.len();
+        let is_first = batch.position == 0;
+        if batch_end > wanted.bytes_max && !(is_first && wanted.whole_first) {
+            break;
+        }
+        (end, next_offset) = (batch_end, batch.header.next_offset());
+    }
+    (end, next_offset)
+}

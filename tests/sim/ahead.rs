@@ -1,0 +1,176 @@
+//! Readers that go on: what they get, and what it costs the disk.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringtail::io::Env;
+use ringtail::io::sim::{SimEnv, World};
+use ringtail::storage::{DurabilityClass, Partition, ReadError};
+use ringtail::wire::batch::BatchHeader;
+
+use crate::model::{DATA, batch, log_options, open, payload, spec, world};
+
+const BATCHES: i32 = 300;
+const SEGMENT_BYTES: u64 = 1 << 20;
+/// Of one batch in the log.
+const BATCH_BYTES: usize = 10_000;
+
+/// A log of several segments, none of it in memory; what is appended is what sequence and offset say.
+fn cold_log(world: &World) {
+    world.block_on(0, |env| async move {
+        let store = open(&env).await;
+        let options = log_options(DurabilityClass::Flushed, SEGMENT_BYTES);
+        let partition = store.open_partition(spec(0, options)).await.expect("opens");
+        for sequence in 0..BATCHES {
+            let appended = partition.append(sent(sequence)).await.expect("appended");
+            assert_eq!(appended.base_offset, i64::from(sequence));
+        }
+        store.close().await.expect("closes");
+    });
+}
+
+fn sent(sequence: i32) -> Bytes {
+    batch(1, sequence, &payload(0, sequence, BATCH_BYTES))
+}
+
+/// Runs `reader` over the log, opened again; how often the disk was read, for the opening as well.
+fn with_reader<F: Future<Output = ()> + 'static>(
+    world: &World,
+    reader: impl FnOnce(SimEnv, Rc<Partition<SimEnv>>) -> F + 'static,
+) -> u64 {
+    let before = world.disk_counters(0).reads;
+    world.block_on(0, |env| async move {
+        let store = open(&env).await;
+        let options = log_options(DurabilityClass::Flushed, SEGMENT_BYTES);
+        let partition = store.open_partition(spec(0, options)).await.expect("opens");
+        reader(env, partition).await;
+        store.close().await.expect("closes");
+    });
+    world.disk_counters(0).reads - before
+}
+
+/// What opening the log takes.
+fn reads_of_opening(world: &World) -> u64 {
+    with_reader(world, |_, _| async {})
+}
+
+/// Reads whole batches from `offset` on, `bytes_max` at a time, until one fails or there are no more; where it ended, with how many reads.
+async fn read_on(
+    partition: &Rc<Partition<SimEnv>>,
+    mut offset: i64,
+    bytes_max: usize,
+) -> (i64, u64, Option<ReadError>) {
+    let mut reads = 0;
+    while offset < partition.high_watermark() {
+        reads += 1;
+        let slice = match partition.read(offset, bytes_max, true).await {
+            Ok(slice) => slice,
+            Err(error) => return (offset, reads, Some(error)),
+        };
+        assert!(slice.bytes <= bytes_max.max(BATCH_BYTES * 2) && slice.bytes > 0);
+        let mut rest = Bytes::from(slice.pieces.concat());
+        while !rest.is_empty() {
+            let header = BatchHeader::parse(&rest).expect("whole batches");
+            let whole = rest.split_to(header.total_bytes());
+            assert_eq!(header.base_offset(), offset, "dense, from where it was asked");
+            assert_eq!(whole[16..], sent(offset as i32)[16..], "as it was appended");
+            offset = header.next_offset();
+        }
+    }
+    (offset, reads, None)
+}
+
+#[test]
+fn a_reader_that_goes_on_gets_the_log_in_few_reads_of_the_disk() {
+    let world = world(71);
+    cold_log(&world);
+    let opening = reads_of_opening(&world);
+    for bytes_max in [1, 25_000, 90_000, 700_000, 3 << 20] {
+        let asked = Rc::new(Cell::new(0));
+        let counted = asked.clone();
+        let disk_reads = with_reader(&world, move |_, partition| async move {
+            let (end, reads, error) = read_on(&partition, 0, bytes_max).await;
+            assert_eq!((end, error), (i64::from(BATCHES), None));
+            counted.set(reads);
+        });
+        let disk_reads = disk_reads - opening;
+        // Three megabytes in windows of one, and the files of three segments.
+        assert!(disk_reads < 30, "{disk_reads} for {} of {bytes_max} bytes", asked.get());
+    }
+}
+
+#[test]
+fn readers_by_lot_have_nothing_read_ahead() {
+    let world = world(72);
+    cold_log(&world);
+    let opening = reads_of_opening(&world);
+    let disk_reads = with_reader(&world, |env, partition| async move {
+        for _ in 0..100 {
+            let offset = (env.random() % BATCHES as u64) as i64;
+            let slice = partition.read(offset, 1, true).await.expect("read");
+            assert!(slice.bytes > BATCH_BYTES / 2);
+        }
+    });
+    // One each, and the files of three segments.
+    let disk_reads = disk_reads - opening;
+    assert!((90..120).contains(&disk_reads), "{disk_reads}");
+}
+
+#[test]
+fn two_readers_at_one_place_get_the_same() {
+    let world = world(73);
+    cold_log(&world);
+    with_reader(&world, |env, partition| async move {
+        let done = Rc::new(Cell::new(0));
+        for _ in 0..2 {
+            let (partition, done) = (partition.clone(), done.clone());
+            env.spawn(ringtail::io::Queue::Foreground, async move {
+                let (end, _, error) = read_on(&partition, 0, 60_000).await;
+                assert_eq!((end, error), (i64::from(BATCHES), None));
+                done.set(done.get() + 1);
+            });
+        }
+        while done.get() < 2 {
+            env.sleep_until(env.now().plus_ms(1)).await;
+        }
+    });
+}
+
+#[test]
+fn what_does_not_verify_is_not_read_ahead_either() {
+    let world = world(74);
+    cold_log(&world);
+    // In the middle of the first segment, and not in the first window of it.
+    let path = Path::new(DATA).join("topic-0/00000000000000000000.log");
+    world.corrupt(0, path, 700_000, 1).expect("the file is there");
+    with_reader(&world, |_, partition| async move {
+        let (end, _, error) = read_on(&partition, 0, 60_000).await;
+        assert_eq!(error, Some(ReadError::Corrupt));
+        assert!(end < 70 && end > 60, "{end}");
+        for offset in [end, end] {
+            let read = partition.read(offset, 60_000, true).await;
+            assert_eq!(read.err(), Some(ReadError::Corrupt));
+        }
+        let (end, _, error) = read_on(&partition, 110, 60_000).await;
+        assert_eq!((end, error), (i64::from(BATCHES), None));
+    });
+}
+
+#[test]
+fn a_first_batch_beyond_the_bounds_is_left_for_who_takes_it_whole() {
+    let world = world(75);
+    cold_log(&world);
+    with_reader(&world, |_, partition| async move {
+        let mut offset = 0;
+        for _ in 0..5 {
+            let none = partition.read(offset, 100, false).await.expect("read");
+            assert_eq!(none.bytes, 0);
+            let one = partition.read(offset, 100, true).await.expect("read");
+            assert!(one.bytes > 100);
+            offset += 1;
+        }
+    });
+}
