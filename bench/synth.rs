@@ -170,7 +170,7 @@ impl Synth {
             };
             let piece = real.as_deref().unwrap_or_default();
             let pieces: &[&[u8]] = &[piece];
-            build.add(position, &facts, pieces, INDEX_INTERVAL_BYTES);
+            build.add(position, &facts, pieces.iter().copied(), INDEX_INTERVAL_BYTES);
             if let Some(real) = &real {
                 log.write_all_at(real, position).map_err(failed)?;
             }

@@ -82,8 +82,8 @@ declare -A binaries=(
     [integration]=$(binary tests/integration/main.rs)
 )
 
-# The list is what the binary says of a bug that there is not.
-names=$(RINGTAIL_PLANTED=none-such "$CARGO_TARGET_DIR/explore/ringtail" --version 2>&1 | sed -n 's/^\([A-Z][A-Za-z]*\)$/\1/p')
+# The list is what the binary says of a bug that there is not, before it ends badly.
+names=$({ RINGTAIL_PLANTED=none-such "$CARGO_TARGET_DIR/explore/ringtail" --version 2>&1 || true; } | sed -n 's/^\([A-Z][A-Za-z]*\)$/\1/p')
 [ -n "$names" ] || { say "the build has no faults"; exit 1; }
 for bug in "${chosen[@]}"; do
     grep -qx "$bug" <<<"$names" || { say "$bug is none of"; say "$names"; exit 2; }

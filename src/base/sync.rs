@@ -193,7 +193,13 @@ const TOGETHER_MAX: usize = 16;
 ///
 /// However many they are, they hold few references of the task: its executor counts them in 16 bits. A wake-up costs a poll
 /// of the future it is for, not of all.
-pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+pub async fn join_all<F: Future>(mut futures: Vec<F>) -> Vec<F::Output> {
+    if futures.len() <= 1 {
+        return match futures.pop() {
+            Some(only) => vec![only.await],
+            None => Vec::new(),
+        };
+    }
     let mut results: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     let mut pending: Vec<_> = futures.into_iter().map(|f| Some(Box::pin(f))).collect();
     if pending.len() <= TOGETHER_MAX {

@@ -15,6 +15,8 @@ use crate::io::Monotonic;
 
 /// A window that nobody asked for in so long makes room for others.
 const ABANDONED_AFTER_MS: u64 = 2_000;
+/// After so long it goes by itself.
+const KEPT_MS: u64 = 30_000;
 
 /// Where a window begins: an offset of a log.
 pub type Place = (PartitionId, i64);
@@ -50,12 +52,11 @@ impl Windows {
 
     /// A window to be read, unless there is one or no room for it.
     pub fn begin(&self, place: Place, bytes: u64, now: Monotonic) -> Option<Rc<Window>> {
-        let mut by_place = self.by_place.borrow_mut();
-        if by_place.contains_key(&place) {
+        if self.by_place.borrow().contains_key(&place) {
             return None;
         }
         let room = self.room.try_acquire(bytes).or_else(|| {
-            by_place.retain(|_, window| now.ms_since(window.since) < ABANDONED_AFTER_MS);
+            self.forget_older(ABANDONED_AFTER_MS, now);
             self.room.try_acquire(bytes)
         })?;
         let window = Rc::new(Window {
@@ -64,8 +65,18 @@ impl Windows {
             batches: RefCell::default(),
             room: RefCell::new(room),
         });
-        by_place.insert(place, window.clone());
+        self.by_place.borrow_mut().insert(place, window.clone());
         Some(window)
+    }
+
+    /// Gives back what readers left; to be called now and then.
+    pub fn sweep(&self, now: Monotonic) {
+        self.forget_older(KEPT_MS, now);
+    }
+
+    fn forget_older(&self, ms: u64, now: Monotonic) {
+        let mut by_place = self.by_place.borrow_mut();
+        by_place.retain(|_, window| now.ms_since(window.since) < ms);
     }
 
     /// Gives the window away.
@@ -134,6 +145,11 @@ mod tests {
         assert!(begin(3, ABANDONED_AFTER_MS).is_some(), "its room is free");
         windows.forget(place(3, 0).0);
         assert!(windows.claim(place(3, 7)).is_none());
+        let since = Monotonic(0).plus_ms(ABANDONED_AFTER_MS);
+        windows.sweep(since.plus_ms(KEPT_MS - 1));
+        assert!(!windows.by_place.borrow().is_empty());
+        windows.sweep(since.plus_ms(KEPT_MS));
+        assert!(windows.by_place.borrow().is_empty(), "nobody came");
     }
 
     #[test]

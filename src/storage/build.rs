@@ -154,7 +154,13 @@ impl SegmentBuild {
     }
 
     /// Takes in a batch that begins at `position`, with its `bytes` as they lie in the log.
-    pub fn add(&mut self, position: u64, facts: &BatchFacts, pieces: &[&[u8]], interval_bytes: u32) {
+    pub fn add<'p>(
+        &mut self,
+        position: u64,
+        facts: &BatchFacts,
+        pieces: impl IntoIterator<Item = &'p [u8]>,
+        interval_bytes: u32,
+    ) {
         if facts.max_timestamp_ms > self.largest.0 {
             self.largest = (facts.max_timestamp_ms, facts.last_offset);
         }

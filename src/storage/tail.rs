@@ -281,9 +281,13 @@ impl Tail {
 
     /// Borrowed bytes `[from, to)`, which must be here.
     pub fn slices(&self, segment: i64, from: u64, to: u64) -> Vec<&[u8]> {
+        self.pieces(segment, from, to).collect()
+    }
+
+    /// The same one after the other.
+    pub fn pieces(&self, segment: i64, from: u64, to: u64) -> impl Iterator<Item = &[u8]> {
         self.overlapping(segment, from, to)
-            .map(|c| c.slice(from.max(c.start), to.min(c.end())))
-            .collect()
+            .map(move |c| c.slice(from.max(c.start), to.min(c.end())))
     }
 
     /// The header of the batch that begins at `position`, if it is here whole.

@@ -108,8 +108,8 @@ struct GivenUp {
     item: ReadItem,
 }
 
-/// The acknowledgements of one part's appends.
-type Acknowledged = Pin<Box<dyn Future<Output = Vec<Result<Appended, PartitionError>>>>>;
+/// The acknowledgements of appends.
+pub type Acknowledged = Pin<Box<dyn Future<Output = Vec<Result<Appended, PartitionError>>>>>;
 
 type LocalRead = Pin<Box<dyn Future<Output = (Vec<ReadOutcome>, Permit)>>>;
 
@@ -245,6 +245,13 @@ impl<E: Env> Router<E> {
         call
     }
 
+    /// The shard that all items are of, if it is one: most requests need no sorting out.
+    fn only_shard<T>(&self, items: &[T], id: impl Fn(&T) -> PartitionId) -> Option<usize> {
+        let shard_of = |item: &T| shard_of(id(item), self.shards());
+        let only = shard_of(items.first()?);
+        items[1..].iter().all(|item| shard_of(item) == only).then_some(only)
+    }
+
     fn split<T>(&self, items: Vec<T>, id: impl Fn(&T) -> PartitionId) -> Vec<Part<T>> {
         let mut parts: Vec<Part<T>> = Vec::new();
         for (place, item) in items.into_iter().enumerate() {
@@ -265,29 +272,31 @@ impl<E: Env> Router<E> {
 
     /// Appends. The first future completes when every batch has its place behind the earlier ones of this connection, the
     /// second brings the acknowledgements, in the order of `items`; those not known soon after `deadline` are given up.
-    pub async fn append(
-        self: &Rc<Self>,
-        items: Vec<Append>,
-        deadline: Monotonic,
-    ) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
+    pub async fn append(self: &Rc<Self>, items: Vec<Append>, deadline: Monotonic) -> Acknowledged {
         let count = items.len();
-        let mut answers: Vec<(Vec<usize>, Acknowledged)> = Vec::new();
-        for part in self.split(items, |item| item.id) {
-            let expected = part.items.len();
-            if part.shard == self.shard {
-                answers.push((part.places, Box::pin(self.local.append(part.items, deadline))));
-            } else {
-                let call = self.call(part.shard, Request::Append(part.items, deadline)).await;
-                let answer = async move {
-                    match call.await {
-                        Some(Reply::Append(results)) => results,
-                        _ => not_here(expected),
-                    }
-                };
-                answers.push((part.places, Box::pin(answer)));
-            }
+        if let Some(shard) = self.only_shard(&items, |item| item.id) {
+            return self.append_at(shard, items, deadline).await;
         }
-        async move { in_order(count, answers, || Err(PartitionError::NotHere)).await }
+        let mut answers = Vec::new();
+        for part in self.split(items, |item| item.id) {
+            answers.push((part.places, self.append_at(part.shard, part.items, deadline).await));
+        }
+        Box::pin(in_order(count, answers, || Err(PartitionError::NotHere)))
+    }
+
+    /// Appends of one shard. What waits for them is in a box: it goes through many hands.
+    async fn append_at(self: &Rc<Self>, shard: usize, items: Vec<Append>, deadline: Monotonic) -> Acknowledged {
+        if shard == self.shard {
+            return Box::pin(self.local.append(items, deadline));
+        }
+        let count = items.len();
+        let call = self.call(shard, Request::Append(items, deadline)).await;
+        Box::pin(async move {
+            match call.await {
+                Some(Reply::Append(results)) => results,
+                _ => not_here(count),
+            }
+        })
     }
 
     /// Looks offsets up in the name of `holder`.

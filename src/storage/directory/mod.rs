@@ -388,6 +388,7 @@ impl<E: Env> ShardDirectory<E> {
                     tracing::info!(directory = %self.place.path.display(), "there is space again: produce goes on");
                 }
             }
+            self.reading.windows.sweep(self.env.now());
             let deadline = self.env.now().plus_ms(FULL_CHECK_MS);
             race(self.ended.notified(), self.env.sleep_until(deadline)).await;
         }

@@ -179,8 +179,7 @@ impl<E: Env> Partition<E> {
         if position == whole && whole < limit && pieces.len() < WRITES_MAX {
             let mut last = AlignedBuf::new(BLOCK_BYTES);
             log.tail
-                .slices(segment.base, whole, limit)
-                .iter()
+                .pieces(segment.base, whole, limit)
                 .for_each(|piece| last.extend(piece));
             last.pad_to_block();
             pieces.push((whole, last.freeze()));
@@ -244,10 +243,10 @@ impl<E: Env> Partition<E> {
                 max_timestamp_ms: header.max_timestamp(),
                 bytes: header.total_bytes() as u64,
             };
-            let pieces = tail.slices(segment.base, at.position, end);
+            let pieces = tail.pieces(segment.base, at.position, end);
             segment
                 .build
-                .add(at.position, &facts, &pieces, options.index_interval_bytes);
+                .add(at.position, &facts, pieces, options.index_interval_bytes);
             segment.built = Cursor {
                 segment: segment.base,
                 position: end,

@@ -322,7 +322,7 @@ impl<E: Env> Walk<'_, E> {
             max_timestamp_ms: header.max_timestamp(),
             bytes: bytes.len() as u64,
         };
-        self.build.add(self.at.position, &facts, &[bytes], 0);
+        self.build.add(self.at.position, &facts, [bytes], 0);
         if let Some(sequenced) = Sequenced::of(header).filter(|_| !planted(Bug::ForgetProducersInReplay)) {
             // A time that the producer gave its records says nothing of when it was here: those it sends may be of long ago.
             let appended_ms = match header.timestamp_type() {

@@ -174,7 +174,7 @@ fn build() -> (SegmentBuild, Cursor) {
         build.add(
             at.position,
             &facts,
-            &[&content[..1000.min(content.len())], &content[1000.min(content.len())..]],
+            [&content[..1000.min(content.len())], &content[1000.min(content.len())..]],
             4096,
         );
         at.position += bytes;

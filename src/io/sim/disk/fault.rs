@@ -12,6 +12,8 @@ pub enum DiskOperation {
     Read,
     /// fdatasync, fsync of a directory, syncfs.
     Flush,
+    /// syncfs alone.
+    FlushFileSystem,
     /// Size, allocate, zero, truncate.
     Shape,
     /// Create and remove directories, rename, unlink, list.
@@ -29,6 +31,14 @@ impl DiskOperation {
                 Self::Shape
             }
             _ => Self::Name,
+        }
+    }
+
+    fn includes(self, action: &Action) -> bool {
+        match self {
+            Self::Any => true,
+            Self::FlushFileSystem => matches!(action, Action::FlushFileSystem { .. }),
+            kind => kind == Self::of(action),
         }
     }
 }
@@ -91,8 +101,7 @@ impl Fault {
 
     /// The effect on this operation, if the fault hits it.
     pub(super) fn strike(&mut self, action: &Action, path: &str, random: &Rng) -> Option<FaultEffect> {
-        let kind = DiskOperation::of(action);
-        if self.times == 0 || (self.operation != DiskOperation::Any && self.operation != kind) {
+        if self.times == 0 || !self.operation.includes(action) {
             return None;
         }
         if !path.contains(&self.path) {
