@@ -164,13 +164,11 @@ fn a_first_batch_beyond_the_bounds_is_left_for_who_takes_it_whole() {
     let world = world(75);
     cold_log(&world);
     with_reader(&world, |_, partition| async move {
-        let mut offset = 0;
-        for _ in 0..5 {
+        for offset in 0..5 {
             let none = partition.read(offset, 100, false).await.expect("read");
             assert_eq!(none.bytes, 0);
             let one = partition.read(offset, 100, true).await.expect("read");
             assert!(one.bytes > 100);
-            offset += 1;
         }
     });
 }
