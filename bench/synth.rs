@@ -169,8 +169,7 @@ impl Synth {
                 bytes: real.as_ref().map_or(HOLE_BYTES, |real| real.len() as u64),
             };
             let piece = real.as_deref().unwrap_or_default();
-            let pieces: &[&[u8]] = &[piece];
-            build.add(position, &facts, pieces.iter().copied(), INDEX_INTERVAL_BYTES);
+            build.add(position, &facts, [piece], INDEX_INTERVAL_BYTES);
             if let Some(real) = &real {
                 log.write_all_at(real, position).map_err(failed)?;
             }

@@ -32,14 +32,23 @@ const FETCH_VERSION: i16 = 12;
 /// Requests that are answered before anything is counted: buffers have their sizes then.
 const WARM_UP: usize = 2_000;
 const COUNTED: usize = 4_000;
-/// How often the shard tells what its ring did.
+/// How often the shard looks whether it was asked.
 const TELL_MS: u64 = 10;
+
+/// What the test and the shard tell each other.
+#[derive(Default)]
+struct Shared {
+    /// How often the test has asked what the ring did, and how often it was answered.
+    asked: AtomicU64,
+    answered: AtomicU64,
+    enters: AtomicU64,
+    stop: AtomicBool,
+}
 
 /// A broker of one shard in a thread.
 struct Broker {
     port: u16,
-    enters: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -71,11 +80,11 @@ impl Broker {
             directories: vec![directory.to_owned()],
             ..Options::default()
         };
-        let (enters, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let (told, asked) = (enters.clone(), stop.clone());
+        let shared = Arc::<Shared>::default();
+        let told = shared.clone();
         let thread = std::thread::spawn(move || {
             let served = uring::run(ShardPlacement::first(1), options, move |env, index| {
-                env.spawn(Queue::Foreground, tell(env.clone(), told.clone(), asked.clone()));
+                env.spawn(Queue::Foreground, tell(env.clone(), told.clone()));
                 let process = process.clone();
                 async move { serve(env.clone(), index, process, env.stop().requested()).await }
             });
@@ -85,8 +94,7 @@ impl Broker {
         });
         Self {
             port,
-            enters,
-            stop,
+            shared,
             thread: Some(thread),
         }
     }
@@ -121,16 +129,19 @@ impl Broker {
         created.expect("the ring is there").expect("created");
     }
 
-    /// Calls of io_uring_enter up to now, as last told.
+    /// Calls of io_uring_enter up to now.
     fn enters(&self) -> u64 {
-        std::thread::sleep(Duration::from_millis(3 * TELL_MS));
-        self.enters.load(Ordering::SeqCst)
+        let asked = self.shared.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        while self.shared.answered.load(Ordering::SeqCst) < asked {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.shared.enters.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+        self.shared.stop.store(true, Ordering::SeqCst);
         let ended = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
             ended.expect("it was started").expect("it ends well");
@@ -139,9 +150,11 @@ impl Drop for Broker {
 }
 
 /// Tells what the shard's ring did, until it is asked to stop.
-async fn tell(env: UringEnv, enters: Arc<AtomicU64>, asked: Arc<AtomicBool>) {
-    while !asked.load(Ordering::SeqCst) {
-        enters.store(env.ring_counters().enters, Ordering::SeqCst);
+async fn tell(env: UringEnv, shared: Arc<Shared>) {
+    while !shared.stop.load(Ordering::SeqCst) {
+        let asked = shared.asked.load(Ordering::SeqCst);
+        shared.enters.store(env.ring_counters().enters, Ordering::SeqCst);
+        shared.answered.store(asked, Ordering::SeqCst);
         env.sleep_until(env.now().plus_ms(TELL_MS)).await;
     }
     env.stop().request();

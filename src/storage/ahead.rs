@@ -50,7 +50,7 @@ impl Windows {
         }
     }
 
-    /// A window to be read, unless there is one or no room for it.
+    /// A window to be read, unless there is one or no room for it. `fill` is to follow.
     pub fn begin(&self, place: Place, bytes: u64, now: Monotonic) -> Option<Rc<Window>> {
         if self.by_place.borrow().contains_key(&place) {
             return None;
@@ -79,14 +79,34 @@ impl Windows {
         by_place.retain(|_, window| now.ms_since(window.since) < ms);
     }
 
+    /// What was read for a window. Nothing, where that failed or found a batch larger than there is room for: whoever asks reads by
+    /// himself, and is told why.
+    pub fn fill(&self, window: &Window, read: Option<Batches>) {
+        let mut room = window.room.borrow_mut();
+        let batches = read.filter(|batches| {
+            let more = (batches.bytes.len() as u64).saturating_sub(room.units());
+            let fits = more == 0 || self.room.try_acquire(more).is_some();
+            if fits {
+                let bytes = room.units() + more;
+                room.resize(bytes);
+            }
+            fits
+        });
+        if batches.is_none() {
+            room.resize(0);
+        }
+        window.batches.replace(batches);
+        window.read.raise();
+    }
+
     /// Gives the window away.
     pub fn claim(&self, place: Place) -> Option<Rc<Window>> {
         self.by_place.borrow_mut().remove(&place)
     }
 
     /// Takes back what is left of a window, to be asked for next.
-    pub fn put_back(&self, partition: PartitionId, offset: i64, window: Rc<Window>) {
-        self.by_place.borrow_mut().insert((partition, offset), window);
+    pub fn put_back(&self, place: Place, window: Rc<Window>) {
+        self.by_place.borrow_mut().insert(place, window);
     }
 
     /// The partition is no more.
@@ -96,17 +116,6 @@ impl Windows {
 }
 
 impl Window {
-    /// What was read, or nothing, when that failed: whoever asked reads by himself, and is told why.
-    pub fn fill(&self, batches: Option<Batches>) {
-        if let Some(batches) = &batches {
-            let mut room = self.room.borrow_mut();
-            let bytes = room.units().max(batches.bytes.len() as u64);
-            room.resize(bytes);
-        }
-        self.batches.replace(batches);
-        self.read.raise();
-    }
-
     /// Waits for it to be read.
     pub async fn batches(&self) -> Option<Batches> {
         self.read.raised().await;
@@ -153,15 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_larger_than_its_window_counts_as_it_is() {
+    fn a_batch_larger_than_its_window_counts_as_it_is_and_without_room_is_not_kept() {
         let windows = Windows::new(100);
-        let window = windows.begin(place(0, 0), 10, Monotonic(0)).expect("room");
-        window.fill(Some(Batches {
-            bytes: Bytes::from_static(&[0; 90]),
-            next_offset: 1,
-        }));
-        assert!(windows.begin(place(1, 0), 20, Monotonic(0)).is_none());
-        drop((windows.claim(place(0, 0)), window));
-        assert!(windows.begin(place(1, 0), 20, Monotonic(0)).is_some());
+        let begin = |index, bytes| windows.begin(place(index, 0), bytes, Monotonic(0));
+        let fill = |window: &Rc<Window>, bytes: &'static [u8]| {
+            let next_offset = 1;
+            let bytes = Bytes::from_static(bytes);
+            windows.fill(window, Some(Batches { bytes, next_offset }));
+            window.batches.borrow().is_some()
+        };
+        let (large, second) = (begin(0, 10).expect("room"), begin(1, 10).expect("room"));
+        assert!(fill(&large, &[0; 80]));
+        assert!(!fill(&second, &[0; 21]));
+        assert!(begin(2, 21).is_none());
+        let third = begin(2, 20).expect("what was not kept takes no room");
+        windows.fill(&third, None);
+        drop((windows.claim(place(0, 0)), large));
+        assert!(begin(3, 100).is_some(), "nor what failed");
     }
 }

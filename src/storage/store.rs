@@ -211,7 +211,7 @@ impl<E: Env> Store<E> {
         directory.remove(id);
         partition.end().await;
         let folder = partition.folder().to_owned();
-        directory.reading().forget_partition(id, &folder);
+        directory.reading().forget_partition(id);
         let removed = remove_partition(&self.env, directory.path(), &folder, id).await;
         removed.map_err(|error| {
             // Whoever took the folder away did what was asked.

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ringtail::io::Env;
+use ringtail::base::ids::{PartitionId, TopicId};
 use ringtail::io::sim::{SimEnv, World};
-use ringtail::storage::{DurabilityClass, Partition, ReadError};
+use ringtail::io::{Env, Queue};
+use ringtail::storage::{DurabilityClass, Partition, PartitionSpec, ReadError, Store, StoreOptions};
 use ringtail::wire::batch::BatchHeader;
 
-use crate::model::{DATA, batch, log_options, open, payload, spec, world};
+use crate::model::{DATA, batch, log_options, open, open_with, payload, spec, store_options, world};
 
 const BATCHES: i32 = 300;
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -36,6 +37,14 @@ fn sent(sequence: i32) -> Bytes {
     batch(1, sequence, &payload(0, sequence, BATCH_BYTES))
 }
 
+/// A store whose memory takes a window of 1 MiB, and no second one.
+fn one_window() -> StoreOptions {
+    StoreOptions {
+        memory_bytes: 4 << 20,
+        ..store_options(0)
+    }
+}
+
 /// Runs `reader` over the log, opened again; how often the disk was read, for the opening as well.
 fn with_reader<F: Future<Output = ()> + 'static>(
     world: &World,
@@ -43,7 +52,7 @@ fn with_reader<F: Future<Output = ()> + 'static>(
 ) -> u64 {
     let before = world.disk_counters(0).reads;
     world.block_on(0, |env| async move {
-        let store = open(&env).await;
+        let store = open_with(&env, one_window()).await;
         let options = log_options(DurabilityClass::Flushed, SEGMENT_BYTES);
         let partition = store.open_partition(spec(0, options)).await.expect("opens");
         reader(env, partition).await;
@@ -127,7 +136,7 @@ fn two_readers_at_one_place_get_the_same() {
         let done = Rc::new(Cell::new(0));
         for _ in 0..2 {
             let (partition, done) = (partition.clone(), done.clone());
-            env.spawn(ringtail::io::Queue::Foreground, async move {
+            env.spawn(Queue::Foreground, async move {
                 let (end, _, error) = read_on(&partition, 0, 60_000).await;
                 assert_eq!((end, error), (i64::from(BATCHES), None));
                 done.set(done.get() + 1);
@@ -171,4 +180,61 @@ fn a_first_batch_beyond_the_bounds_is_left_for_who_takes_it_whole() {
             assert!(one.bytes > 100);
         }
     });
+}
+
+/// A log under the name of the other tests', in a store whose memory takes little of it.
+async fn fill(store: &Rc<Store<SimEnv>>, topic: u8) -> Rc<Partition<SimEnv>> {
+    let spec = PartitionSpec {
+        id: PartitionId {
+            topic: TopicId([topic; 16]),
+            index: 0,
+        },
+        ..spec(0, log_options(DurabilityClass::Flushed, SEGMENT_BYTES))
+    };
+    let partition = store.open_partition(spec).await.expect("the name is free");
+    for sequence in 0..BATCHES {
+        let batch = batch(1, sequence, &payload(i32::from(topic), sequence, BATCH_BYTES));
+        partition.append(batch).await.expect("appended");
+    }
+    partition
+}
+
+/// Whoever reads a topic that is deleted leaves nothing behind that a topic of its name would be read from, or that keeps its space.
+#[test]
+fn a_topic_deleted_under_its_readers_is_gone() {
+    for seed in 80..90 {
+        world(seed).block_on(0, |env| async move {
+            let options = StoreOptions {
+                memory_bytes: 2 << 20,
+                ..store_options(0)
+            };
+            let store = open_with(&env, options).await;
+            let first = fill(&store, 6).await;
+            let before = env.free_bytes(Path::new(DATA)).await.expect("told");
+            for offset in [0, 30, 60] {
+                let first = first.clone();
+                // Its outcome depends on what comes first.
+                env.spawn(Queue::Foreground, async move {
+                    drop(first.read(offset, 1, true).await);
+                });
+            }
+            env.yield_now().await;
+            store.delete_partition(first.id()).await.expect("deleted");
+            drop(first);
+            env.sleep_until(env.now().plus_ms(1_000)).await;
+            let freed = env.free_bytes(Path::new(DATA)).await.expect("told") - before;
+            assert!(
+                freed >= BATCHES as u64 * BATCH_BYTES as u64,
+                "seed {seed}: {freed} bytes"
+            );
+
+            let second = fill(&store, 7).await;
+            for sequence in 0..BATCHES {
+                let slice = second.read(i64::from(sequence), 1, true).await.expect("read");
+                let expected = batch(1, sequence, &payload(7, sequence, BATCH_BYTES));
+                assert_eq!(slice.pieces.concat()[16..], expected[16..], "seed {seed}");
+            }
+            store.close().await.expect("closes");
+        });
+    }
 }

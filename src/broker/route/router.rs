@@ -109,7 +109,7 @@ struct GivenUp {
 }
 
 /// The acknowledgements of appends.
-pub type Acknowledged = Pin<Box<dyn Future<Output = Vec<Result<Appended, PartitionError>>>>>;
+type Acknowledged = Pin<Box<dyn Future<Output = Vec<Result<Appended, PartitionError>>>>>;
 
 type LocalRead = Pin<Box<dyn Future<Output = (Vec<ReadOutcome>, Permit)>>>;
 

@@ -306,6 +306,13 @@ fn what_is_malformed_ends_the_connection_and_what_is_unknown_does_not() {
 }
 
 /// Fetch waits for what comes, and tells what cannot be read.
+/// What an answer to a fetch says of each position.
+fn fetched<T>(header: &[u8], of: impl Fn(&fb::Part) -> T) -> Vec<T> {
+    let told = read_answer(header).expect("verifies");
+    let told = told.told_as_fetched().expect("fetched");
+    told.parts().iter().map(of).collect()
+}
+
 #[test]
 fn a_fetch_waits_and_tells_errors_in_their_places() {
     let world = world(613);
@@ -321,15 +328,7 @@ fn a_fetch_waits_and_tells_errors_in_their_places() {
             .await;
         let parts = reader.answer().await.expect("an answer");
         assert!((500..30_000).contains(&env.now().ms_since(began)));
-        let told = read_answer(&parts.header)
-            .expect("verifies")
-            .told_as_fetched()
-            .expect("fetched");
-        let told: Vec<_> = told
-            .parts()
-            .iter()
-            .map(|p| (p.error(), p.high_watermark(), p.bytes()))
-            .collect();
+        let told = fetched(&parts.header, |p| (p.error(), p.high_watermark(), p.bytes()));
         let bytes = batch("late").len() as u32;
         assert_eq!(told, [(0, 0, 0), (0, 1, bytes)]);
         assert_eq!(parts.payload.len(), bytes as usize);
@@ -338,11 +337,7 @@ fn a_fetch_waits_and_tells_errors_in_their_places() {
             .sends(fetch_frame(2, topic, &[(1, 0), (0, 5), (9, 0)], 60_000))
             .await;
         let parts = reader.answer().await.expect("an answer");
-        let told = read_answer(&parts.header)
-            .expect("verifies")
-            .told_as_fetched()
-            .expect("fetched");
-        let told: Vec<_> = told.parts().iter().map(|p| (p.error(), p.bytes())).collect();
+        let told = fetched(&parts.header, |p| (p.error(), p.bytes()));
         let code = |code: ErrorCode| (code.code(), 0);
         let expected = [
             (0, bytes),
@@ -355,11 +350,7 @@ fn a_fetch_waits_and_tells_errors_in_their_places() {
         let began = env.now();
         reader.sends(fetch_frame(3, topic, &[(0, 0), (9, 0)], 60_000)).await;
         let parts = reader.answer().await.expect("an answer");
-        let told = read_answer(&parts.header)
-            .expect("verifies")
-            .told_as_fetched()
-            .expect("fetched");
-        let told: Vec<_> = told.parts().iter().map(|p| (p.error(), p.bytes())).collect();
+        let told = fetched(&parts.header, |p| (p.error(), p.bytes()));
         assert_eq!(told, [(0, 0), code(ErrorCode::UnknownTopicOrPartition)]);
         assert!(env.now().ms_since(began) < 30_000);
     });

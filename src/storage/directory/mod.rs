@@ -377,7 +377,8 @@ impl<E: Env> ShardDirectory<E> {
         }
     }
 
-    /// Looks at the free space; below the reserve produce is refused, above it taken up again.
+    /// Looks at the free space; below the reserve produce is refused, above it taken up again. Also gives back what was read ahead of
+    /// readers who left.
     async fn watch_space(self: Rc<Self>) {
         while !self.stopping.get() && !self.health.is_fenced() {
             if let Ok(free) = self.env.free_bytes(&self.place.path).await {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::base::buffer::{AlignedBuf, Pool};
@@ -13,7 +13,6 @@ use crate::io::Env;
 use crate::storage::StoreOptions;
 use crate::storage::ahead::Windows;
 use crate::storage::cold::{ColdSegment, SegmentPlace};
-use crate::storage::segment::path_of;
 
 /// Segments whose descriptors and sums are kept.
 const SEGMENTS_MAX: usize = 128;
@@ -27,6 +26,8 @@ const WINDOWS_PART: u64 = 4;
 /// Steps of look-ups by time under way; each has some batches in memory.
 const LOOKUP_STEPS_MAX: u64 = 8;
 
+type SegmentKey = (PartitionId, i64);
+
 pub struct Reading<E: Env> {
     /// The room that reads under way share.
     pub room: Rc<Budget>,
@@ -37,7 +38,8 @@ pub struct Reading<E: Env> {
     /// One look-up at a time decompresses, so that others of the shard have their turn in between.
     pub decode_turn: Rc<Budget>,
     buffers: Pool,
-    segments: RefCell<VecDeque<(PathBuf, Rc<ColdSegment<E>>)>>,
+    /// By partition and base, as a folder's name may be used again while somebody still reads what it held.
+    segments: RefCell<VecDeque<(SegmentKey, Rc<ColdSegment<E>>)>>,
 }
 
 impl<E: Env> Reading<E> {
@@ -55,10 +57,10 @@ impl<E: Env> Reading<E> {
 
     /// A segment's descriptors.
     pub async fn segment(&self, env: &E, folder: &Path, place: &SegmentPlace) -> io::Result<Rc<ColdSegment<E>>> {
-        let path = path_of(folder, place.base, "log");
+        let key = (place.partition, place.base);
         let known = {
             let mut segments = self.segments.borrow_mut();
-            let index = segments.iter().position(|(p, _)| *p == path);
+            let index = segments.iter().position(|(k, _)| *k == key);
             index.and_then(|i| segments.remove(i))
         };
         let segment = match known {
@@ -69,20 +71,20 @@ impl<E: Env> Reading<E> {
         if segments.len() >= SEGMENTS_MAX {
             segments.pop_front();
         }
-        segments.push_back((path, segment.clone()));
+        segments.push_back((key, segment.clone()));
         Ok(segment)
     }
 
     /// Closes the descriptors of a segment about to be deleted.
-    pub fn forget_segment(&self, folder: &Path, base: i64) {
-        let path = path_of(folder, base, "log");
-        self.segments.borrow_mut().retain(|(p, _)| *p != path);
+    pub fn forget_segment(&self, partition: PartitionId, base: i64) {
+        let key = (partition, base);
+        self.segments.borrow_mut().retain(|(k, _)| *k != key);
     }
 
-    /// Closes the descriptors of a partition about to be deleted: its folder's name may be used again.
-    pub fn forget_partition(&self, id: PartitionId, folder: &Path) {
-        self.windows.forget(id);
-        self.segments.borrow_mut().retain(|(p, _)| p.parent() != Some(folder));
+    /// Closes the descriptors of a partition about to be deleted, and gives back what was read ahead of it.
+    pub fn forget_partition(&self, partition: PartitionId) {
+        self.windows.forget(partition);
+        self.segments.borrow_mut().retain(|((of, _), _)| *of != partition);
     }
 
     /// A buffer for a read of `bytes`.

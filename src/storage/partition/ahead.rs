@@ -24,9 +24,13 @@ impl<E: Env> Partition<E> {
         let mut bytes = batches.bytes;
         let rest = bytes.split_off(end);
         let few_left = rest.len() * 2 < READ_BYTES_MAX;
-        if !rest.is_empty() {
-            window.leave(rest);
-            windows.put_back(self.id(), next_offset, window);
+        match rest.is_empty() {
+            // Its room is the next one's.
+            true => drop(window),
+            false => {
+                window.leave(rest);
+                windows.put_back((self.id(), next_offset), window);
+            }
         }
         if few_left {
             self.read_on(batches.next_offset);
@@ -38,14 +42,19 @@ impl<E: Env> Partition<E> {
     pub(super) async fn read_and_go_on(self: &Rc<Self>, wanted: Wanted) -> Result<Bytes, ReadError> {
         let goes_on = self.remembered_place(wanted.offset).is_some();
         let read = self.read_cold(wanted).await?;
-        if goes_on && !read.bytes.is_empty() {
+        // Batches larger than a window are not worth one.
+        if goes_on && (1..=READ_BYTES_MAX).contains(&read.bytes.len()) {
             self.read_on(read.next_offset);
         }
         Ok(read.bytes)
     }
 
-    /// Begins a window at `offset`, unless the offset is in memory or nothing is there yet.
+    /// Begins a window at `offset`, unless the offset is in memory or nothing is there yet, or who asked already waits for the disk.
     fn read_on(self: &Rc<Self>, offset: i64) {
+        let reading = self.directory.reading();
+        if reading.room.is_awaited() {
+            return;
+        }
         let is_cold = {
             let log = self.log.borrow();
             log.state == State::Serving && offset < log.visible.offset && log.tail.locate(offset).is_none()
@@ -53,11 +62,10 @@ impl<E: Env> Partition<E> {
         if !is_cold {
             return;
         }
-        let windows = &self.directory.reading().windows;
-        let place = (self.id(), offset);
-        let Some(window) = windows.begin(place, READ_BYTES_MAX as u64, self.env.now()) else {
-            return;
-        };
+        let began = reading
+            .windows
+            .begin((self.id(), offset), READ_BYTES_MAX as u64, self.env.now());
+        let Some(window) = began else { return };
         let partition = self.clone();
         self.env.spawn(Queue::Foreground, async move {
             let wanted = Wanted {
@@ -65,11 +73,8 @@ impl<E: Env> Partition<E> {
                 bytes_max: READ_BYTES_MAX,
                 whole_first: true,
             };
-            let read = partition.read_cold(wanted).await;
-            if read.is_err() {
-                partition.directory.reading().windows.claim(place);
-            }
-            window.fill(read.ok());
+            let read = partition.read_cold(wanted).await.ok();
+            partition.directory.reading().windows.fill(&window, read);
         });
     }
 }

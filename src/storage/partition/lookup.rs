@@ -164,12 +164,7 @@ impl<E: Env> Partition<E> {
             return Ok(false);
         };
         let failed = |error| self.read_failed(error);
-        let cold = self
-            .directory
-            .reading()
-            .segment(&self.env, &self.folder, plan.place())
-            .await
-            .map_err(failed)?;
+        let cold = self.cold_segment(plan.place()).await?;
         let trailer = match &cold.sums {
             Sums::Present(sums) => sums.trailer,
             _ => None,

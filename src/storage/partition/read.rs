@@ -143,23 +143,23 @@ impl<E: Env> Partition<E> {
             .copied()
     }
 
-    fn remember_place(&self, from: i64, place: Cursor) {
+    /// Notes where a reader of `segment` that began at `from` goes on: at that position and offset.
+    fn remember(&self, segment: i64, from: i64, (position, offset): (u64, i64)) {
         let mut log = self.log.borrow_mut();
-        log.readers.retain(|p| p.offset != from && p.offset != place.offset);
+        log.readers.retain(|p| p.offset != from && p.offset != offset);
         if log.readers.len() == READERS_MAX {
             log.readers.pop_front();
         }
-        log.readers.push_back(place);
+        log.readers.push_back(Cursor {
+            segment,
+            position,
+            offset,
+        });
     }
 
     pub(super) async fn read_cold(&self, wanted: Wanted) -> Result<Batches, ReadError> {
         let plan = self.plan_cold(wanted.offset)?;
-        let opened = self
-            .directory
-            .reading()
-            .segment(&self.env, &self.folder, &plan.place)
-            .await;
-        let segment = opened.map_err(|error| self.read_failed(error))?;
+        let segment = self.cold_segment(&plan.place).await?;
         match &segment.sums {
             Sums::Present(sums) => self.read_rows(&plan, &segment, Some(sums), wanted).await,
             Sums::Absent if plan.growing.is_some() => self.read_rows(&plan, &segment, None, wanted).await,
@@ -172,6 +172,25 @@ impl<E: Env> Partition<E> {
                 Err(ReadError::Corrupt)
             }
         }
+    }
+
+    /// A segment's descriptors. None are kept of one that was deleted meanwhile: they would keep its space.
+    pub(super) async fn cold_segment(&self, place: &SegmentPlace) -> Result<Rc<ColdSegment<E>>, ReadError> {
+        let reading = self.directory.reading();
+        let opened = reading.segment(&self.env, &self.folder, place).await;
+        let (state, log_start) = {
+            let log = self.log.borrow();
+            (log.state, log.ends.log_start)
+        };
+        let deleted = match state {
+            State::Closed => Some(ReadError::Closed),
+            _ => (place.next_offset <= log_start).then_some(ReadError::OutOfRange),
+        };
+        if let Some(deleted) = deleted {
+            reading.forget_segment(self.id(), place.base);
+            return Err(deleted);
+        }
+        opened.map_err(|error| self.read_failed(error))
     }
 
     pub(super) fn plan_cold(&self, offset: i64) -> Result<ColdPlan<E>, ReadError> {
@@ -265,7 +284,7 @@ impl<E: Env> Partition<E> {
         let stop = found.walk(&bytes[..visible]);
         match found.range() {
             Some((from, to, next_offset)) => {
-                self.remember(plan, wanted.offset, start + to as u64, next_offset);
+                self.remember(plan.place.base, wanted.offset, (start + to as u64, next_offset));
                 Ok(cut(&bytes, from, to, next_offset))
             }
             None if found.is_past_bytes_max => Ok(wanted.none()),
@@ -327,7 +346,7 @@ impl<E: Env> Partition<E> {
                 continue;
             }
             if let Some((from, to, next_offset)) = found.range() {
-                self.remember(plan, wanted.offset, at.position + to as u64, next_offset);
+                self.remember(base, wanted.offset, (at.position + to as u64, next_offset));
                 return Ok(cut(&bytes, from, to, next_offset));
             }
             if found.is_past_bytes_max {
@@ -351,18 +370,6 @@ impl<E: Env> Partition<E> {
             }
             self.env.yield_now().await;
         }
-    }
-
-    fn remember(&self, plan: &ColdPlan<E>, from: i64, position: u64, offset: i64) {
-        let segment = plan.place.base;
-        self.remember_place(
-            from,
-            Cursor {
-                segment,
-                position,
-                offset,
-            },
-        );
     }
 
     /// Bytes `[start, end)` of the segment, from the file and what it lacks.

@@ -59,7 +59,7 @@ impl<E: Env> Partition<E> {
             return;
         }
         for segment in &doomed {
-            self.directory.reading().forget_segment(&self.folder, segment.base);
+            self.directory.reading().forget_segment(self.id(), segment.base);
             if let Err(error) = unlink_segment(&self.env, &self.folder, segment.base).await {
                 tracing::warn!(folder = %self.folder.display(), base = segment.base, %error, "an expired segment stays");
                 return;
