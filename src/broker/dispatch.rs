@@ -13,6 +13,7 @@ use super::Broker;
 use super::connection::{Client, Reply, ReplyFuture};
 use super::handlers::items::{ITEMS_MAX, Items};
 use super::handlers::*;
+use crate::base::buffer::Piece;
 use crate::base::sync::Permit;
 use crate::io::{Env, Monotonic};
 use crate::wire::kafka::{
@@ -126,7 +127,7 @@ impl<E: Env> Call<E> {
         }
     }
 
-    fn framed(&self, encoded: Result<Vec<Bytes>, EncodeError>, made: Permit) -> Reply {
+    fn framed(&self, encoded: Result<Vec<Piece>, EncodeError>, made: Permit) -> Reply {
         let mut held = self.held.take();
         held.push(made);
         match encoded {
@@ -199,6 +200,7 @@ fn misdirected<E: Env>(broker: &Broker<E>, client: &Client, error: RequestError)
         && let Ok(pieces) = encode_response(0, correlation_id, &unsupported_api_versions())
     {
         let bytes = pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        let pieces = pieces.into_iter().map(Piece::Bytes).collect();
         let held = broker.memory.try_answer(client.reader(), bytes).into_iter().collect();
         return Dispatched::alone(Box::pin(async { Reply::Frame { pieces, held } }));
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Region};
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pinned, Region};
 
 pub mod console;
 pub mod sim;
@@ -64,6 +64,8 @@ pub struct OpenOptions {
     pub exclusive: bool,
     /// O_DIRECT: aligned I/O on the ring. Without it the I/O is buffered and runs on the directory's thread.
     pub direct: bool,
+    /// Reads go through the kernel's page cache and on the ring; what they left there can be pinned.
+    pub cached: bool,
 }
 
 impl OpenOptions {
@@ -72,30 +74,39 @@ impl OpenOptions {
         create: false,
         exclusive: false,
         direct: true,
+        cached: false,
     };
     pub const WRITE_DIRECT: Self = Self {
         write: true,
         create: false,
         exclusive: false,
         direct: true,
+        cached: false,
     };
     pub const CREATE_DIRECT: Self = Self {
         write: true,
         create: true,
         exclusive: true,
         direct: true,
+        cached: false,
     };
     pub const READ: Self = Self {
         write: false,
         create: false,
         exclusive: false,
         direct: false,
+        cached: false,
+    };
+    pub const READ_CACHED: Self = Self {
+        cached: true,
+        ..Self::READ
     };
     pub const CREATE: Self = Self {
         write: true,
         create: true,
         exclusive: false,
         direct: false,
+        cached: false,
     };
 }
 
@@ -143,6 +154,9 @@ pub enum Durability {
     /// RWF_DSYNC: data and what is needed to read it back are on the device.
     Device,
 }
+
+/// The most that is pinned at once: what fits into a pipe of 1 MiB, whatever its place in the file.
+pub const PINNED_BYTES_MAX: usize = 255 * BLOCK_BYTES;
 
 /// What `list` tells of a directory entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -202,6 +216,9 @@ pub trait Env: Clone + 'static {
         into: AlignedBuf,
         position: u64,
     ) -> impl Future<Output = (io::Result<usize>, AlignedBuf)> + 'static;
+    /// Holds `[position, position + bytes)` of a `cached` file in memory, to be sent by `send_pinned`. `None` when not all of it is in
+    /// the page cache, or as much is held already as may be, or more than `PINNED_BYTES_MAX` is asked for. Reads no device.
+    fn pin(&self, file: &Self::File, position: u64, bytes: usize) -> Option<Pinned>;
     /// fdatasync: data and size of this file are on the device.
     fn flush(&self, file: &Self::File) -> impl Future<Output = io::Result<()>> + 'static;
     /// The file's size in bytes.
@@ -264,6 +281,8 @@ pub trait Env: Clone + 'static {
         stream: &Self::Stream,
         pieces: Vec<Bytes>,
     ) -> impl Future<Output = (io::Result<usize>, Vec<Bytes>)> + 'static;
+    /// Sends what is left of `pinned` in one operation, without a copy where that can be; may send less.
+    fn send_pinned(&self, stream: &Self::Stream, pinned: &Pinned) -> impl Future<Output = io::Result<usize>> + 'static;
     /// Ends both directions: pending operations of the stream complete.
     fn shutdown(&self, stream: &Self::Stream);
 }

@@ -72,6 +72,8 @@ pub struct Metrics {
     pub connections_refused: Counter,
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
+    /// Those of them that went out of the page cache, copied by nobody.
+    pub sent_pinned_bytes: Counter,
     pub requests: Counter,
     /// Requests that were malformed or unknown: their connections were closed.
     pub requests_refused: Counter,

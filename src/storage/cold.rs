@@ -1,7 +1,7 @@
 //! Segments as cold readers see them: descriptors and the sums' rows, read as needed and kept for the next reader.
 //!
-//! Kept per segment are two descriptors and one page of rows (256 rows: 16 MiB of log or more); the directory keeps a
-//! bounded number of segments.
+//! Kept per segment are two descriptors (three where readers follow each other) and one page of rows (256 rows: 16 MiB of log
+//! or more); the directory keeps a bounded number of segments.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,6 +11,7 @@ use std::rc::Rc;
 use super::build::{SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity, SumsRow};
 use super::segment::path_of;
 use super::sums::{Row, SUMS_TRAILER_BYTES, SumsTrailer, decode_rows, rows_from};
+use super::warm::Warmth;
 use crate::base::buffer::{BLOCK_BYTES, block_ceil, block_floor};
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_up_to};
@@ -35,7 +36,10 @@ pub struct SegmentPlace {
 pub struct ColdSegment<E: Env> {
     pub log: E::File,
     pub sums: Sums<E>,
+    pub warmth: Warmth,
     is_growing: bool,
+    /// The `.log` once more, as the page cache has it; open when something was read again.
+    cached_log: RefCell<Option<E::File>>,
     /// Bytes of the growing `.timeindex` that were verified.
     pub times_checked: Cell<Option<u64>>,
     /// Whether the `.timeindex` of a segment that is over verifies, once known.
@@ -69,10 +73,22 @@ impl<E: Env> ColdSegment<E> {
         Ok(Self {
             log,
             sums: open_sums(env, folder, place).await?,
+            warmth: Warmth::default(),
+            cached_log: RefCell::default(),
             is_growing: place.growing.is_some(),
             times_checked: Cell::new(None),
             times_good: Cell::new(None),
         })
+    }
+
+    /// The `.log` through the page cache, if it is open.
+    pub fn cached_log(&self) -> Option<E::File> {
+        self.cached_log.borrow().clone()
+    }
+
+    /// Keeps the `.log` that was opened with `READ_CACHED`.
+    pub fn keep_cached_log(&self, file: E::File) {
+        self.cached_log.replace(Some(file));
     }
 
     /// Whether this still is how the segment stands: it ends, and its sums get a file, while readers come and go.

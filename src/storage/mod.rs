@@ -31,6 +31,7 @@ mod store;
 mod sums;
 mod tail;
 pub mod verify;
+mod warm;
 
 pub use cursor::Ends;
 pub use health::is_passing;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::base::buffer::Pinned;
 use crate::base::ids::PartitionId;
 
 /// The first and smallest extension of a segment's file.
@@ -153,6 +155,8 @@ pub enum ReadError {
 #[derive(Clone, Debug, Default)]
 pub struct LogSlice {
     pub pieces: Vec<Bytes>,
+    /// In place of `pieces`: what can only be sent.
+    pub pinned: Vec<Pinned>,
     pub bytes: usize,
 }
 

@@ -21,6 +21,7 @@
 
 mod harness;
 
+mod again;
 mod bad_input;
 mod commands;
 mod disks;

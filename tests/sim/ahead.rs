@@ -14,13 +14,13 @@ use ringtail::wire::batch::BatchHeader;
 
 use crate::model::{DATA, batch, log_options, open, open_with, options, payload, spec, store_options, world};
 
-const BATCHES: i32 = 300;
+pub const BATCHES: i32 = 300;
 const SEGMENT_BYTES: u64 = 1 << 20;
 /// Of one batch in the log.
 const BATCH_BYTES: usize = 10_000;
 
 /// A log of several segments, none of it in memory; what is appended is what sequence and offset say.
-fn cold_log(world: &World) {
+pub fn cold_log(world: &World) {
     world.block_on(0, |env| async move {
         let store = open(&env).await;
         let options = log_options(DurabilityClass::Flushed, SEGMENT_BYTES);
@@ -33,12 +33,12 @@ fn cold_log(world: &World) {
     });
 }
 
-fn sent(sequence: i32) -> Bytes {
+pub fn sent(sequence: i32) -> Bytes {
     batch(1, sequence, &payload(0, sequence, BATCH_BYTES))
 }
 
 /// Memory of a store that takes a window of 1 MiB, and no second one.
-const ONE_WINDOW: u64 = 4 << 20;
+pub const ONE_WINDOW: u64 = 4 << 20;
 
 fn with_memory(memory_bytes: u64) -> StoreOptions {
     StoreOptions {
@@ -48,7 +48,7 @@ fn with_memory(memory_bytes: u64) -> StoreOptions {
 }
 
 /// Runs `reader` over the log, opened again; how often the disk was read, for the opening as well.
-fn with_reader<F: Future<Output = ()> + 'static>(
+pub fn with_reader<F: Future<Output = ()> + 'static>(
     world: &World,
     memory_bytes: u64,
     reader: impl FnOnce(SimEnv, Rc<Partition<SimEnv>>) -> F + 'static,

@@ -266,6 +266,7 @@ fn answer_reads(env: &SimEnv, router: &Rc<Router<SimEnv>>, mut inbox: Receiver<E
                 let slice = LogSlice {
                     pieces: vec![Bytes::from(vec![7; read.bytes_max])],
                     bytes: read.bytes_max,
+                    ..LogSlice::default()
                 };
                 let outcome = ReadOutcome {
                     result: Ok(slice),

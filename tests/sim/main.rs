@@ -12,6 +12,7 @@ mod history;
 mod log;
 mod lookups;
 mod model;
+mod pinned;
 mod pressure;
 mod verify;
 mod workload;

@@ -10,11 +10,13 @@
 
 mod aligned;
 mod arena;
+mod pinned;
 mod region;
 mod units;
 
 pub use aligned::{AlignedBuf, Pool};
 pub use arena::{Arena, Chunk, ChunkIdentity, Recovered};
+pub use pinned::{Piece, Pinned};
 pub use region::Region;
 
 /// The unit of direct I/O: every position, length and address is a multiple.

@@ -22,6 +22,7 @@ mod vitals;
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -36,6 +37,7 @@ use super::Broker;
 use super::dispatch::{self, Dispatched};
 use super::memory::{Reader, Room, holder_of};
 use super::native;
+use crate::base::buffer::{Piece, Pinned};
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::{Holder, race};
 use crate::io::Env;
@@ -242,7 +244,37 @@ impl<E: Env> Connection<E> {
     }
 
     /// Sends all of `pieces`; each operation that makes progress renews the peer's time.
-    async fn send(&self, mut pieces: Vec<Bytes>) -> io::Result<()> {
+    async fn send(&self, pieces: Vec<Piece>) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(piece) => bytes.push(piece),
+                Piece::Pinned(pinned) => {
+                    self.send_bytes(mem::take(&mut bytes)).await?;
+                    self.send_pinned(pinned).await?;
+                }
+            }
+        }
+        self.send_bytes(bytes).await?;
+        self.vitals.send_ends(self.broker.env.now());
+        Ok(())
+    }
+
+    async fn send_pinned(&self, mut pinned: Pinned) -> io::Result<()> {
+        while !pinned.is_empty() {
+            self.vitals.send_begins(self.broker.env.now());
+            match self.broker.env.send_pinned(&self.stream, &pinned).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                sent => {
+                    pinned.advance(sent);
+                    self.broker.metrics.sent_pinned_bytes.add(sent as u64);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_bytes(&self, mut pieces: Vec<Bytes>) -> io::Result<()> {
         while !pieces.is_empty() {
             let later = pieces.split_off(pieces.len().min(SEND_PIECES));
             while !pieces.is_empty() {
@@ -257,7 +289,6 @@ impl<E: Env> Connection<E> {
             }
             pieces = later;
         }
-        self.vitals.send_ends(self.broker.env.now());
         Ok(())
     }
 }

@@ -6,15 +6,14 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
+use crate::base::buffer::Piece;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::{Notify, Permit};
 
 /// What a request comes to.
 pub enum Reply {
     /// A whole response frame, with what it holds of the shard's memory until it is sent.
-    Frame { pieces: Vec<Bytes>, held: Vec<Permit> },
+    Frame { pieces: Vec<Piece>, held: Vec<Permit> },
     /// Nothing is owed (acks=0).
     Nothing,
     /// The connection is to be closed once all earlier answers are sent.
@@ -52,7 +51,7 @@ pub struct Bounds {
 /// Answers that go out in one send.
 #[derive(Default)]
 pub struct Batch {
-    pub pieces: Vec<Bytes>,
+    pub pieces: Vec<Piece>,
     pub bytes: usize,
     pub held: Vec<Permit>,
     pub close: bool,
@@ -163,7 +162,7 @@ impl Batch {
     fn add(&mut self, reply: Reply) {
         match reply {
             Reply::Frame { pieces, held } => {
-                self.bytes += pieces.iter().map(Bytes::len).sum::<usize>();
+                self.bytes += pieces.iter().map(Piece::len).sum::<usize>();
                 self.pieces.extend(pieces);
                 self.held.extend(held);
             }
@@ -177,6 +176,7 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::base::sync::{OneshotSender, oneshot};
+    use bytes::Bytes;
     use std::task::Waker;
 
     const BOUNDS: Bounds = Bounds {
@@ -197,9 +197,17 @@ mod tests {
 
     fn frame(text: &'static str) -> Reply {
         Reply::Frame {
-            pieces: vec![Bytes::from_static(text.as_bytes())],
+            pieces: vec![Bytes::from_static(text.as_bytes()).into()],
             held: Vec::new(),
         }
+    }
+
+    fn text_of(batch: &Batch) -> Vec<u8> {
+        let bytes = batch.pieces.iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => &bytes[..],
+            Piece::Pinned(_) => panic!("nothing is pinned here"),
+        });
+        bytes.collect::<Vec<_>>().concat()
     }
 
     fn poll<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -222,7 +230,7 @@ mod tests {
         assert!(poll(replies.next()).is_none());
         first.send(frame("a"));
         let batch = poll(replies.next()).expect("the first answer is known");
-        assert_eq!(batch.pieces.concat(), b"abc");
+        assert_eq!(text_of(&batch), b"abc");
         assert!(replies.is_empty());
     }
 
@@ -239,7 +247,7 @@ mod tests {
         assert!(poll(replies.next()).is_none());
         first.send(frame("a"));
         let batch = poll(replies.next()).expect("known");
-        assert_eq!((batch.pieces.concat(), batch.close), (b"a".to_vec(), true));
+        assert_eq!((text_of(&batch), batch.close), (b"a".to_vec(), true));
     }
 
     #[test]

@@ -264,7 +264,10 @@ fn partition_data(fetched: Fetched, committed: bool) -> PartitionData<'static> {
             end_offset,
         }),
         aborted_transactions: committed.then(Default::default),
-        records: Some(Records::from(slice.pieces)),
+        records: Some(match slice.pinned.is_empty() {
+            true => Records::Pieces(slice.pieces),
+            false => Records::Pinned(slice.pinned),
+        }),
         ..Default::default()
     }
 }

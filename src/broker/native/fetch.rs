@@ -1,6 +1,7 @@
 //! Fetch: whole batches of several partitions, behind a header that says whose they are.
 
 use super::{Call, Told};
+use crate::base::buffer::Piece;
 use crate::broker::connection::Reply;
 use crate::broker::fetch::{self, Wanted};
 use crate::broker::handlers::items::Named;
@@ -71,11 +72,12 @@ fn told(found: Vec<Result<ReadOutcome, ErrorCode>>) -> Told {
     }
 }
 
-fn part(outcome: ReadOutcome, payload: &mut Vec<bytes::Bytes>) -> fb::Part {
+fn part(outcome: ReadOutcome, payload: &mut Vec<Piece>) -> fb::Part {
     let (diverging_offset, diverging_epoch) = outcome.diverging.map_or((-1, -1), |end| (end.end_offset, end.epoch));
     let (bytes, code) = match outcome.result {
         Ok(slice) => {
-            payload.extend(slice.pieces);
+            payload.extend(slice.pieces.into_iter().map(Piece::Bytes));
+            payload.extend(slice.pinned.into_iter().map(Piece::Pinned));
             (slice.bytes, ErrorCode::None)
         }
         Err(error) => (0, ErrorCode::from(&error)),

@@ -21,6 +21,7 @@ use super::connection::{Client, Reply};
 use super::dispatch::{Dispatched, LARGE_REQUEST_BYTES};
 use super::handlers::init_producer_id::next_epoch;
 use super::handlers::items::ITEMS_MAX;
+use crate::base::buffer::Piece;
 use crate::base::ids::TopicId;
 use crate::base::sync::Permit;
 use crate::broker::catalog::Topic;
@@ -44,7 +45,7 @@ struct Told {
     builder: Builder,
     kind: fb::Told,
     body: WIPOffset<UnionWIPOffset>,
-    payload: Vec<Bytes>,
+    payload: Vec<Piece>,
 }
 
 impl Told {
@@ -68,9 +69,11 @@ impl Told {
     }
 
     /// The frame that answers request `id`.
-    fn frame(self, id: u64) -> Result<Vec<Bytes>, TooLong> {
-        let payload_bytes = self.payload.iter().map(Bytes::len).sum();
-        let mut pieces = vec![begin_answer(self.builder, id, self.kind, self.body, payload_bytes)?];
+    fn frame(self, id: u64) -> Result<Vec<Piece>, TooLong> {
+        let payload_bytes = self.payload.iter().map(Piece::len).sum();
+        let begin = begin_answer(self.builder, id, self.kind, self.body, payload_bytes)?;
+        let mut pieces = Vec::with_capacity(1 + self.payload.len());
+        pieces.push(Piece::Bytes(begin));
         pieces.extend(self.payload);
         Ok(pieces)
     }

@@ -473,7 +473,7 @@ async fn read_place<E: Env>(read: PlannedRead<E>) -> ReadOutcome {
         Err(outcome) => outcome,
         Ok((place, None)) => partition_outcome(&place.partition, Ok(LogSlice::default()), None),
         Ok((place, Some((bytes_max, whole_first)))) => {
-            let result = place.partition.read(place.offset, bytes_max, whole_first).await;
+            let result = place.partition.read_to_send(place.offset, bytes_max, whole_first).await;
             partition_outcome(&place.partition, result, None)
         }
     }

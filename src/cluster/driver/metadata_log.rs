@@ -407,10 +407,8 @@ impl<E: Env> Written<E> {
 }
 
 const WRITE: OpenOptions = OpenOptions {
-    write: true,
     create: false,
-    exclusive: false,
-    direct: false,
+    ..OpenOptions::CREATE
 };
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `Env` as a shard of a simulated process sees it. Operations are submitted when the method is called, not at the first
 //! poll of its future.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,8 +17,8 @@ use super::core::{Completion, Event, Wait};
 use super::disk::{Action, LockToken, Outcome, Reply, Request};
 use super::network::{Closed, ClosedQueue, StreamHandle, host_address};
 use super::world::Shared;
-use crate::base::buffer::{AlignedBuf, Region};
-use crate::io::{DirectoryEntry, Durability, Env, Monotonic, OpenOptions, Queue};
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pinned, Region};
+use crate::io::{DirectoryEntry, Durability, Env, Monotonic, OpenOptions, PINNED_BYTES_MAX, Queue};
 
 /// One shard of one process of a `World`.
 #[derive(Clone)]
@@ -33,9 +35,13 @@ struct FileHandle {
     inode: u64,
     direct: bool,
     write: bool,
+    /// What reads of a cached file found and left in memory, by block.
+    pages: Option<RefCell<Pages>>,
     path: Rc<Path>,
     closed: ClosedQueue,
 }
+
+type Pages = BTreeMap<u64, Rc<[u8]>>;
 
 impl Drop for FileHandle {
     fn drop(&mut self) {
@@ -145,9 +151,29 @@ impl SimEnv {
             inode,
             direct: options.direct,
             write: options.write,
+            pages: options.cached.then(RefCell::default),
             path,
             closed: self.shared.closed.clone(),
         }))
+    }
+}
+
+/// What is left to be sent of bytes that a simulated environment pinned.
+pub fn rest_of(pinned: &Pinned) -> Bytes {
+    let held: &Bytes = pinned.held().expect("pinned by a simulated environment");
+    held.slice(held.len() - pinned.len()..)
+}
+
+/// Keeps what was read at `position`; of a block that the end of the file cuts, or a short read, as much as there is.
+fn keep_pages(pages: &mut Pages, position: u64, read: &[u8]) {
+    assert!(
+        position.is_multiple_of(BLOCK_BYTES as u64),
+        "a cached read at {position}"
+    );
+    for (block, number) in read.chunks(BLOCK_BYTES).zip(position / BLOCK_BYTES as u64..) {
+        if pages.get(&number).is_none_or(|known| known.len() <= block.len()) {
+            pages.insert(number, block.into());
+        }
     }
 }
 
@@ -260,15 +286,42 @@ impl Env for SimEnv {
             bytes: into.capacity(),
         };
         let reply = self.submit_file(file, action, None, Some(into));
-        async {
+        let file = file.clone();
+        async move {
             let reply = reply.await;
             let mut buffer = reply.buffer.expect("a read's reply carries its buffer back");
             let result = reply.result.and_then(count).map(|count| count as usize);
             if result.is_err() {
                 buffer.set_len(0);
             }
+            if let Some(pages) = &file.0.pages {
+                keep_pages(&mut pages.borrow_mut(), position, &buffer);
+            }
             (result, buffer)
         }
+    }
+
+    fn pin(&self, file: &SimFile, position: u64, bytes: usize) -> Option<Pinned> {
+        let pages = &mut *file.0.pages.as_ref()?.borrow_mut();
+        if self.shared.core.disk.chance(self.shared.core.options.disk.evict_ppm) {
+            pages.clear();
+        }
+        if !(1..=PINNED_BYTES_MAX).contains(&bytes) {
+            return None;
+        }
+        let block = BLOCK_BYTES as u64;
+        let (first, end) = (position / block, (position + bytes as u64).div_ceil(block));
+        let mut found = Vec::new();
+        for number in first..end {
+            let page = pages.get(&number)?;
+            if page.len() < BLOCK_BYTES && number + 1 < end {
+                return None;
+            }
+            found.extend_from_slice(page);
+        }
+        let skip = (position - first * block) as usize;
+        let held = (skip + bytes <= found.len()).then(|| Bytes::from(found).slice(skip..skip + bytes))?;
+        Some(Pinned::new(bytes, Arc::new(held)))
     }
 
     fn flush(&self, file: &SimFile) -> impl Future<Output = io::Result<()>> + 'static {
@@ -461,6 +514,11 @@ impl Env for SimEnv {
     ) -> impl Future<Output = (io::Result<usize>, Vec<Bytes>)> + 'static {
         let mut network = self.shared.network.borrow_mut();
         Wait(network.send(&self.shared.core, stream.0.endpoint, pieces))
+    }
+
+    fn send_pinned(&self, stream: &SimStream, pinned: &Pinned) -> impl Future<Output = io::Result<usize>> + 'static {
+        let sent = self.send(stream, vec![rest_of(pinned)]);
+        async { sent.await.0 }
     }
 
     fn shutdown(&self, stream: &SimStream) {

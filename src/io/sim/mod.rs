@@ -32,7 +32,7 @@ mod world;
 mod tests;
 
 pub use disk::{DiskCounters, DiskImage, DiskOperation, EDQUOT, EIO, ENOSPC, Fault, FaultEffect, LossMode};
-pub use env::{SimDetached, SimEnv, SimFile, SimListener, SimLock, SimStream};
+pub use env::{SimDetached, SimEnv, SimFile, SimListener, SimLock, SimStream, rest_of};
 pub use network::host_address;
 pub use options::{DiskOptions, NetworkOptions, Options, Schedule};
 pub use world::{ProcessId, World};

@@ -44,6 +44,8 @@ pub struct DiskOptions {
     pub stall: Range<u64>,
     pub short_write_ppm: u32,
     pub short_read_ppm: u32,
+    /// How often nothing is in the page cache any more when something is to be pinned.
+    pub evict_ppm: u32,
     /// How often a write in flight at kill -9 never lands.
     pub orphan_lost_ppm: u32,
     /// How long the others take from the kill.
@@ -95,6 +97,7 @@ impl Default for DiskOptions {
             stall: 50_000_000..2_000_000_000,
             short_write_ppm: 0,
             short_read_ppm: 0,
+            evict_ppm: 50_000,
             orphan_lost_ppm: 250_000,
             orphan_delay: 0..5_000_000,
             mapped_pages_survive: false,

@@ -1,4 +1,4 @@
-//! Open files: direct I/O through the ring, everything that may block on the directory's thread.
+//! Open files: direct I/O and cached reads through the ring, everything that may block on the directory's thread.
 
 use std::fs;
 use std::future::Future;
@@ -33,6 +33,7 @@ struct OpenFile {
     /// `None` only while being dropped.
     file: Option<fs::File>,
     direct: bool,
+    cached: bool,
     worker: Worker,
     /// Of a file for direct writes.
     extents: Mutex<ExtentStarts>,
@@ -63,6 +64,11 @@ impl File {
 
     fn fd(&self) -> RawFd {
         self.get().as_raw_fd()
+    }
+
+    /// The descriptor of a file whose pages may be pinned.
+    pub(super) fn cached_fd(&self) -> Option<RawFd> {
+        self.0.cached.then(|| self.fd())
     }
 
     /// Runs `action` with this file on the directory's thread.
@@ -126,6 +132,7 @@ pub(super) fn open(
         Ok(File(Arc::new(OpenFile {
             file: Some(file),
             direct: options.direct,
+            cached: options.cached,
             worker: keeper,
             extents: Mutex::new(extents),
         })))
@@ -243,7 +250,7 @@ pub(super) fn read_at(
     into: AlignedBuf,
     position: u64,
 ) -> impl Future<Output = (io::Result<usize>, AlignedBuf)> + 'static {
-    let read = if file.0.direct {
+    let read = if file.0.direct || file.0.cached {
         Either::Ring(submit_read(core, file, into, position))
     } else {
         Either::Thread(file.call(move |file| Ok(read_buffered(file, into, position))))

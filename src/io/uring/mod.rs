@@ -15,8 +15,8 @@
 //!
 //! In: calls of [`Env`]. Out: completions, in no promised order. Operations begin when they are called, not when their
 //! future is polled; those whose futures borrow (`open`, `accept`, `connect`, names) begin at the first poll. Dropping the
-//! future of an accept, a connect, a receive or a direct read cancels it; a send or a write runs to its end. A send that
-//! nobody waits for keeps its connection open until the peer took it: `shutdown` ends that.
+//! future of an accept, a connect, a receive, a pinned send or a read on the ring cancels it; a send or a write runs to its
+//! end. A send that nobody waits for keeps its connection open until the peer took it: `shutdown` ends that.
 //!
 //! Not for: policy. `glommio`, `io_uring` and `libc` are named in this folder alone.
 
@@ -27,6 +27,7 @@ pub mod limits;
 mod machine;
 mod names;
 mod ops;
+mod pipes;
 mod ring;
 mod runtime;
 mod sockets;
@@ -50,7 +51,7 @@ use bytes::{Bytes, BytesMut};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares, Task, TaskQueueHandle};
 
-use crate::base::buffer::{AlignedBuf, Region};
+use crate::base::buffer::{AlignedBuf, Pinned, Region};
 use crate::io::{DirectoryEntry, Durability, Env, Monotonic, OpenOptions, Queue};
 
 pub use files::File;
@@ -62,6 +63,8 @@ pub use sockets::{Detached, Listener, Stream};
 pub use stop::{Stop, StopRequested};
 
 use driver::Core;
+use pipes::Pipes;
+use runtime::Run;
 use tasks::{Panic, Tasks};
 use workers::{Call, Workers};
 
@@ -94,6 +97,7 @@ struct Shard {
     core: Rc<Core>,
     tasks: Rc<Tasks>,
     workers: Arc<Workers>,
+    pipes: Arc<Pipes>,
     stop: Stop,
     foreground: TaskQueueHandle,
     background: TaskQueueHandle,
@@ -105,13 +109,13 @@ struct Shard {
 
 impl UringEnv {
     /// Makes the world of the shard that runs on the calling executor, and its driver.
-    fn start(ring_entries: u32, spin: Duration, workers: Arc<Workers>, stop: Stop) -> io::Result<(Self, Driver)> {
+    fn start(run: &Run) -> io::Result<(Self, Driver)> {
         let executor = glommio::executor();
         let queue =
             |shares, latency, name| executor.create_task_queue(Shares::Static(shares), Latency::Matters(latency), name);
         let foreground = queue(FOREGROUND_SHARES, FOREGROUND_LATENCY, "foreground");
         let background = queue(BACKGROUND_SHARES, BACKGROUND_LATENCY, "background");
-        let core = Core::new(ring_entries, spin)?;
+        let core = Core::new(run.options.ring_entries, run.spin)?;
         let driven = core.clone();
         let tasks: Rc<Tasks> = Rc::default();
         let watched = tasks.clone();
@@ -135,8 +139,9 @@ impl UringEnv {
         let env = Self(Rc::new(Shard {
             core,
             tasks,
-            workers,
-            stop,
+            workers: run.workers.clone(),
+            pipes: run.pipes.clone(),
+            stop: run.stop.clone(),
             foreground,
             background,
             random: RefCell::default(),
@@ -274,6 +279,10 @@ impl Env for UringEnv {
         files::read_at(&self.0.core, file, into, position)
     }
 
+    fn pin(&self, file: &File, position: u64, bytes: usize) -> Option<Pinned> {
+        self.0.pipes.pin(file.cached_fd()?, position, bytes)
+    }
+
     fn flush(&self, file: &File) -> impl Future<Output = io::Result<()>> + 'static {
         file.flush()
     }
@@ -401,6 +410,10 @@ impl Env for UringEnv {
         pieces: Vec<Bytes>,
     ) -> impl Future<Output = (io::Result<usize>, Vec<Bytes>)> + 'static {
         sockets::send(&self.0.core, stream, pieces)
+    }
+
+    fn send_pinned(&self, stream: &Stream, pinned: &Pinned) -> impl Future<Output = io::Result<usize>> + 'static {
+        sockets::send_pinned(self.0.core.clone(), stream.clone(), pinned.clone())
     }
 
     fn shutdown(&self, stream: &Stream) {

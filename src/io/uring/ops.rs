@@ -41,6 +41,9 @@ pub(super) enum Keep {
         pieces: Vec<Bytes>,
         message: Option<Box<Message>>,
     },
+    Poll {
+        _stream: Rc<Socket>,
+    },
 }
 
 impl Keep {
@@ -48,7 +51,7 @@ impl Keep {
     fn is_cancelled_on_drop(&self) -> bool {
         matches!(
             self,
-            Keep::Accept { .. } | Keep::Connect { .. } | Keep::Receive { .. } | Keep::Read { .. }
+            Keep::Accept { .. } | Keep::Connect { .. } | Keep::Receive { .. } | Keep::Read { .. } | Keep::Poll { .. }
         )
     }
 

@@ -10,6 +10,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::UringEnv;
 use super::machine::{announce_barriers, cpus};
+use super::pipes::Pipes;
 use super::stop::{Signals, Stop};
 use super::workers::Workers;
 
@@ -56,11 +57,12 @@ impl Default for Options {
 
 /// What all shards of a run share.
 #[derive(Clone)]
-struct Run {
-    options: Options,
-    spin: Duration,
-    workers: Arc<Workers>,
-    stop: Stop,
+pub(super) struct Run {
+    pub(super) options: Options,
+    pub(super) spin: Duration,
+    pub(super) workers: Arc<Workers>,
+    pub(super) pipes: Arc<Pipes>,
+    pub(super) stop: Stop,
 }
 
 impl Run {
@@ -71,6 +73,7 @@ impl Run {
         Ok(Self {
             spin: options.spin.unwrap_or(spin_default),
             workers: Workers::start(&options.directories)?,
+            pipes: Arc::default(),
             stop: Stop::default(),
             options,
         })
@@ -93,8 +96,7 @@ impl Run {
         let _guard = StopOnFailure(&self.stop);
         let executor = self.executor(placement)?;
         let outcome: io::Result<_> = executor.run(async {
-            let ring_entries = self.options.ring_entries;
-            let (env, driver) = UringEnv::start(ring_entries, self.spin, self.workers.clone(), self.stop.clone())?;
+            let (env, driver) = UringEnv::start(self)?;
             let result = env.run_main(main(env.clone())).await;
             let finished = env.finish(driver).await;
             // A panic tells more than the failure that may come of it.

@@ -11,9 +11,11 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use io_uring::{opcode, types};
 
-use super::driver::Core;
+use super::driver::{Core, yield_once};
 use super::limits;
 use super::ops::{Keep, Operation};
+use super::pipes;
+use crate::base::buffer::Pinned;
 
 /// Connections that the kernel keeps for us to accept (it takes the smaller of this and net.core.somaxconn).
 const BACKLOG: libc::c_int = 4096;
@@ -370,6 +372,25 @@ fn submit_send(core: &Rc<Core>, stream: &Stream, pieces: Vec<Bytes>) -> Operatio
     };
     // SAFETY: `keep` owns the socket, the boxed message with its list, and the pieces, whose bytes do not move.
     unsafe { core.submit(entry, keep) }
+}
+
+/// Splices what a pipe holds into the socket, once the socket takes any of it.
+pub(super) async fn send_pinned(core: Rc<Core>, stream: Stream, pinned: Pinned) -> io::Result<usize> {
+    // A peer that takes all at once does not keep others from their turn.
+    yield_once().await;
+    loop {
+        match pipes::send(&pinned, stream.0.fd.as_raw_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            sent => return sent,
+        }
+        let entry = opcode::PollAdd::new(stream.0.fd(), libc::POLLOUT as u32).build();
+        let keep = Keep::Poll {
+            _stream: stream.0.clone(),
+        };
+        // SAFETY: `keep` owns the socket; no memory is passed.
+        unsafe { core.submit(entry, keep) }.await.count()?;
+    }
 }
 
 pub(super) fn shutdown(stream: &Stream) {

@@ -58,14 +58,13 @@ impl<E: Env> Reading<E> {
     /// A segment's descriptors.
     pub async fn segment(&self, env: &E, folder: &Path, place: &SegmentPlace) -> io::Result<Rc<ColdSegment<E>>> {
         let key = (place.partition, place.base);
-        let known = {
-            let mut segments = self.segments.borrow_mut();
-            let index = segments.iter().position(|(k, _)| *k == key);
-            index.and_then(|i| segments.remove(i))
-        };
-        let segment = match known {
-            Some((_, segment)) if segment.fits(place) => segment,
-            _ => Rc::new(ColdSegment::open(env, folder, place).await?),
+        let segment = match self.take_segment(key, place) {
+            Some(segment) => segment,
+            None => {
+                let opened = ColdSegment::open(env, folder, place).await?;
+                // Another reader may have opened it meanwhile.
+                self.take_segment(key, place).unwrap_or_else(|| Rc::new(opened))
+            }
         };
         let mut segments = self.segments.borrow_mut();
         if segments.len() >= SEGMENTS_MAX {
@@ -73,6 +72,21 @@ impl<E: Env> Reading<E> {
         }
         segments.push_back((key, segment.clone()));
         Ok(segment)
+    }
+
+    /// Takes a segment out that is open; what does not fit any more is closed.
+    fn take_segment(&self, key: SegmentKey, place: &SegmentPlace) -> Option<Rc<ColdSegment<E>>> {
+        let mut segments = self.segments.borrow_mut();
+        let index = segments.iter().position(|(k, _)| *k == key)?;
+        let (_, segment) = segments.remove(index)?;
+        segment.fits(place).then_some(segment)
+    }
+
+    /// A segment whose descriptors are open.
+    pub fn known_segment(&self, partition: PartitionId, base: i64) -> Option<Rc<ColdSegment<E>>> {
+        let segments = self.segments.borrow();
+        let known = segments.iter().rev().find(|(key, _)| *key == (partition, base));
+        known.map(|(_, segment)| segment.clone())
     }
 
     /// Closes the descriptors of a segment about to be deleted.

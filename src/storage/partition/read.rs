@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::Partition;
+use super::cut_out::{CutOut, cut};
 use super::log::{Log, State};
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
@@ -17,11 +18,10 @@ use crate::storage::cold::{ColdSegment, SegmentPlace, Sums, SumsFile};
 use crate::storage::cursor::Cursor;
 use crate::storage::segment::path_of;
 use crate::storage::sums::{Row, decode_rows, rows_from};
+use crate::storage::warm::Through;
 use crate::storage::{LogSlice, ReadError};
-use crate::wire::batch::{ScanOptions, StopReason, scan};
+use crate::wire::batch::StopReason;
 
-/// No batch on the disk is larger: the broker's frame limit is below it.
-const BATCH_BYTES_MAX: usize = 256 << 20;
 /// A cold read takes at least this much: a reader usually goes on.
 const READ_BYTES_MIN: usize = 128 << 10;
 /// A cold read takes at most this much at once, unless one batch is larger.
@@ -88,19 +88,45 @@ impl<E: Env> Partition<E> {
             bytes_max,
             whole_first,
         };
+        self.read_stored(wanted).await
+    }
+
+    /// The same for somebody who has no use for the bytes but to send them: they may come pinned.
+    pub async fn read_to_send(
+        self: &Rc<Self>,
+        offset: i64,
+        bytes_max: usize,
+        whole_first: bool,
+    ) -> Result<LogSlice, ReadError> {
+        if let Some(answer) = self.read_tail(offset, bytes_max, whole_first) {
+            return answer;
+        }
+        let wanted = Wanted {
+            offset,
+            bytes_max,
+            whole_first,
+        };
+        match self.read_pinned(wanted).await {
+            Some(slice) => Ok(slice),
+            None => self.read_stored(wanted).await,
+        }
+    }
+
+    async fn read_stored(self: &Rc<Self>, wanted: Wanted) -> Result<LogSlice, ReadError> {
         mark(Mark::ColdRead);
         let read = match self.read_ahead(wanted).await {
             Some(bytes) => Ok(bytes),
             None => self.read_and_go_on(wanted).await,
         };
         // Retention may have deleted the segment meanwhile, whatever that made of the read.
-        if offset < self.ends().log_start {
+        if wanted.offset < self.ends().log_start {
             return Err(ReadError::OutOfRange);
         }
         let bytes = read?;
         Ok(LogSlice {
             bytes: bytes.len(),
             pieces: (!bytes.is_empty()).then_some(bytes).into_iter().collect(),
+            ..LogSlice::default()
         })
     }
 
@@ -131,6 +157,7 @@ impl<E: Env> Partition<E> {
         Some(Ok(LogSlice {
             bytes: (end - at.position) as usize,
             pieces,
+            ..LogSlice::default()
         }))
     }
 
@@ -144,7 +171,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Notes where a reader of `segment` that began at `from` goes on: at that position and offset.
-    fn remember(&self, segment: i64, from: i64, (position, offset): (u64, i64)) {
+    pub(super) fn remember(&self, segment: i64, from: i64, (position, offset): (u64, i64)) {
         let mut log = self.log.borrow_mut();
         log.readers.retain(|p| p.offset != from && p.offset != offset);
         if log.readers.len() == READERS_MAX {
@@ -163,7 +190,7 @@ impl<E: Env> Partition<E> {
         match &segment.sums {
             Sums::Present(sums) => self.read_rows(&plan, &segment, Some(sums), wanted).await,
             Sums::Absent if plan.growing.is_some() => self.read_rows(&plan, &segment, None, wanted).await,
-            Sums::Absent => self.read_bare(&plan, &segment.log, wanted).await,
+            Sums::Absent => self.read_bare(&plan, plan.file(&segment), wanted).await,
             Sums::Damaged(path) => {
                 if self.complains_at(plan.place.base, 0) {
                     let file = path.display();
@@ -262,7 +289,10 @@ impl<E: Env> Partition<E> {
         let within = |row: &&Row| row.end - first.start <= wanted.read_bytes();
         let count = rows.iter().take_while(within).count().max(1);
         let (rows, start) = (&rows[..count], first.start);
-        let bytes = self.gather(plan, &segment.log, start, rows[count - 1].end).await?;
+        let end = rows[count - 1].end;
+        let cached = self.through_cache(plan, segment, start..end).await;
+        let file = cached.as_ref().unwrap_or_else(|| plan.file(segment));
+        let bytes = self.gather(plan, file, start, end).await?;
         let mut good = 0;
         for row in rows {
             let covered = &bytes[good..good + row.bytes() as usize];
@@ -279,6 +309,8 @@ impl<E: Env> Partition<E> {
             }
             good += covered.len();
         }
+        let through = cached.map_or(Through::Direct, |_| Through::Cache);
+        segment.warmth.note(start..start + good as u64, through);
         let mut found = CutOut::new(wanted, Some(first.first_offset));
         let visible = plan.limit.saturating_sub(start).min(good as u64) as usize;
         let stop = found.walk(&bytes[..visible]);
@@ -299,7 +331,12 @@ impl<E: Env> Partition<E> {
         }
     }
 
-    async fn find_rows(&self, plan: &ColdPlan<E>, sums: Option<&SumsFile<E>>, offset: i64) -> io::Result<Vec<Row>> {
+    pub(super) async fn find_rows(
+        &self,
+        plan: &ColdPlan<E>,
+        sums: Option<&SumsFile<E>>,
+        offset: i64,
+    ) -> io::Result<Vec<Row>> {
         let place = &plan.place;
         if let Some(growing) = &plan.growing {
             let last = match sums {
@@ -374,10 +411,7 @@ impl<E: Env> Partition<E> {
 
     /// Bytes `[start, end)` of the segment, from the file and what it lacks.
     async fn gather(&self, plan: &ColdPlan<E>, file: &E::File, start: u64, end: u64) -> Result<Bytes, ReadError> {
-        let (file, stored) = match &plan.growing {
-            Some(growing) => (&growing.file, growing.stored),
-            None => (file, end),
-        };
+        let stored = plan.stored().unwrap_or(end);
         let from = block_floor(start);
         let skip = (start - from) as usize;
         let file_end = end.min(stored);
@@ -465,6 +499,20 @@ impl<E: Env> ColdPlan<E> {
         &self.place
     }
 
+    /// Where the visible bytes of the segment end.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes that the file of a segment that still grows has.
+    pub(super) fn stored(&self) -> Option<u64> {
+        self.growing.as_ref().map(|growing| growing.stored)
+    }
+
+    fn file<'p>(&'p self, segment: &'p ColdSegment<E>) -> &'p E::File {
+        self.growing.as_ref().map_or(&segment.log, |growing| &growing.file)
+    }
+
     fn identity(&self, sums: Option<&SumsFile<E>>) -> Option<SegmentIdentity> {
         let growing = self.place.growing.map(|(identity, _)| identity);
         growing.or_else(|| sums.map(|sums| sums.identity))
@@ -478,15 +526,6 @@ fn visible_end<E: Env>(log: &Log<E>, segment: i64) -> u64 {
     } else {
         log.segment_end(segment)
     }
-}
-
-/// What is given out of a buffer; a small part does not hold all of it while it waits to be sent.
-fn cut(bytes: &Bytes, from: usize, to: usize, next_offset: i64) -> Batches {
-    let bytes = match (to - from) * 2 < bytes.len() {
-        true => Bytes::copy_from_slice(&bytes[from..to]),
-        false => bytes.slice(from..to),
-    };
-    Batches { bytes, next_offset }
 }
 
 /// Reads `[position, position + bytes)`; the buffer holds just that.
@@ -511,81 +550,4 @@ async fn read_exactly<E: Env>(
     }
     buffer.set_len(bytes);
     Ok(buffer)
-}
-
-/// Finds the whole batches to give out in bytes that begin at a boundary.
-struct CutOut {
-    wanted: Wanted,
-    /// What the next batch begins with: exactly, where rows of the sums cover the bytes, or not below it.
-    expected: i64,
-    /// The bytes verified as the rows say.
-    has_rows: bool,
-    first_base: Option<i64>,
-    start: Option<usize>,
-    end: usize,
-    next_offset: i64,
-    position: usize,
-    /// The batch that holds the offset is there, and larger than is wanted.
-    is_past_bytes_max: bool,
-}
-
-impl CutOut {
-    fn new(wanted: Wanted, first_offset: Option<i64>) -> Self {
-        Self {
-            wanted,
-            expected: first_offset.unwrap_or(0),
-            has_rows: first_offset.is_some(),
-            first_base: None,
-            start: None,
-            end: 0,
-            next_offset: 0,
-            position: 0,
-            is_past_bytes_max: false,
-        }
-    }
-
-    fn range(&self) -> Option<(usize, usize, i64)> {
-        self.start.map(|start| (start, self.end, self.next_offset))
-    }
-
-    fn walk(&mut self, bytes: &[u8]) -> Option<StopReason> {
-        let options = ScanOptions {
-            crc_check: !self.has_rows,
-            batch_bytes_max: BATCH_BYTES_MAX,
-        };
-        for batch in scan(bytes, options) {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(stop) => {
-                    self.position = stop.position;
-                    return Some(stop.reason);
-                }
-            };
-            let (base, next) = (batch.header.base_offset(), batch.header.next_offset());
-            if base < self.expected || (self.has_rows && base > self.expected) {
-                self.position = batch.position;
-                let last_offset_delta = batch.header.last_offset_delta();
-                return Some(StopReason::BadOffsets {
-                    base_offset: base,
-                    last_offset_delta,
-                });
-            }
-            self.first_base.get_or_insert(base);
-            self.expected = next;
-            let end = batch.position + batch.bytes.len();
-            self.position = end;
-            if next <= self.wanted.offset {
-                continue;
-            }
-            let start = self.start.unwrap_or(batch.position);
-            let first = start == batch.position;
-            if end - start > self.wanted.bytes_max && !(first && self.wanted.whole_first) {
-                self.is_past_bytes_max = first;
-                return None;
-            }
-            self.start = Some(start);
-            (self.end, self.next_offset) = (end, next);
-        }
-        None
-    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::base::buffer::{Piece, Pinned};
+
 /// Why a message could not be encoded: always the caller's mistake, never the peer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodeErrorKind {
@@ -14,6 +16,8 @@ pub enum EncodeErrorKind {
     TooLong,
     /// The message has no such version.
     UnsupportedVersion,
+    /// What is pinned for a connection stands in a message that is to be bytes.
+    Pinned,
 }
 
 /// What could not be encoded, and in which field.
@@ -45,6 +49,7 @@ impl fmt::Display for EncodeError {
             EncodeErrorKind::NullNotAllowed => "null is not allowed in this version",
             EncodeErrorKind::TooLong => "a value is longer than its length field allows",
             EncodeErrorKind::UnsupportedVersion => "the version is not supported",
+            EncodeErrorKind::Pinned => "its payload can only be sent",
         };
         match self.field {
             "" => f.write_str(what),
@@ -78,6 +83,9 @@ pub trait Sink {
 
     /// Takes a shared payload buffer, without copying it where the sink can.
     fn put_shared(&mut self, bytes: &Bytes);
+
+    /// Passes on what nobody here can look at.
+    fn put_pinned(&mut self, pinned: &Pinned);
 
     /// An unsigned LEB128 integer.
     fn put_unsigned_varint(&mut self, value: u32) {
@@ -125,6 +133,11 @@ impl Sink for Counter {
         self.shared_bytes += bytes.len();
     }
 
+    fn put_pinned(&mut self, pinned: &Pinned) {
+        self.bytes += pinned.len();
+        self.shared_bytes += pinned.len();
+    }
+
     #[cfg(test)]
     fn unknown_tag_count(&self) -> u32 {
         self.unknown_tag_count
@@ -134,7 +147,7 @@ impl Sink for Counter {
 /// A sink that gathers: what is small is copied behind each other, what is shared becomes a piece of its own.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    pieces: Vec<Bytes>,
+    pieces: Vec<Piece>,
     tail: BytesMut,
     #[cfg(test)]
     pub unknown_tag_count: u32,
@@ -151,15 +164,29 @@ impl Encoder {
 
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.pieces.push(self.tail.split().freeze());
+            self.pieces.push(self.tail.split().freeze().into());
         }
     }
 
-    /// The pieces in order, none of them empty: the vector of one gathering send.
-    pub fn finish(mut self) -> Vec<Bytes> {
+    /// The pieces in order, none of them empty.
+    pub fn finish(mut self) -> Vec<Piece> {
         self.close_tail();
         self.pieces
     }
+
+    /// The same of a message that has nothing but bytes.
+    pub fn finish_bytes(self) -> Result<Vec<Bytes>, EncodeError> {
+        bytes_of(self.finish())
+    }
+}
+
+/// The pieces of a message that has nothing but bytes: the vector of one gathering send.
+pub(super) fn bytes_of(pieces: Vec<Piece>) -> Result<Vec<Bytes>, EncodeError> {
+    let bytes = pieces.into_iter().map(|piece| match piece {
+        Piece::Bytes(bytes) => Ok(bytes),
+        Piece::Pinned(_) => Err(EncodeError::new(EncodeErrorKind::Pinned)),
+    });
+    bytes.collect()
 }
 
 impl Sink for Encoder {
@@ -171,7 +198,14 @@ impl Sink for Encoder {
     fn put_shared(&mut self, bytes: &Bytes) {
         if !bytes.is_empty() {
             self.close_tail();
-            self.pieces.push(bytes.clone());
+            self.pieces.push(bytes.clone().into());
+        }
+    }
+
+    fn put_pinned(&mut self, pinned: &Pinned) {
+        if !pinned.is_empty() {
+            self.close_tail();
+            self.pieces.push(Piece::Pinned(pinned.clone()));
         }
     }
 

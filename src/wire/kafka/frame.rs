@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::api::Api;
 use super::decoder::{DecodeError, Decoder};
-use super::encoder::{Counter, EncodeError, EncodeErrorKind, Encoder, Sink};
+use super::encoder::{Counter, EncodeError, EncodeErrorKind, Encoder, Sink, bytes_of};
 use super::field::{Field, Shape, Str};
 use super::message::Message;
+use crate::base::buffer::Piece;
 use crate::wire::LENGTH_BYTES;
 
 /// The header of a request, version 1 or 2: both carry the client id as a non-compact string.
@@ -167,7 +168,7 @@ impl<'m, 'a, M: Message<'a>> Measured<'m, M> {
     }
 
     /// The whole frame, length included, as pieces for a gathering send. Shared payload buffers are not copied.
-    pub fn encode(self) -> Result<Vec<Bytes>, EncodeError> {
+    pub fn encode(self) -> Result<Vec<Piece>, EncodeError> {
         let mut encoder = begin_frame(&self.counter)?;
         self.header
             .write(&mut encoder, response_header_is_flexible::<M>(self.version));
@@ -182,7 +183,7 @@ pub fn encode_response<'a, M: Message<'a>>(
     correlation_id: i32,
     body: &M,
 ) -> Result<Vec<Bytes>, EncodeError> {
-    Measured::response(version, correlation_id, body)?.encode()
+    bytes_of(Measured::response(version, correlation_id, body)?.encode()?)
 }
 
 /// A whole request frame, length included, as pieces for a gathering send. Key and version are the header's.
@@ -196,7 +197,7 @@ pub fn encode_request<'a, M: Message<'a>>(header: &RequestHeader<'_>, body: &M) 
     let mut encoder = begin_frame(&counter)?;
     header.write(&mut encoder, flexible)?;
     body.encode_into(&mut encoder, version)?;
-    Ok(encoder.finish())
+    encoder.finish_bytes()
 }
 
 /// An encoder that fits a frame of the counted lengths and holds its length already.

@@ -9,6 +9,7 @@ use super::encoder::{EncodeError, Sink};
 use super::field::{Field, NullableField, Shape, present, put_length, take_length};
 #[cfg(test)]
 use super::tests::prng::Prng;
+use crate::base::buffer::Pinned;
 
 /// Record batches back to back. Null records are an `Option` of it.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub enum Records<'a> {
     Wire(&'a [u8]),
     /// Shared buffers that encoding gathers without copying; together they are the payload.
     Pieces(Vec<Bytes>),
+    /// What only the connection's environment can see: encoding passes it on.
+    Pinned(Vec<Pinned>),
 }
 
 /// Bytes that only clients understand: carried as records are.
@@ -28,6 +31,7 @@ impl<'a> Records<'a> {
         match self {
             Records::Wire(bytes) => bytes.len(),
             Records::Pieces(pieces) => pieces.iter().map(Bytes::len).sum(),
+            Records::Pinned(pinned) => pinned.iter().map(Pinned::len).sum(),
         }
     }
 
@@ -39,7 +43,7 @@ impl<'a> Records<'a> {
     pub fn as_wire(&self) -> Option<&'a [u8]> {
         match self {
             Records::Wire(bytes) => Some(bytes),
-            Records::Pieces(_) => None,
+            Records::Pieces(_) | Records::Pinned(_) => None,
         }
     }
 
@@ -47,6 +51,7 @@ impl<'a> Records<'a> {
         let (wire, shared) = match self {
             Records::Wire(bytes) => (Some(*bytes), &[][..]),
             Records::Pieces(pieces) => (None, &pieces[..]),
+            Records::Pinned(_) => (None, &[][..]),
         };
         wire.into_iter().chain(shared.iter().map(|piece| &piece[..]))
     }
@@ -119,6 +124,7 @@ impl<'a> NullableField<'a> for Records<'a> {
             None => {}
             Some(Records::Wire(bytes)) => sink.put(bytes),
             Some(Records::Pieces(pieces)) => pieces.iter().for_each(|piece| sink.put_shared(piece)),
+            Some(Records::Pinned(pinned)) => pinned.iter().for_each(|pinned| sink.put_pinned(pinned)),
         }
         Ok(())
     }

@@ -291,3 +291,40 @@ fn writes_over_several_extents_come_back_whole() {
         }
     });
 }
+
+#[test]
+fn cached_reads_leave_what_can_be_pinned() {
+    let scratch = Scratch::new("cached");
+    let path = scratch.path("log");
+    let content: Vec<u8> = (0..64 * BLOCK_BYTES + 100).map(|i| (i / 5) as u8).collect();
+    std::fs::write(&path, &content).unwrap();
+    on_one(|env| async move {
+        let direct = env.open(&path, OpenOptions::READ_DIRECT).await.unwrap();
+        assert!(env.pin(&direct, 0, 100).is_none(), "a direct file has no pages");
+        let file = env.open(&path, OpenOptions::READ_CACHED).await.unwrap();
+        forget_pages(&path);
+        assert!(env.pin(&file, 0, content.len()).is_none(), "nothing was read");
+        let (count, read) = env.read_at(&file, AlignedBuf::new(content.len()), 0).await;
+        assert_eq!(count.unwrap(), content.len());
+        assert!(read[..] == content[..]);
+        for (from, bytes) in [(0, content.len()), (4_097, 3), (content.len() - 1, 1)] {
+            assert_eq!(
+                env.pin(&file, from as u64, bytes).map(|pinned| pinned.len()),
+                Some(bytes)
+            );
+        }
+        assert!(env.pin(&file, 1, content.len()).is_none(), "behind the end");
+    });
+}
+
+/// Has the kernel drop what it has of a file.
+pub(super) fn forget_pages(path: &Path) {
+    use std::os::fd::AsRawFd;
+    let file = std::fs::File::open(path).unwrap();
+    file.sync_all().unwrap();
+    // SAFETY: the descriptor is open.
+    assert_eq!(
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) },
+        0
+    );
+}

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::base::buffer::AlignedBuf;
 use crate::base::sync::{join_all, race};
-use crate::io::{Env, Queue, send_all};
+use crate::io::{Env, OpenOptions, PINNED_BYTES_MAX, Queue, send_all};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -201,4 +202,92 @@ fn a_shard_ends_with_its_tasks_and_connections() {
         env.sleep_until(env.now().plus_ms(5)).await;
     });
     assert_eq!(witness.get(), 3);
+}
+
+/// More than both sockets hold, to a peer that reads when it likes; bytes before and behind keep their places.
+#[test]
+fn what_is_pinned_arrives_between_what_was_sent() {
+    let scratch = Scratch::new("pinned");
+    let path = scratch.path("log");
+    let content: Vec<u8> = (0..16 * PINNED_BYTES_MAX).map(|i| (i / 7 + i / 4096) as u8).collect();
+    std::fs::write(&path, &content).unwrap();
+    on_one(|env| async move {
+        let file = env.open(&path, OpenOptions::READ_CACHED).await.unwrap();
+        let (count, _) = env.read_at(&file, AlignedBuf::new(content.len()), 0).await;
+        assert_eq!(count.unwrap(), content.len());
+        let listener = env.listen(LOOPBACK).unwrap();
+        let address = env.local_address(&listener).unwrap();
+        let far = env.connect(address).await.unwrap();
+        let (near, _) = env.accept(&listener).await.unwrap();
+        let send = async {
+            for from in (0..content.len()).step_by(PINNED_BYTES_MAX) {
+                send_all(&env, &near, vec![Bytes::from_static(b"head")]).await.unwrap();
+                let mut pinned = env.pin(&file, from as u64, PINNED_BYTES_MAX).unwrap();
+                while !pinned.is_empty() {
+                    let sent = env.send_pinned(&near, &pinned).await.unwrap();
+                    pinned.advance(sent);
+                }
+            }
+            env.shutdown(&near);
+        };
+        let mut received = Vec::new();
+        let receive = async {
+            loop {
+                let (count, buffer) = env.receive(&far, BytesMut::with_capacity(100_000)).await;
+                match count.unwrap() {
+                    0 => break,
+                    _ => received.extend_from_slice(&buffer),
+                }
+                env.yield_now().await;
+            }
+        };
+        let parts: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![Box::pin(send), Box::pin(receive)];
+        join_all(parts).await;
+        let expected: Vec<u8> = content
+            .chunks(PINNED_BYTES_MAX)
+            .flat_map(|part| [b"head", part].concat())
+            .collect();
+        assert!(received == expected, "{} bytes of {}", received.len(), expected.len());
+    });
+}
+
+#[test]
+fn a_peer_that_is_gone_fails_what_is_pinned_for_it() {
+    let scratch = Scratch::new("pinned-gone");
+    let path = scratch.path("log");
+    std::fs::write(&path, vec![1; PINNED_BYTES_MAX]).unwrap();
+    on_one(|env| async move {
+        let file = env.open(&path, OpenOptions::READ_CACHED).await.unwrap();
+        let listener = env.listen(LOOPBACK).unwrap();
+        let address = env.local_address(&listener).unwrap();
+        let far = env.connect(address).await.unwrap();
+        let (near, _) = env.accept(&listener).await.unwrap();
+        let end = Cell::new(None);
+        let send = async {
+            // Until the peer takes no more, and then is gone.
+            loop {
+                let pinned = env.pin(&file, 0, PINNED_BYTES_MAX).unwrap();
+                if let Err(error) = env.send_pinned(&near, &pinned).await {
+                    break end.set(Some(error.kind()));
+                }
+            }
+        };
+        let leave = async {
+            for _ in 0..100 {
+                env.yield_now().await;
+            }
+            env.shutdown(&far);
+            drop(far);
+        };
+        let parts: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![Box::pin(send), Box::pin(leave)];
+        join_all(parts).await;
+        let kind = end.get().expect("it failed");
+        assert!(
+            matches!(
+                kind,
+                std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset
+            ),
+            "{kind:?}"
+        );
+    });
 }

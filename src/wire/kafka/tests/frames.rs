@@ -1,11 +1,14 @@
 //! Frames and headers: against the oracle, in pieces, cut short.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as theirs;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::super::messages::*;
 use super::super::*;
+use crate::base::buffer::{Piece, Pinned};
 use crate::wire::{FrameError, Framing, Protocol};
 
 fn request_header(api_key: i16, api_version: i16, client_id: Option<&str>) -> RequestHeader<'_> {
@@ -199,6 +202,38 @@ fn payload_buffers_are_sent_as_they_are() {
             Protocol::Kafka.next_frame(&bytes, usize::MAX),
             Ok(Framing::Frame { end: bytes.len() })
         );
+    }
+}
+
+/// Their length counts in the frame, and nothing but a connection takes them.
+#[test]
+fn what_is_pinned_has_its_place_between_the_bytes() {
+    let pinned = |bytes| Pinned::new(bytes, Arc::new(()));
+    let partition = PartitionData {
+        records: Some(Records::Pinned(vec![pinned(5000), pinned(0), pinned(7)])),
+        ..Default::default()
+    };
+    let topic = FetchableTopicResponse {
+        partitions: vec![partition].into(),
+        ..Default::default()
+    };
+    let response = FetchResponse {
+        responses: vec![topic].into(),
+        ..Default::default()
+    };
+    for version in 4..=18 {
+        let frame = Measured::response(version, 1, &response).unwrap().encode().unwrap();
+        assert_eq!(frame.len(), if version >= 12 { 4 } else { 3 });
+        let Piece::Bytes(first) = &frame[0] else {
+            panic!("a frame begins with bytes")
+        };
+        let bytes: usize = frame.iter().map(Piece::len).sum();
+        assert_eq!(first[..4], (bytes as u32 - 4).to_be_bytes());
+        assert!(
+            matches!(&frame[1..3], [Piece::Pinned(one), Piece::Pinned(two)] if (one.len(), two.len()) == (5000, 7))
+        );
+        let error = encode_response(version, 1, &response).unwrap_err();
+        assert_eq!(error.kind, EncodeErrorKind::Pinned);
     }
 }
 

@@ -24,7 +24,7 @@ pub fn encoded<'a, M: Message<'a>>(message: &M, version: i16, unknown_tag_count:
     message
         .encode_into(&mut encoder, version)
         .expect("arbitrary messages can be encoded");
-    encoder.finish().concat()
+    encoder.finish_bytes().unwrap().concat()
 }
 
 /// A random message of `version`.

@@ -18,7 +18,7 @@ impl<'a> RequestVisitor<'a> for DefaultBody {
         Q::default()
             .encode_into(&mut encoder, self.version)
             .expect("defaults can be encoded");
-        encoder.finish().concat()
+        encoder.finish_bytes().expect("nothing is pinned").concat()
     }
 }
 

@@ -44,7 +44,7 @@ fn round_trip<'a, Q: Message<'a>>(request: &Q, version: i16) {
         request
             .encode_into(&mut encoder, version)
             .expect("a decoded request can be encoded");
-        encoder.finish().concat()
+        encoder.finish_bytes().expect("nothing is pinned").concat()
     };
     let encoded = encode(request);
     visit_bytes::<Q>(&encoded, version);
@@ -93,7 +93,7 @@ impl<'a> RequestVisitor<'a> for Reencode<'_, 'a> {
         request
             .encode_into(&mut encoder, self.version)
             .expect("a decoded request can be encoded");
-        encoder.finish().concat()
+        encoder.finish_bytes().expect("nothing is pinned").concat()
     }
 }
 

@@ -98,7 +98,7 @@ fn reencode<'a, M: Message<'a>>(bytes: &'a [u8], version: i16) -> Result<Vec<u8>
         let mut encoder = Encoder::default();
         let encoded = message.encode_into(&mut encoder, version);
         encoded.expect("a decoded message can be encoded");
-        Ok(encoder.finish().concat())
+        Ok(encoder.finish_bytes().expect("nothing is pinned").concat())
     })
 }
 

@@ -1,0 +1,168 @@
+//! Readers that follow each other: what is read again comes through the page cache, and from there without a look at it.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringtail::io::Env;
+use ringtail::io::sim::{SimEnv, World, rest_of};
+use ringtail::storage::{LogSlice, Partition, ReadError};
+use ringtail::wire::batch::BatchHeader;
+
+use crate::ahead::{BATCHES, ONE_WINDOW, cold_log, sent, with_reader};
+use crate::model::{DATA, options};
+
+/// A world with a cold log, whose page cache loses what it has so often.
+fn world(seed: u64, evict_ppm: u32) -> World {
+    let mut options = options();
+    options.disk.evict_ppm = evict_ppm;
+    let world = World::new(seed, options);
+    cold_log(&world);
+    world
+}
+
+/// What would be sent of a slice, and how much of that is pinned.
+fn bytes_of(slice: LogSlice) -> (Bytes, usize) {
+    let pinned: Vec<Bytes> = slice.pinned.iter().map(rest_of).collect();
+    assert!(pinned.is_empty() || slice.pieces.is_empty(), "one or the other");
+    let bytes = [slice.pieces.concat(), pinned.concat()].concat();
+    assert_eq!(bytes.len(), slice.bytes);
+    (bytes.into(), pinned.concat().len())
+}
+
+/// Sends whole batches from `offset` on, `bytes_max` at a time, until one fails or there are no more: where that ended, with how many
+/// bytes in all and pinned.
+async fn send_on(
+    partition: &Rc<Partition<SimEnv>>,
+    mut offset: i64,
+    bytes_max: usize,
+) -> (i64, usize, usize, Option<ReadError>) {
+    let (mut bytes, mut bytes_pinned) = (0, 0);
+    while offset < partition.high_watermark() {
+        let slice = match partition.read_to_send(offset, bytes_max, true).await {
+            Ok(slice) => slice,
+            Err(error) => return (offset, bytes, bytes_pinned, Some(error)),
+        };
+        let (mut rest, pinned) = bytes_of(slice);
+        assert!(!rest.is_empty() && (pinned == 0 || rest.len() <= bytes_max));
+        bytes += rest.len();
+        bytes_pinned += pinned;
+        while !rest.is_empty() {
+            let header = BatchHeader::parse(&rest).expect("whole batches");
+            let whole = rest.split_to(header.total_bytes());
+            assert_eq!(header.base_offset(), offset, "dense, from where it was asked");
+            assert_eq!(whole[16..], sent(offset as i32)[16..], "as it was appended");
+            offset = header.next_offset();
+        }
+    }
+    (offset, bytes, bytes_pinned, None)
+}
+
+#[test]
+fn what_was_read_twice_is_sent_from_the_page_cache() {
+    for bytes_max in [200_000, 1 << 20, 3 << 20] {
+        let world = world(91, 0);
+        let passes = Rc::new(RefCell::new(Vec::new()));
+        let told = passes.clone();
+        with_reader(&world, ONE_WINDOW, move |_, partition| async move {
+            for _ in 0..4 {
+                let (end, bytes, pinned, error) = send_on(&partition, 0, bytes_max).await;
+                assert_eq!((end, error), (i64::from(BATCHES), None));
+                told.borrow_mut().push((bytes, pinned));
+            }
+        });
+        let passes = passes.take();
+        let (first, second, third, fourth) = (passes[0], passes[1], passes[2], passes[3]);
+        assert_eq!((first.1, second.1), (0, 0), "{bytes_max}");
+        // Two segments of three: the last one still grows.
+        assert!(third.1 * 5 > third.0 * 3, "{third:?} of {bytes_max}");
+        assert_eq!(third, fourth);
+    }
+}
+
+#[test]
+fn pinned_reads_read_no_device() {
+    let world = world(92, 0);
+    let reads_of = |passes: u64| {
+        with_reader(&world, ONE_WINDOW, move |_, partition| async move {
+            for _ in 0..passes {
+                assert_eq!(send_on(&partition, 0, 1 << 20).await.3, None);
+            }
+        })
+    };
+    let (two, twelve) = (reads_of(2), reads_of(12));
+    // Each of the ten others reads what still grows.
+    assert!(twelve - two <= 30, "{twelve} after {two}");
+}
+
+#[test]
+fn what_left_the_page_cache_is_read_and_verified_again() {
+    for seed in 93..98 {
+        let world = world(seed, 300_000);
+        with_reader(&world, ONE_WINDOW, |_, partition| async move {
+            let (mut all, mut some) = (0, 0);
+            for _ in 0..12 {
+                let (end, bytes, pinned, error) = send_on(&partition, 0, 150_000).await;
+                assert_eq!((end, error), (i64::from(BATCHES), None));
+                (all, some) = (all + bytes, some + pinned);
+            }
+            assert!(some > 0 && some < all, "{some} of {all}");
+        });
+    }
+}
+
+#[test]
+fn damage_that_comes_between_two_reads_is_found_by_the_second() {
+    let world = Rc::new(world(99, 0));
+    let (damaged, path) = (world.clone(), Path::new(DATA).join("topic-0/00000000000000000000.log"));
+    with_reader(&world, ONE_WINDOW, move |_, partition| async move {
+        assert_eq!(send_on(&partition, 0, 100_000).await.3, None);
+        damaged.corrupt(0, &path, 700_000, 1).expect("the file is there");
+        for _ in 0..3 {
+            let (end, _, _, error) = send_on(&partition, 0, 100_000).await;
+            assert_eq!(error, Some(ReadError::Corrupt));
+            assert!(end < 70 && end > 60, "{end}");
+        }
+        let (end, _, _, error) = send_on(&partition, 110, 100_000).await;
+        assert_eq!((end, error), (i64::from(BATCHES), None));
+    });
+}
+
+#[test]
+fn who_begins_inside_a_row_or_wants_less_than_one_gets_bytes() {
+    let world = world(100, 0);
+    with_reader(&world, ONE_WINDOW, |env, partition| async move {
+        for _ in 0..3 {
+            assert_eq!(send_on(&partition, 0, 1 << 20).await.3, None);
+        }
+        let slice = partition.read_to_send(0, 30_000, true).await.expect("read");
+        assert!(slice.pinned.is_empty() && slice.bytes <= 30_000);
+        let slice = partition.read_to_send(1, 1 << 20, true).await.expect("read");
+        assert!(slice.pinned.is_empty() && slice.bytes > 0);
+        // Whoever goes on from there is in step again.
+        let next = bytes_of(slice).0;
+        let mut offset = 1;
+        for at in batches_of(&next) {
+            offset = at;
+        }
+        let slice = partition.read_to_send(offset, 1 << 20, true).await.expect("read");
+        assert!(!slice.pinned.is_empty());
+        // What is held is held, whatever becomes of the log.
+        let held = slice.clone();
+        drop(partition);
+        env.yield_now().await;
+        assert_eq!(bytes_of(held), bytes_of(slice));
+    });
+}
+
+/// The offset behind each batch.
+fn batches_of(bytes: &Bytes) -> Vec<i64> {
+    let (mut rest, mut ends) = (bytes.clone(), Vec::new());
+    while !rest.is_empty() {
+        let header = BatchHeader::parse(&rest).expect("whole batches");
+        drop(rest.split_to(header.total_bytes()));
+        ends.push(header.next_offset());
+    }
+    ends
+}
