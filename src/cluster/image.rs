@@ -127,6 +127,7 @@ impl Image {
                 configs,
             } => {
                 let name: Arc<str> = name.as_str().into();
+                self.make_way(*id, &name);
                 self.count(partitions, 1);
                 self.deleted.remove(id);
                 self.names.insert(*id, name.clone());
@@ -171,8 +172,20 @@ impl Image {
         Some(change(Arc::make_mut(topic)))
     }
 
+    /// Id and name are one topic's each. `decide` gives none twice; of records that do, the last one counts.
+    fn make_way(&mut self, id: TopicId, name: &str) {
+        self.remove(id);
+        if let Some(other) = self.topics.get(name).map(|topic| topic.id) {
+            self.remove(other);
+        }
+    }
+
     fn delete(&mut self, id: TopicId) {
         self.deleted.insert(id);
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: TopicId) {
         let Some(name) = self.names.remove(&id) else { return };
         self.folded_names.remove(&folded(&name));
         if let Some(topic) = self.topics.remove(&name) {
@@ -243,6 +256,30 @@ mod tests {
         for length in 0..=all.len() {
             let first = image(&all[..length]);
             assert_eq!(image(&first.records().collect::<Vec<_>>()), first);
+        }
+    }
+
+    #[test]
+    fn of_two_topics_with_one_id_or_one_name_the_last_counts() {
+        let created = |id, name: &str| Record::TopicCreated {
+            id: TopicId([id; 16]),
+            name: name.into(),
+            partitions: vec![DirectoryId([9; 16])],
+            configs: Configs::default(),
+        };
+        let deleted = |id| Record::TopicDeleted {
+            topic: TopicId([id; 16]),
+        };
+        for records in [
+            vec![created(1, "a"), created(1, "b")],
+            vec![created(1, "a"), created(1, "b"), deleted(1)],
+            vec![created(1, "a"), created(2, "a")],
+            vec![created(1, "a"), created(2, "a"), deleted(1)],
+        ] {
+            let first = image(&records);
+            assert_eq!(image(&first.records().collect::<Vec<_>>()), first, "{records:?}");
+            let count = first.topics().count();
+            assert_eq!(first.partition_count(DirectoryId([9; 16])), count as u64);
         }
     }
 

@@ -158,6 +158,15 @@ pub enum Durability {
 /// The most that is pinned at once: what fits into a pipe of 1 MiB, whatever its place in the file.
 pub const PINNED_BYTES_MAX: usize = 255 * BLOCK_BYTES;
 
+/// Why nothing was pinned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unpinned {
+    /// Not all of it is in the page cache.
+    Absent,
+    /// As much is held already as may be, or no file and no number of bytes that can be.
+    Refused,
+}
+
 /// What `list` tells of a directory entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirectoryEntry {
@@ -216,9 +225,10 @@ pub trait Env: Clone + 'static {
         into: AlignedBuf,
         position: u64,
     ) -> impl Future<Output = (io::Result<usize>, AlignedBuf)> + 'static;
-    /// Holds `[position, position + bytes)` of a `cached` file in memory, to be sent by `send_pinned`. `None` when not all of it is in
-    /// the page cache, or as much is held already as may be, or more than `PINNED_BYTES_MAX` is asked for. Reads no device.
-    fn pin(&self, file: &Self::File, position: u64, bytes: usize) -> Option<Pinned>;
+    /// Whether `pin` ever succeeds here.
+    fn can_pin(&self) -> bool;
+    /// Holds `[position, position + bytes)` of a `cached` file in memory, at most `PINNED_BYTES_MAX`, to be sent by `send_pinned`.
+    fn pin(&self, file: &Self::File, position: u64, bytes: usize) -> Result<Pinned, Unpinned>;
     /// fdatasync: data and size of this file are on the device.
     fn flush(&self, file: &Self::File) -> impl Future<Output = io::Result<()>> + 'static;
     /// The file's size in bytes.

@@ -13,10 +13,10 @@ use ringtail::wire::batch::BatchHeader;
 use crate::ahead::{BATCHES, ONE_WINDOW, cold_log, sent, with_reader};
 use crate::model::{DATA, options};
 
-/// A world with a cold log, whose page cache loses what it has so often.
+/// A world with a cold log, whose page cache loses what it has so often, and now and then has nothing to pin it with.
 fn world(seed: u64, evict_ppm: u32) -> World {
     let mut options = options();
-    options.disk.evict_ppm = evict_ppm;
+    (options.disk.evict_ppm, options.disk.refuse_pin_ppm) = (evict_ppm, evict_ppm / 2);
     let world = World::new(seed, options);
     cold_log(&world);
     world

@@ -261,8 +261,9 @@ impl<E: Env> Connection<E> {
     }
 
     async fn send_pinned(&self, mut pinned: Pinned) -> io::Result<()> {
+        // One deadline for all of it, as for one send of bytes.
+        self.vitals.send_begins(self.broker.env.now());
         while !pinned.is_empty() {
-            self.vitals.send_begins(self.broker.env.now());
             match self.broker.env.send_pinned(&self.stream, &pinned).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 sent => {

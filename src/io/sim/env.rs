@@ -18,7 +18,7 @@ use super::disk::{Action, LockToken, Outcome, Reply, Request};
 use super::network::{Closed, ClosedQueue, StreamHandle, host_address};
 use super::world::Shared;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pinned, Region};
-use crate::io::{DirectoryEntry, Durability, Env, Monotonic, OpenOptions, PINNED_BYTES_MAX, Queue};
+use crate::io::{DirectoryEntry, Durability, Env, Monotonic, OpenOptions, PINNED_BYTES_MAX, Queue, Unpinned};
 
 /// One shard of one process of a `World`.
 #[derive(Clone)]
@@ -164,6 +164,22 @@ pub fn rest_of(pinned: &Pinned) -> Bytes {
     held.slice(held.len() - pinned.len()..)
 }
 
+/// The bytes of a range, if all of them were read.
+fn held_pages(pages: &Pages, position: u64, bytes: usize) -> Option<Bytes> {
+    let block = BLOCK_BYTES as u64;
+    let (first, end) = (position / block, (position + bytes as u64).div_ceil(block));
+    let mut found = Vec::new();
+    for number in first..end {
+        let page = pages.get(&number)?;
+        if page.len() < BLOCK_BYTES && number + 1 < end {
+            return None;
+        }
+        found.extend_from_slice(page);
+    }
+    let skip = (position - first * block) as usize;
+    (skip + bytes <= found.len()).then(|| Bytes::from(found).slice(skip..skip + bytes))
+}
+
 /// Keeps what was read at `position`; of a block that the end of the file cuts, or a short read, as much as there is.
 fn keep_pages(pages: &mut Pages, position: u64, read: &[u8]) {
     assert!(
@@ -301,27 +317,23 @@ impl Env for SimEnv {
         }
     }
 
-    fn pin(&self, file: &SimFile, position: u64, bytes: usize) -> Option<Pinned> {
-        let pages = &mut *file.0.pages.as_ref()?.borrow_mut();
-        if self.shared.core.disk.chance(self.shared.core.options.disk.evict_ppm) {
-            pages.clear();
+    fn can_pin(&self) -> bool {
+        true
+    }
+
+    fn pin(&self, file: &SimFile, position: u64, bytes: usize) -> Result<Pinned, Unpinned> {
+        let Some(pages) = &file.0.pages else {
+            return Err(Unpinned::Refused);
+        };
+        let (disk, options) = (&self.shared.core.disk, &self.shared.core.options.disk);
+        if disk.chance(options.evict_ppm) {
+            pages.borrow_mut().clear();
         }
-        if !(1..=PINNED_BYTES_MAX).contains(&bytes) {
-            return None;
+        if !(1..=PINNED_BYTES_MAX).contains(&bytes) || disk.chance(options.refuse_pin_ppm) {
+            return Err(Unpinned::Refused);
         }
-        let block = BLOCK_BYTES as u64;
-        let (first, end) = (position / block, (position + bytes as u64).div_ceil(block));
-        let mut found = Vec::new();
-        for number in first..end {
-            let page = pages.get(&number)?;
-            if page.len() < BLOCK_BYTES && number + 1 < end {
-                return None;
-            }
-            found.extend_from_slice(page);
-        }
-        let skip = (position - first * block) as usize;
-        let held = (skip + bytes <= found.len()).then(|| Bytes::from(found).slice(skip..skip + bytes))?;
-        Some(Pinned::new(bytes, Arc::new(held)))
+        let held = held_pages(&pages.borrow(), position, bytes).ok_or(Unpinned::Absent)?;
+        Ok(Pinned::new(bytes, Arc::new(held)))
     }
 
     fn flush(&self, file: &SimFile) -> impl Future<Output = io::Result<()>> + 'static {

@@ -46,6 +46,8 @@ pub struct DiskOptions {
     pub short_read_ppm: u32,
     /// How often nothing is in the page cache any more when something is to be pinned.
     pub evict_ppm: u32,
+    /// How often nothing more can be pinned.
+    pub refuse_pin_ppm: u32,
     /// How often a write in flight at kill -9 never lands.
     pub orphan_lost_ppm: u32,
     /// How long the others take from the kill.
@@ -98,6 +100,7 @@ impl Default for DiskOptions {
             short_write_ppm: 0,
             short_read_ppm: 0,
             evict_ppm: 50_000,
+            refuse_pin_ppm: 50_000,
             orphan_lost_ppm: 250_000,
             orphan_delay: 0..5_000_000,
             mapped_pages_survive: false,

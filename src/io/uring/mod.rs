@@ -52,7 +52,7 @@ use glommio::timer::Timer;
 use glommio::{Latency, Shares, Task, TaskQueueHandle};
 
 use crate::base::buffer::{AlignedBuf, Pinned, Region};
-use crate::io::{DirectoryEntry, Durability, Env, Monotonic, OpenOptions, Queue};
+use crate::io::{DirectoryEntry, Durability, Env, Monotonic, OpenOptions, Queue, Unpinned};
 
 pub use files::File;
 pub use machine::{cpus, memory_bytes, process_cpu_seconds, process_resident_bytes};
@@ -279,8 +279,13 @@ impl Env for UringEnv {
         files::read_at(&self.0.core, file, into, position)
     }
 
-    fn pin(&self, file: &File, position: u64, bytes: usize) -> Option<Pinned> {
-        self.0.pipes.pin(file.cached_fd()?, position, bytes)
+    fn can_pin(&self) -> bool {
+        self.0.pipes.are_of_use()
+    }
+
+    fn pin(&self, file: &File, position: u64, bytes: usize) -> Result<Pinned, Unpinned> {
+        let file = file.cached_fd().ok_or(Unpinned::Refused)?;
+        self.0.pipes.pin(file, position, bytes)
     }
 
     fn flush(&self, file: &File) -> impl Future<Output = io::Result<()>> + 'static {

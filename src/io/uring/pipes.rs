@@ -5,16 +5,17 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::buffer::{BLOCK_BYTES, Pinned};
-use crate::io::PINNED_BYTES_MAX;
+use crate::io::{PINNED_BYTES_MAX, Unpinned};
 
 /// Pipes of all shards together, empty or not; a full one holds 1 MiB. The kernel lets an ordinary user have 64 of this size
-/// (pipe-user-pages-soft).
-const PIPES_MAX: usize = 64;
+/// (pipe-user-pages-soft): half of that.
+const PIPES_MAX: usize = 32;
 /// On x86-64 and aarch64; libc has no name for it yet.
 const SYS_CACHESTAT: libc::c_long = 451;
 
@@ -31,6 +32,7 @@ struct Ends {
 pub(super) struct Pipes {
     empty: Mutex<Vec<Ends>>,
     count: AtomicUsize,
+    tried: OnceLock<bool>,
 }
 
 /// A pipe with pages in it.
@@ -87,13 +89,36 @@ impl Pipes {
         })
     }
 
-    /// See [`Env::pin`](crate::io::Env::pin).
-    pub(super) fn pin(self: &Arc<Self>, file: RawFd, position: u64, bytes: usize) -> Option<Pinned> {
-        if !(1..=PINNED_BYTES_MAX).contains(&bytes) || !is_resident(file, position, bytes) {
-            return None;
+    /// Whether this kernel, and what it lets this user have, pins anything.
+    pub(super) fn are_of_use(self: &Arc<Self>) -> bool {
+        *self.tried.get_or_init(|| self.try_out().unwrap_or(false))
+    }
+
+    /// Pins a page of a file in memory.
+    fn try_out(self: &Arc<Self>) -> io::Result<bool> {
+        // SAFETY: the name is a string of C; the descriptor, if there is one, is fresh and ours alone.
+        let file = unsafe {
+            let fd = libc::memfd_create(c"ringtail-pin".as_ptr(), libc::MFD_CLOEXEC);
+            check(fd.into())?;
+            std::fs::File::from(OwnedFd::from_raw_fd(fd))
+        };
+        file.write_all_at(&[0; BLOCK_BYTES], 0)?;
+        // SAFETY: a plain system call.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        // The kernel counts in its own pages.
+        Ok(page_bytes == BLOCK_BYTES as i64 && self.pin(file.as_raw_fd(), 0, BLOCK_BYTES).is_ok())
+    }
+
+    /// See [`Env::pin`](crate::io::Env::pin). Waits for a device only where a page goes in between.
+    pub(super) fn pin(self: &Arc<Self>, file: RawFd, position: u64, bytes: usize) -> Result<Pinned, Unpinned> {
+        if !(1..=PINNED_BYTES_MAX).contains(&bytes) {
+            return Err(Unpinned::Refused);
         }
-        let held = self.take()?;
-        let mut at = libc::loff_t::try_from(position).ok()?;
+        if !is_resident(file, position, bytes) || !is_read(file, position, bytes) {
+            return Err(Unpinned::Absent);
+        }
+        let held = self.take().ok_or(Unpinned::Refused)?;
+        let mut at = libc::loff_t::try_from(position).map_err(|_| Unpinned::Refused)?;
         let mut filled = 0;
         while filled < bytes {
             let write = held.ends().write.as_raw_fd();
@@ -108,11 +133,13 @@ impl Pipes {
                     libc::SPLICE_F_NONBLOCK,
                 )
             };
-            let moved = usize::try_from(moved).ok().filter(|moved| *moved > 0)?;
-            filled += moved;
+            filled += match usize::try_from(moved) {
+                Ok(moved @ 1..) => moved,
+                _ => return Err(Unpinned::Absent),
+            };
             held.bytes.store(filled, Ordering::Relaxed);
         }
-        Some(Pinned::new(bytes, Arc::new(held)))
+        Ok(Pinned::new(bytes, Arc::new(held)))
     }
 }
 
@@ -164,9 +191,31 @@ fn is_resident(file: RawFd, position: u64, bytes: usize) -> bool {
     result == 0 && told.cached >= pages
 }
 
+/// Whether pages of the range hold what the file does: the kernel shows those, too, that it is reading just now. It reads in order, so
+/// some of them tell of the others.
+fn is_read(file: RawFd, position: u64, bytes: usize) -> bool {
+    const STEP_BYTES: usize = 32 * BLOCK_BYTES;
+    let last = position + bytes as u64 - 1;
+    (position..=last).step_by(STEP_BYTES).chain([last]).all(|at| {
+        let mut byte = 0u8;
+        let into = libc::iovec {
+            iov_base: std::ptr::from_mut(&mut byte).cast(),
+            iov_len: 1,
+        };
+        // SAFETY: the kernel reads the one vector and writes the one byte; both outlive the call.
+        let read = unsafe { libc::preadv2(file, &into, 1, at as libc::off_t, libc::RWF_NOWAIT) };
+        // Where a file system cannot tell, the splice waits.
+        read == 1 || read < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EOPNOTSUPP)
+    })
+}
+
 /// Moves bytes of a pipe into a socket, as many as it takes now. `WouldBlock`: none.
 pub(super) fn send(pinned: &Pinned, socket: RawFd) -> io::Result<usize> {
     let held = pinned.held::<Held>().ok_or(io::ErrorKind::InvalidInput)?;
+    if held.bytes.load(Ordering::Relaxed) < pinned.len() {
+        // Sent by another handle: an empty pipe would look like a full socket for ever.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let read = held.ends().read.as_raw_fd();
     // The ring wants its sockets to block, and a splice asks nothing but the socket whether it may. Nothing is submitted to the
     // ring in between: what it has in flight has its own word for it.
@@ -201,7 +250,6 @@ mod tests {
     use std::fs;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
-    use std::os::unix::fs::FileExt;
 
     fn content(bytes: usize) -> Vec<u8> {
         (0..bytes).map(|i| (i / 3 + i / 1000) as u8).collect()
@@ -250,23 +298,31 @@ mod tests {
         let bytes = content(2 * PINNED_BYTES_MAX);
         let file = file_of(&bytes);
         let pin = |from: usize, count| pipes.pin(file.as_raw_fd(), from as u64, count);
-        assert!(pin(0, PINNED_BYTES_MAX + 1).is_none());
-        assert!(pin(0, 0).is_none());
-        assert!(pin(bytes.len() - 10, 11).is_none(), "behind the end");
-        let held: Vec<_> = (0..PIPES_MAX).map_while(|_| pin(0, 100)).collect();
+        let why = |from, count| pin(from, count).err();
+        assert_eq!(why(0, PINNED_BYTES_MAX + 1), Some(Unpinned::Refused));
+        assert_eq!(why(0, 0), Some(Unpinned::Refused));
+        assert_eq!(why(bytes.len() - 10, 11), Some(Unpinned::Absent), "behind the end");
+        let held: Vec<_> = (0..PIPES_MAX).map_while(|_| pin(0, 100).ok()).collect();
         assert_eq!(held.len(), PIPES_MAX);
-        assert!(pin(0, 100).is_none(), "all pipes are in use");
+        assert_eq!(why(0, 100), Some(Unpinned::Refused), "all pipes are in use");
         drop(held);
         assert_eq!(
             pipes.count.load(Ordering::Relaxed),
             0,
             "what nobody took is given up with its pipe"
         );
-        file.sync_all().expect("flushed");
-        // SAFETY: the descriptor is open.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-        let mut page = [0; 1];
-        assert_eq!(file.read_at(&mut page, 0).expect("read"), 1);
+        assert!(pipes.are_of_use());
+    }
+
+    #[test]
+    fn what_was_sent_by_another_handle_is_not_sent_again() {
+        let pipes = Arc::new(Pipes::default());
+        let file = file_of(&content(5000));
+        let (near, _far) = sockets();
+        let pinned = pipes.pin(file.as_raw_fd(), 0, 5000).expect("in memory");
+        assert_eq!(send(&pinned, near.as_raw_fd()).expect("sent"), 5000);
+        let again = send(&pinned, near.as_raw_fd()).expect_err("nothing is left");
+        assert_eq!(again.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

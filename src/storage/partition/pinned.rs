@@ -9,11 +9,14 @@ use super::Partition;
 use super::log::State;
 use super::read::{ColdPlan, Wanted};
 use crate::base::buffer::Pinned;
-use crate::io::{Env, OpenOptions, PINNED_BYTES_MAX};
+use crate::io::{Env, OpenOptions, PINNED_BYTES_MAX, Unpinned};
 use crate::storage::LogSlice;
 use crate::storage::cold::{ColdSegment, Sums};
 use crate::storage::segment::path_of;
 use crate::storage::sums::Row;
+
+/// A row that takes more pipes than four is sent as bytes.
+const LARGE_ROW_BYTES_MAX: u64 = 4 * PINNED_BYTES_MAX as u64;
 
 /// Where a file still grows, so much before its end is read past the cache: the kernel reads ahead, and a direct write that meets
 /// cached pages of what was not there yet goes to a kernel worker.
@@ -36,14 +39,21 @@ impl<E: Env> Partition<E> {
         if !segment.warmth.is_cached(&range) {
             return None;
         }
-        let Some(pinned) = self.pin(&file, range.clone()) else {
-            segment.warmth.has_gone(range);
-            return None;
+        let pinned = match self.pin(&file, range.clone()) {
+            Ok(pinned) => pinned,
+            Err(why) => {
+                if why == Unpinned::Absent {
+                    segment.warmth.has_gone(range);
+                }
+                return None;
+            }
         };
         // Retention may have deleted the segment meanwhile.
         if wanted.offset < self.ends().log_start {
             return None;
         }
+        // What was read ahead for this reader is not asked for any more.
+        drop(self.directory.reading().windows.claim((self.id(), wanted.offset)));
         self.remember(base, wanted.offset, (range.end, next_offset));
         Some(LogSlice {
             bytes: (range.end - range.start) as usize,
@@ -52,7 +62,7 @@ impl<E: Env> Partition<E> {
         })
     }
 
-    fn pin(&self, file: &E::File, range: Range<u64>) -> Option<Vec<Pinned>> {
+    fn pin(&self, file: &E::File, range: Range<u64>) -> Result<Vec<Pinned>, Unpinned> {
         let begins = range.clone().step_by(PINNED_BYTES_MAX);
         let pin = |from: u64| {
             let bytes = (range.end - from).min(PINNED_BYTES_MAX as u64);
@@ -71,7 +81,7 @@ impl<E: Env> Partition<E> {
         let is_over = plan
             .stored()
             .is_none_or(|stored| range.end + READ_AHEAD_BYTES <= stored);
-        if !is_over || !segment.warmth.was_read(&range) {
+        if !is_over || !self.env.can_pin() || !segment.warmth.was_read(&range) {
             return None;
         }
         if let Some(file) = segment.cached_log() {
@@ -96,7 +106,7 @@ fn whole_rows<E: Env>(rows: &[Row], plan: &ColdPlan<E>, wanted: Wanted) -> Optio
     let last = match rows.iter().take_while(fits).last() {
         Some(last) => last,
         // One that is larger than a pipe takes several.
-        None if first.bytes() <= wanted.bytes_max as u64 && first.end <= plan.limit() => first,
+        None if first.bytes() <= LARGE_ROW_BYTES_MAX.min(wanted.bytes_max as u64) && first.end <= plan.limit() => first,
         None => return None,
     };
     Some((first.start..last.end, last.next_offset))

@@ -289,28 +289,15 @@ impl<E: Env> Partition<E> {
         let within = |row: &&Row| row.end - first.start <= wanted.read_bytes();
         let count = rows.iter().take_while(within).count().max(1);
         let (rows, start) = (&rows[..count], first.start);
-        let end = rows[count - 1].end;
-        let cached = self.through_cache(plan, segment, start..end).await;
-        let file = cached.as_ref().unwrap_or_else(|| plan.file(segment));
-        let bytes = self.gather(plan, file, start, end).await?;
-        let mut good = 0;
-        for row in rows {
-            let covered = &bytes[good..good + row.bytes() as usize];
-            if !row.verifies(&identity, covered) && !planted(Bug::ColdReadUnchecked) {
-                let error = self.damaged(
-                    plan,
-                    row.start,
-                    format!("bytes up to {} do not match the sums", row.end),
-                );
-                if row.first_offset <= wanted.offset {
-                    return Err(error);
-                }
-                break;
-            }
-            good += covered.len();
-        }
-        let through = cached.map_or(Through::Direct, |_| Through::Cache);
+        let (bytes, good, through) = self.gather_verified(plan, segment, &identity, rows).await?;
         segment.warmth.note(start..start + good as u64, through);
+        if let Some(row) = rows.iter().find(|row| row.end > start + good as u64) {
+            let what = format!("bytes up to {} do not match the sums", row.end);
+            let error = self.damaged(plan, row.start, what);
+            if row.first_offset <= wanted.offset {
+                return Err(error);
+            }
+        }
         let mut found = CutOut::new(wanted, Some(first.first_offset));
         let visible = plan.limit.saturating_sub(start).min(good as u64) as usize;
         let stop = found.walk(&bytes[..visible]);
@@ -329,6 +316,29 @@ impl<E: Env> Partition<E> {
                 ))
             }
         }
+    }
+
+    /// The bytes of rows, how many of them match the sums, and how they came. What does not match as the page cache has it is read from
+    /// the device.
+    async fn gather_verified(
+        &self,
+        plan: &ColdPlan<E>,
+        segment: &ColdSegment<E>,
+        identity: &SegmentIdentity,
+        rows: &[Row],
+    ) -> Result<(Bytes, usize, Through), ReadError> {
+        let (start, end) = (rows[0].start, rows[rows.len() - 1].end);
+        if let Some(file) = self.through_cache(plan, segment, start..end).await {
+            let bytes = self.gather(plan, &file, start, end).await?;
+            let good = matching(identity, rows, &bytes);
+            if good == bytes.len() {
+                return Ok((bytes, good, Through::Cache));
+            }
+            segment.warmth.has_gone(start..end);
+        }
+        let bytes = self.gather(plan, plan.file(segment), start, end).await?;
+        let good = matching(identity, rows, &bytes);
+        Ok((bytes, good, Through::Direct))
     }
 
     pub(super) async fn find_rows(
@@ -488,6 +498,19 @@ impl<E: Env> Partition<E> {
             _ => enough,
         }
     }
+}
+
+/// Bytes of the first rows that match the sums.
+fn matching(identity: &SegmentIdentity, rows: &[Row], bytes: &[u8]) -> usize {
+    let mut good = 0;
+    for row in rows {
+        let covered = &bytes[good..good + row.bytes() as usize];
+        if !row.verifies(identity, covered) && !planted(Bug::ColdReadUnchecked) {
+            break;
+        }
+        good += covered.len();
+    }
+    good
 }
 
 fn is_incomplete(stop: Option<StopReason>) -> bool {

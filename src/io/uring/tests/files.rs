@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::base::buffer::{AlignedBuf, Arena, BLOCK_BYTES};
 use crate::base::sync::join_all;
-use crate::io::{Durability, Env, OpenOptions, read_file, replace_file, write_all_at};
+use crate::io::{Durability, Env, OpenOptions, Unpinned, read_file, replace_file, write_all_at};
 
 fn block(fill: u8, blocks: usize) -> Bytes {
     AlignedBuf::copy_of(&vec![fill; blocks * BLOCK_BYTES]).freeze()
@@ -300,20 +300,23 @@ fn cached_reads_leave_what_can_be_pinned() {
     std::fs::write(&path, &content).unwrap();
     on_one(|env| async move {
         let direct = env.open(&path, OpenOptions::READ_DIRECT).await.unwrap();
-        assert!(env.pin(&direct, 0, 100).is_none(), "a direct file has no pages");
+        assert!(env.can_pin());
+        let why = |file, from, bytes| env.pin(file, from, bytes).err();
+        assert_eq!(
+            why(&direct, 0, 100),
+            Some(Unpinned::Refused),
+            "a direct file has no pages"
+        );
         let file = env.open(&path, OpenOptions::READ_CACHED).await.unwrap();
         forget_pages(&path);
-        assert!(env.pin(&file, 0, content.len()).is_none(), "nothing was read");
+        assert_eq!(why(&file, 0, content.len()), Some(Unpinned::Absent), "nothing was read");
         let (count, read) = env.read_at(&file, AlignedBuf::new(content.len()), 0).await;
         assert_eq!(count.unwrap(), content.len());
         assert!(read[..] == content[..]);
         for (from, bytes) in [(0, content.len()), (4_097, 3), (content.len() - 1, 1)] {
-            assert_eq!(
-                env.pin(&file, from as u64, bytes).map(|pinned| pinned.len()),
-                Some(bytes)
-            );
+            assert_eq!(env.pin(&file, from as u64, bytes).map(|pinned| pinned.len()), Ok(bytes));
         }
-        assert!(env.pin(&file, 1, content.len()).is_none(), "behind the end");
+        assert_eq!(why(&file, 1, content.len()), Some(Unpinned::Absent), "behind the end");
     });
 }
 

@@ -200,6 +200,13 @@ pub fn messages(folder: &mut Seeds) {
     let topics = [&[2, 2, b'a', 2], &partition[..], &[0]].concat();
     let body = [&numbers_before[..], &topics, &[1, 1, 0]].concat();
     put(folder, "fetchrequest-12-later-tag", &[&[2, 8], &body[..]].concat());
+    // CreatePartitionsResponse 0: a message whose length is -6.
+    let results = [0, 0, 0, 1, 0, 1, b'e', 82, 100, 0xff, 0xfa];
+    put(
+        folder,
+        "createpartitionsresponse-0-negative",
+        &[&[21, 0, 0, 0, 0, 0], &results[..]].concat(),
+    );
 }
 
 /// A body that the decoder led to, byte by byte: where it says that one is missing, one that lengths and counts may be is put.

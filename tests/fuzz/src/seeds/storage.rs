@@ -358,6 +358,14 @@ pub fn metadata_log(folder: &mut Seeds) {
         );
     }
     put(folder, "all-records", &[vec![2], encode_commit(&records)].concat());
+    let created = |name: &str| Record::TopicCreated {
+        id: topic,
+        name: name.into(),
+        partitions: vec![directory],
+        configs: configs(),
+    };
+    let twice = [created("t"), created("u"), Record::TopicDeleted { topic }];
+    put(folder, "one-id-twice", &[vec![2], encode_commit(&twice)].concat());
     let (mut file, next) = sealed_file(5, 9, records[..3].iter().cloned());
     put(folder, "sealed", &[&[0], &file[..]].concat());
     push_commit(&mut file, 5, next, &records[3..6]);

@@ -25,6 +25,8 @@ fn compare<T: Decodable + Encodable + PartialEq + Debug>(ours: &Described, canon
             {
                 return None;
             }
+            // Any negative length is null to Kafka and to ours; to theirs only -1 is.
+            Err(error) if error.to_string().contains("length is negative (") => return None,
             Err(error) => panic!("{name} {version}: {error}"),
         };
         assert!(
