@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::build::{SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity, SumsRow};
 use super::segment::path_of;
 use super::sums::{Row, SUMS_TRAILER_BYTES, SumsTrailer, decode_rows, rows_from};
-use super::warm::Warmth;
+use super::warm::{RowsId, Warmth};
 use crate::base::buffer::{BLOCK_BYTES, block_ceil, block_floor};
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions, read_up_to};
@@ -62,7 +62,27 @@ pub struct SumsFile<E: Env> {
     file: E::File,
     /// Rows in a file that grows no more.
     rows: u64,
-    page: RefCell<Option<(u64, Rc<[Row]>)>>,
+    page: RefCell<Option<Page>>,
+}
+
+/// The rows that begin in one block of the file.
+#[derive(Clone)]
+struct Page {
+    id: RowsId,
+    rows: Rc<[Row]>,
+}
+
+/// Consecutive rows, one at least, and where they stand.
+pub struct FoundRows {
+    pub id: RowsId,
+    pub rows: Vec<Row>,
+}
+
+impl FoundRows {
+    pub fn of(id: RowsId, rows: &[Row]) -> Option<Self> {
+        let rows = rows.to_vec();
+        (!rows.is_empty()).then_some(Self { id, rows })
+    }
 }
 
 impl<E: Env> ColdSegment<E> {
@@ -198,8 +218,8 @@ impl<E: Env> SumsFile<E> {
         place.growing.map_or(self.rows, |(_, rows)| rows)
     }
 
-    /// The rows from the one that holds `offset` on, as far as one page goes; empty if the file has none that does.
-    pub async fn find(&self, env: &E, place: &SegmentPlace, offset: i64) -> io::Result<Vec<Row>> {
+    /// The rows from the one that holds `offset` on, as far as one page goes; `None` if the file has none that does.
+    pub async fn find(&self, env: &E, place: &SegmentPlace, offset: i64) -> io::Result<Option<FoundRows>> {
         let rows = self.rows_at(place);
         let pages = (SUMS_HEAD_BYTES as u64 + rows * SUMS_ROW_BYTES as u64).div_ceil(BLOCK_BYTES as u64);
         let (mut low, mut high) = (0, pages);
@@ -215,7 +235,7 @@ impl<E: Env> SumsFile<E> {
             }
             probe = probe.clamp(low, high - 1);
             let page = self.page(env, place, probe).await?;
-            match (page.first(), page.last()) {
+            match (page.rows.first(), page.rows.last()) {
                 (Some(first), _) if offset < first.first_offset => {
                     high = probe;
                     probe = probe.saturating_sub(1);
@@ -224,10 +244,10 @@ impl<E: Env> SumsFile<E> {
                     low = probe + 1;
                     probe += 1;
                 }
-                _ => return Ok(rows_from(&page, offset).to_vec()),
+                _ => return Ok(FoundRows::of(page.id, rows_from(&page.rows, offset))),
             }
         }
-        Ok(Vec::new())
+        Ok(None)
     }
 
     /// The last row that the file holds.
@@ -236,37 +256,44 @@ impl<E: Env> SumsFile<E> {
             return Ok(None);
         };
         let page = (SUMS_HEAD_BYTES as u64 + last * SUMS_ROW_BYTES as u64) / BLOCK_BYTES as u64;
-        Ok(self.page(env, place, page).await?.last().copied())
+        Ok(self.page(env, place, page).await?.rows.last().copied())
     }
 
     /// The rows that begin in block `number` of the file, up to the first that is none.
-    async fn page(&self, env: &E, place: &SegmentPlace, number: u64) -> io::Result<Rc<[Row]>> {
-        if let Some((known, rows)) = &*self.page.borrow()
-            && *known == number
+    async fn page(&self, env: &E, place: &SegmentPlace, number: u64) -> io::Result<Page> {
+        if let Some(page) = &*self.page.borrow()
+            && page.id.page == number
         {
-            return Ok(rows.clone());
+            return Ok(page.clone());
         }
         let end = SUMS_HEAD_BYTES as u64 + self.rows_at(place) * SUMS_ROW_BYTES as u64;
         let (from, to) = (number * BLOCK_BYTES as u64, end.min((number + 1) * BLOCK_BYTES as u64));
-        let rows = if number == 0 {
-            let bytes = read_range(env, &self.file, SUMS_HEAD_BYTES as u64, to).await?;
-            decode_rows(place.base, (0, place.base), &bytes, place.log_bytes)
+        let is_first = number == 0;
+        // Of a later block with the row before it, which says where its first row begins.
+        let from = if is_first {
+            SUMS_HEAD_BYTES as u64
         } else {
-            let bytes = read_range(env, &self.file, from - SUMS_ROW_BYTES as u64, to).await?;
-            let before = bytes.get(..SUMS_ROW_BYTES).and_then(SumsRow::decode);
-            before.map_or(Vec::new(), |before| {
-                let next_offset = place.base.saturating_add(i64::from(before.next_relative));
-                decode_rows(
-                    place.base,
-                    (before.end, next_offset),
-                    &bytes[SUMS_ROW_BYTES..],
-                    place.log_bytes,
-                )
-            })
+            from - SUMS_ROW_BYTES as u64
         };
-        let rows: Rc<[Row]> = rows.into();
-        *self.page.borrow_mut() = Some((number, rows.clone()));
-        Ok(rows)
+        let bytes = read_range(env, &self.file, from, to).await?;
+        let (before, own) = match is_first {
+            true => (Some((0, place.base)), &bytes[..]),
+            false => {
+                let (before, own) = bytes.split_at(bytes.len().min(SUMS_ROW_BYTES));
+                let place_of = |row: SumsRow| (row.end, place.base.saturating_add(i64::from(row.next_relative)));
+                (SumsRow::decode(before).map(place_of), own)
+            }
+        };
+        let rows = before.map_or(Vec::new(), |before| {
+            decode_rows(place.base, before, own, place.log_bytes)
+        });
+        let crc = crc32c::crc32c(&bytes);
+        let page = Page {
+            id: RowsId { page: number, crc },
+            rows: rows.into(),
+        };
+        *self.page.borrow_mut() = Some(page.clone());
+        Ok(page)
     }
 }
 

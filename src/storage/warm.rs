@@ -4,16 +4,29 @@
 //! Not for: whether pages still are in the cache (`Env::pin` knows).
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Ranges of one kind that are remembered of a segment; readers go through it in order, so there are few.
 const RANGES_MAX: usize = 64;
 
-/// What was read and verified of a segment, since its descriptors are open.
-#[derive(Default)]
-pub struct Warmth {
-    direct: RefCell<Ranges>,
-    cached: RefCell<Ranges>,
+/// Where rows of the sums stand, and the sum of that as it was read. Rows are not summed up themselves: what they say of bytes that
+/// verified is known to be so only while they are the rows that the bytes verified by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RowsId {
+    /// A block of the `.sums`.
+    pub page: u64,
+    pub crc: u32,
+}
+
+impl RowsId {
+    /// Of rows that have not been written yet, behind those that end at this position and offset.
+    pub fn in_memory((position, offset): (u64, i64)) -> Self {
+        Self {
+            page: u64::MAX,
+            crc: crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), &offset.to_le_bytes()),
+        }
+    }
 }
 
 /// How bytes came.
@@ -25,35 +38,48 @@ pub enum Through {
     Cache,
 }
 
+/// What was read and verified of a segment, since its descriptors are open.
+#[derive(Default)]
+pub struct Warmth {
+    read: RefCell<Ranges>,
+    /// What came through the page cache, by the page of its rows.
+    cached: RefCell<BTreeMap<u64, (u32, Ranges)>>,
+}
+
 impl Warmth {
     /// Whether all of the range was read before.
     pub fn was_read(&self, range: &Range<u64>) -> bool {
-        self.direct.borrow().covers(range) || self.cached.borrow().covers(range)
+        self.read.borrow().covers(range)
     }
 
-    /// Whether all of the range was read through the page cache.
-    pub fn is_cached(&self, range: &Range<u64>) -> bool {
-        self.cached.borrow().covers(range)
+    /// Whether all of the range was read through the page cache, and verified by these rows.
+    pub fn is_cached(&self, rows: RowsId, range: &Range<u64>) -> bool {
+        let cached = self.cached.borrow();
+        let known = cached.get(&rows.page);
+        known.is_some_and(|(crc, ranges)| *crc == rows.crc && ranges.covers(range))
     }
 
     /// Whether nothing was.
     pub fn is_cold(&self) -> bool {
-        self.cached.borrow().0.is_empty()
+        self.cached.borrow().is_empty()
     }
 
-    /// The range was read, and verified.
-    pub fn note(&self, range: Range<u64>, through: Through) {
-        match through {
-            Through::Direct => self.direct.borrow_mut().insert(range),
-            Through::Cache => self.cached.borrow_mut().insert(range),
+    /// The range was read, and verified by these rows.
+    pub fn note(&self, rows: RowsId, range: Range<u64>, through: Through) {
+        self.read.borrow_mut().insert(range.clone());
+        if through == Through::Cache {
+            let mut cached = self.cached.borrow_mut();
+            let (crc, ranges) = cached.entry(rows.page).or_default();
+            if *crc != rows.crc {
+                (*crc, *ranges) = (rows.crc, Ranges::default());
+            }
+            ranges.insert(range);
         }
     }
 
-    /// The page cache has not all of what was read through it.
-    pub fn has_gone(&self, range: Range<u64>) {
-        // Where some went, more will have gone.
-        self.cached.borrow_mut().0.clear();
-        self.note(range, Through::Direct);
+    /// The page cache has not all of what was read through it. Where some went, more will have gone.
+    pub fn has_gone(&self) {
+        self.cached.borrow_mut().clear();
     }
 }
 
@@ -119,15 +145,28 @@ mod tests {
         assert_eq!(ranges.0, vec![640..641; 1]);
     }
 
+    const ROWS: RowsId = RowsId { page: 3, crc: 77 };
+
     #[test]
     fn what_went_out_of_the_cache_was_read_all_the_same() {
         let warmth = Warmth::default();
         assert!(warmth.is_cold() && !warmth.was_read(&(0..10)));
-        warmth.note(0..10, Through::Direct);
-        assert!(warmth.is_cold() && warmth.was_read(&(0..10)) && !warmth.is_cached(&(0..10)));
-        warmth.note(0..20, Through::Cache);
-        assert!(!warmth.is_cold() && warmth.is_cached(&(5..20)));
-        warmth.has_gone(5..20);
-        assert!(warmth.is_cold() && !warmth.is_cached(&(5..20)) && warmth.was_read(&(5..20)));
+        warmth.note(ROWS, 0..10, Through::Direct);
+        assert!(warmth.is_cold() && warmth.was_read(&(0..10)) && !warmth.is_cached(ROWS, &(0..10)));
+        warmth.note(ROWS, 0..20, Through::Cache);
+        assert!(!warmth.is_cold() && warmth.is_cached(ROWS, &(5..20)));
+        warmth.has_gone();
+        assert!(warmth.is_cold() && !warmth.is_cached(ROWS, &(5..20)) && warmth.was_read(&(5..20)));
+    }
+
+    #[test]
+    fn what_verified_by_rows_that_are_others_now_is_not_known() {
+        let warmth = Warmth::default();
+        warmth.note(ROWS, 0..10, Through::Cache);
+        let (elsewhere, changed) = (RowsId { page: 4, ..ROWS }, RowsId { crc: 78, ..ROWS });
+        assert!(!warmth.is_cached(elsewhere, &(0..10)) && !warmth.is_cached(changed, &(0..10)));
+        warmth.note(changed, 10..20, Through::Cache);
+        assert!(warmth.is_cached(changed, &(10..20)) && !warmth.is_cached(changed, &(0..10)));
+        assert!(!warmth.is_cached(ROWS, &(0..10)));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::harness::admin::create_topic;
 use crate::harness::broker::{Broker, Peer, free_port, ringtail};
-use crate::harness::clients::{kcat, run, run_with_input};
+use crate::harness::clients::{kcat, kcat_reading, run, run_with_input};
 
 const LINES: usize = 60_000;
 
@@ -41,19 +41,8 @@ fn a_log_read_again_and_again_is_sent_from_the_page_cache() {
 
     let before = pipes(&broker);
     for round in 0..4 {
-        let mut consume = kcat();
-        consume.args([
-            "-C",
-            "-b",
-            &broker.address(),
-            "-t",
-            "again",
-            "-p",
-            "0",
-            "-o",
-            "beginning",
-        ]);
-        consume.args(["-e", "-q", "-X", "check.crcs=true"]);
+        let mut consume = kcat_reading(&broker.address(), "again");
+        consume.args(["-X", "check.crcs=true"]);
         assert!(run(consume) == expected, "round {round} reads something else");
     }
     assert!(pipes(&broker) > before, "nothing was sent from the page cache");

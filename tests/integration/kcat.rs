@@ -2,7 +2,7 @@
 
 use crate::harness::admin::create_topic;
 use crate::harness::broker::Broker;
-use crate::harness::clients::{kcat, run, run_with_input};
+use crate::harness::clients::{kcat, kcat_reading, run, run_with_input};
 
 pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -13,19 +13,7 @@ fn first_record() {
     let mut produce = kcat();
     produce.args(["-P", "-b", &broker.address(), "-t", "first"]);
     run_with_input(produce, b"hello\n");
-    let mut consume = kcat();
-    consume.args([
-        "-C",
-        "-b",
-        &broker.address(),
-        "-t",
-        "first",
-        "-o",
-        "beginning",
-        "-e",
-        "-q",
-    ]);
-    assert_eq!(run(consume), "hello\n");
+    assert_eq!(run(kcat_reading(&broker.address(), "first")), "hello\n");
 }
 
 #[test]

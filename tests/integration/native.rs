@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::harness::broker::{Broker, Peer, free_port, ringtail};
-use crate::harness::clients::{kcat, run, run_any, run_with_input};
+use crate::harness::clients::{kcat, kcat_reading, run, run_any, run_with_input};
 
 /// A broker with a native listener, and its address.
 fn start(test: &str) -> (Broker, String) {
@@ -48,19 +48,8 @@ fn lines_go_in_and_out_in_both_protocols_and_over_a_kill() {
         &["consume", "lines", "--from-beginning", "--exit-at-end"],
     ));
     assert_eq!(sorted(&consumed), expected);
-    let mut consume = kcat();
-    consume.args([
-        "-C",
-        "-b",
-        &broker.address(),
-        "-t",
-        "lines",
-        "-o",
-        "beginning",
-        "-e",
-        "-q",
-    ]);
-    assert_eq!(sorted(&run(consume)), expected);
+    let consumed = run(kcat_reading(&broker.address(), "lines"));
+    assert_eq!(sorted(&consumed), expected);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::harness::admin::create_topic;
 use crate::harness::broker::{Broker, scratch};
-use crate::harness::clients::{kcat, run, run_lines};
+use crate::harness::clients::{kcat, kcat_reading, run, run_lines};
 use crate::harness::random::Random;
 use crate::kcat::CODECS;
 
@@ -132,20 +132,8 @@ fn through(broker: &Broker, codec: &str, path: &Path, hashes: &[u64]) {
     ]);
     run(produce);
     let produced = begin.elapsed();
-    let mut consume = kcat();
-    consume.args([
-        "-C",
-        "-b",
-        &broker.address(),
-        "-t",
-        &topic,
-        "-o",
-        "beginning",
-        "-e",
-        "-q",
-        "-f",
-        "%p %o %s\n",
-    ]);
+    let mut consume = kcat_reading(&broker.address(), &topic);
+    consume.args(["-f", "%p %o %s\n"]);
     consume.args(["-X", "check.crcs=true"]);
     let mut seen = Seen {
         hashes: hashes.to_vec(),

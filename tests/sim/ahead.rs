@@ -40,7 +40,7 @@ pub fn sent(sequence: i32) -> Bytes {
 /// Memory of a store that takes a window of 1 MiB, and no second one.
 pub const ONE_WINDOW: u64 = 4 << 20;
 
-fn with_memory(memory_bytes: u64) -> StoreOptions {
+pub fn with_memory(memory_bytes: u64) -> StoreOptions {
     StoreOptions {
         memory_bytes,
         ..store_options(0)
@@ -70,7 +70,7 @@ fn reads_of_opening(world: &World) -> u64 {
 }
 
 /// Reads whole batches from `offset` on, `bytes_max` at a time, until one fails or there are no more; where it ended, with how many reads.
-async fn read_on(
+pub async fn read_on(
     partition: &Rc<Partition<SimEnv>>,
     mut offset: i64,
     bytes_max: usize,
@@ -83,16 +83,21 @@ async fn read_on(
             Err(error) => return (offset, reads, Some(error)),
         };
         assert!(slice.bytes <= bytes_max.max(BATCH_BYTES * 2) && slice.bytes > 0);
-        let mut rest = Bytes::from(slice.pieces.concat());
-        while !rest.is_empty() {
-            let header = BatchHeader::parse(&rest).expect("whole batches");
-            let whole = rest.split_to(header.total_bytes());
-            assert_eq!(header.base_offset(), offset, "dense, from where it was asked");
-            assert_eq!(whole[16..], sent(offset as i32)[16..], "as it was appended");
-            offset = header.next_offset();
-        }
+        offset = check_sent(slice.pieces.concat().into(), offset);
     }
     (offset, reads, None)
+}
+
+/// Looks at batches that were asked for at `offset`; the offset behind them.
+pub fn check_sent(mut rest: Bytes, mut offset: i64) -> i64 {
+    while !rest.is_empty() {
+        let header = BatchHeader::parse(&rest).expect("whole batches");
+        let whole = rest.split_to(header.total_bytes());
+        assert_eq!(header.base_offset(), offset, "dense, from where it was asked");
+        assert_eq!(whole[16..], sent(offset as i32)[16..], "as it was appended");
+        offset = header.next_offset();
+    }
+    offset
 }
 
 #[test]

@@ -7,16 +7,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringtail::io::Env;
 use ringtail::io::sim::{SimEnv, World, rest_of};
-use ringtail::storage::{LogSlice, Partition, ReadError};
-use ringtail::wire::batch::BatchHeader;
+use ringtail::storage::{DurabilityClass, LogSlice, Partition, ReadError};
 
-use crate::ahead::{BATCHES, ONE_WINDOW, cold_log, sent, with_reader};
-use crate::model::{DATA, options};
+use crate::ahead::{BATCHES, ONE_WINDOW, check_sent, cold_log, read_on, with_memory, with_reader};
+use crate::model::{DATA, batch, log_options, open_with, options, payload, spec};
 
-/// A world with a cold log, whose page cache loses what it has so often, and now and then has nothing to pin it with.
-fn world(seed: u64, evict_ppm: u32) -> World {
+/// A world with a cold log, whose page cache loses what it has so often, and as often has nothing to pin it with.
+fn world(seed: u64, evict_ppm: u32, refuse_pin_ppm: u32) -> World {
     let mut options = options();
-    (options.disk.evict_ppm, options.disk.refuse_pin_ppm) = (evict_ppm, evict_ppm / 2);
+    (options.disk.evict_ppm, options.disk.refuse_pin_ppm) = (evict_ppm, refuse_pin_ppm);
     let world = World::new(seed, options);
     cold_log(&world);
     world
@@ -44,17 +43,11 @@ async fn send_on(
             Ok(slice) => slice,
             Err(error) => return (offset, bytes, bytes_pinned, Some(error)),
         };
-        let (mut rest, pinned) = bytes_of(slice);
+        let (rest, pinned) = bytes_of(slice);
         assert!(!rest.is_empty() && (pinned == 0 || rest.len() <= bytes_max));
         bytes += rest.len();
         bytes_pinned += pinned;
-        while !rest.is_empty() {
-            let header = BatchHeader::parse(&rest).expect("whole batches");
-            let whole = rest.split_to(header.total_bytes());
-            assert_eq!(header.base_offset(), offset, "dense, from where it was asked");
-            assert_eq!(whole[16..], sent(offset as i32)[16..], "as it was appended");
-            offset = header.next_offset();
-        }
+        offset = check_sent(rest, offset);
     }
     (offset, bytes, bytes_pinned, None)
 }
@@ -62,7 +55,7 @@ async fn send_on(
 #[test]
 fn what_was_read_twice_is_sent_from_the_page_cache() {
     for bytes_max in [200_000, 1 << 20, 3 << 20] {
-        let world = world(91, 0);
+        let world = world(91, 0, 0);
         let passes = Rc::new(RefCell::new(Vec::new()));
         let told = passes.clone();
         with_reader(&world, ONE_WINDOW, move |_, partition| async move {
@@ -83,7 +76,7 @@ fn what_was_read_twice_is_sent_from_the_page_cache() {
 
 #[test]
 fn pinned_reads_read_no_device() {
-    let world = world(92, 0);
+    let world = world(92, 0, 0);
     let reads_of = |passes: u64| {
         with_reader(&world, ONE_WINDOW, move |_, partition| async move {
             for _ in 0..passes {
@@ -99,7 +92,7 @@ fn pinned_reads_read_no_device() {
 #[test]
 fn what_left_the_page_cache_is_read_and_verified_again() {
     for seed in 93..98 {
-        let world = world(seed, 300_000);
+        let world = world(seed, 300_000, 100_000);
         with_reader(&world, ONE_WINDOW, |_, partition| async move {
             let (mut all, mut some) = (0, 0);
             for _ in 0..12 {
@@ -113,8 +106,26 @@ fn what_left_the_page_cache_is_read_and_verified_again() {
 }
 
 #[test]
+fn that_nothing_more_can_be_pinned_forgets_nothing() {
+    let world = world(98, 0, 200_000);
+    with_reader(&world, ONE_WINDOW, |_, partition| async move {
+        for _ in 0..2 {
+            assert_eq!(send_on(&partition, 0, 150_000).await.3, None);
+        }
+        let (mut all, mut some) = (0, 0);
+        for _ in 0..12 {
+            let (_, bytes, pinned, error) = send_on(&partition, 0, 150_000).await;
+            assert_eq!(error, None);
+            (all, some) = (all + bytes, some + pinned);
+        }
+        // Four fifths of the two thirds that grow no more.
+        assert!(some * 100 > all * 42, "{some} of {all}");
+    });
+}
+
+#[test]
 fn damage_that_comes_between_two_reads_is_found_by_the_second() {
-    let world = Rc::new(world(99, 0));
+    let world = Rc::new(world(99, 0, 0));
     let (damaged, path) = (world.clone(), Path::new(DATA).join("topic-0/00000000000000000000.log"));
     with_reader(&world, ONE_WINDOW, move |_, partition| async move {
         assert_eq!(send_on(&partition, 0, 100_000).await.3, None);
@@ -131,7 +142,7 @@ fn damage_that_comes_between_two_reads_is_found_by_the_second() {
 
 #[test]
 fn who_begins_inside_a_row_or_wants_less_than_one_gets_bytes() {
-    let world = world(100, 0);
+    let world = world(100, 0, 0);
     with_reader(&world, ONE_WINDOW, |env, partition| async move {
         for _ in 0..3 {
             assert_eq!(send_on(&partition, 0, 1 << 20).await.3, None);
@@ -141,11 +152,7 @@ fn who_begins_inside_a_row_or_wants_less_than_one_gets_bytes() {
         let slice = partition.read_to_send(1, 1 << 20, true).await.expect("read");
         assert!(slice.pinned.is_empty() && slice.bytes > 0);
         // Whoever goes on from there is in step again.
-        let next = bytes_of(slice).0;
-        let mut offset = 1;
-        for at in batches_of(&next) {
-            offset = at;
-        }
+        let offset = check_sent(bytes_of(slice).0, 1);
         let slice = partition.read_to_send(offset, 1 << 20, true).await.expect("read");
         assert!(!slice.pinned.is_empty());
         // What is held is held, whatever becomes of the log.
@@ -156,13 +163,73 @@ fn who_begins_inside_a_row_or_wants_less_than_one_gets_bytes() {
     });
 }
 
-/// The offset behind each batch.
-fn batches_of(bytes: &Bytes) -> Vec<i64> {
-    let (mut rest, mut ends) = (bytes.clone(), Vec::new());
-    while !rest.is_empty() {
-        let header = BatchHeader::parse(&rest).expect("whole batches");
-        drop(rest.split_to(header.total_bytes()));
-        ends.push(header.next_offset());
+/// What was read ahead for a reader that was then served from the page cache keeps no room.
+#[test]
+fn nothing_stays_read_ahead_for_who_needs_it_no_more() {
+    let world = world(101, 0, 0);
+    let opening = with_reader(&world, ONE_WINDOW, |_, _| async {});
+    let reads = with_reader(&world, ONE_WINDOW, |env, partition| async move {
+        assert_eq!(send_on(&partition, 0, 200_000).await.3, None);
+        let mut offset = 0;
+        // Slowly, so that what is read ahead is there, and in the cache, when it would be asked for.
+        while offset < 90 {
+            let slice = partition.read_to_send(offset, 200_000, true).await.expect("read");
+            offset = check_sent(bytes_of(slice).0, offset);
+            env.sleep_until(env.now().plus_ms(20)).await;
+        }
+        // Batch by batch, which is cheap only for who has the next ones read ahead.
+        let (end, _, error) = read_on(&partition, 200, 1).await;
+        assert_eq!((end, error), (i64::from(BATCHES), None));
+    });
+    assert!(reads - opening <= 60, "{} reads", reads - opening);
+}
+
+const LARGE_BATCHES: i32 = 400;
+const LARGE_BYTES: usize = 90_000;
+
+fn large(sequence: i32) -> Bytes {
+    batch(1, sequence, &payload(0, sequence, LARGE_BYTES))
+}
+
+/// Rows of the sums are read again when others were looked at in between. Damage that they took meanwhile does not shift what is sent.
+#[test]
+fn rows_that_are_damaged_later_send_nothing_from_the_page_cache() {
+    // Of the rows in the first block: the end of one, its sum, the offset behind it.
+    for (row, byte) in [(3, 0), (3, 9), (3, 12)] {
+        let mut options = options();
+        (options.disk.evict_ppm, options.disk.refuse_pin_ppm) = (0, 0);
+        let world = Rc::new(World::new(102, options));
+        let (damaged, path) = (world.clone(), Path::new(DATA).join("topic-0/00000000000000000000.sums"));
+        world.block_on(0, |env| async move {
+            let store = open_with(&env, with_memory(2 * ONE_WINDOW)).await;
+            let options = log_options(DurabilityClass::Flushed, 32 << 20);
+            let partition = store.open_partition(spec(0, options)).await.expect("opens");
+            for sequence in 0..LARGE_BATCHES {
+                partition.append(large(sequence)).await.expect("appended");
+            }
+            let mut corrupt = Vec::new();
+            for pass in 0..4 {
+                if pass == 3 {
+                    // The page of these rows is not the last that was looked at.
+                    damaged
+                        .corrupt(0, &path, 64 + 16 * row + byte, 1)
+                        .expect("the file is there");
+                }
+                for sequence in 0..300 {
+                    match partition.read_to_send(sequence, 100_000, true).await {
+                        Ok(slice) => {
+                            let (bytes, pinned) = bytes_of(slice);
+                            assert_eq!(bytes[16..], large(sequence as i32)[16..], "pass {pass}");
+                            assert!(pinned > 0 || pass != 2, "{sequence}");
+                        }
+                        Err(error) => corrupt.push((pass, sequence, error)),
+                    }
+                }
+            }
+            assert!(!corrupt.is_empty(), "it was found");
+            // A row that cannot be one ends its block.
+            assert!(corrupt.iter().all(|found| found.0 == 3 && found.1 < 256), "{corrupt:?}");
+            store.close().await.expect("closes");
+        });
     }
-    ends
 }

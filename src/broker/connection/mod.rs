@@ -243,7 +243,7 @@ impl<E: Env> Connection<E> {
         }
     }
 
-    /// Sends all of `pieces`; each operation that makes progress renews the peer's time.
+    /// Sends all of `pieces`; each operation of bytes that makes progress, and each pinned piece, renews the peer's time.
     async fn send(&self, pieces: Vec<Piece>) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(pieces.len());
         for piece in pieces {
@@ -261,7 +261,7 @@ impl<E: Env> Connection<E> {
     }
 
     async fn send_pinned(&self, mut pinned: Pinned) -> io::Result<()> {
-        // One deadline for all of it, as for one send of bytes.
+        // Once: a splice moves what the socket takes just now, a send of bytes all it can.
         self.vitals.send_begins(self.broker.env.now());
         while !pinned.is_empty() {
             match self.broker.env.send_pinned(&self.stream, &pinned).await? {

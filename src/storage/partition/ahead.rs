@@ -68,11 +68,7 @@ impl<E: Env> Partition<E> {
         let Some(window) = began else { return };
         let partition = self.clone();
         self.env.spawn(Queue::Foreground, async move {
-            let wanted = Wanted {
-                offset,
-                bytes_max: READ_BYTES_MAX,
-                whole_first: true,
-            };
+            let wanted = Wanted::new(offset, READ_BYTES_MAX, true);
             let read = partition.read_cold(wanted).await.ok();
             partition.directory.reading().windows.fill(&window, read);
         });

@@ -34,16 +34,16 @@ impl<E: Env> Partition<E> {
         if segment.warmth.is_cold() || !segment.fits(plan.place()) {
             return None;
         }
-        let rows = self.find_rows(&plan, Some(sums), wanted.offset).await.ok()?;
-        let (range, next_offset) = whole_rows(&rows, &plan, wanted)?;
-        if !segment.warmth.is_cached(&range) {
+        let found = self.find_rows(&plan, Some(sums), wanted.offset).await.ok()??;
+        let (range, next_offset) = whole_rows(&found.rows, &plan, wanted)?;
+        if !segment.warmth.is_cached(found.id, &range) {
             return None;
         }
         let pinned = match self.pin(&file, range.clone()) {
             Ok(pinned) => pinned,
             Err(why) => {
                 if why == Unpinned::Absent {
-                    segment.warmth.has_gone(range);
+                    segment.warmth.has_gone();
                 }
                 return None;
             }

@@ -14,11 +14,11 @@ use crate::base::planted::{Bug, planted};
 use crate::io::{Env, read_up_to};
 use crate::storage::ahead::Batches;
 use crate::storage::build::SegmentIdentity;
-use crate::storage::cold::{ColdSegment, SegmentPlace, Sums, SumsFile};
+use crate::storage::cold::{ColdSegment, FoundRows, SegmentPlace, Sums, SumsFile};
 use crate::storage::cursor::Cursor;
 use crate::storage::segment::path_of;
 use crate::storage::sums::{Row, decode_rows, rows_from};
-use crate::storage::warm::Through;
+use crate::storage::warm::{RowsId, Through};
 use crate::storage::{LogSlice, ReadError};
 use crate::wire::batch::StopReason;
 
@@ -57,6 +57,14 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    pub fn new(offset: i64, bytes_max: usize, whole_first: bool) -> Self {
+        Self {
+            offset,
+            bytes_max,
+            whole_first,
+        }
+    }
+
     /// Bytes to read for it.
     fn read_bytes(&self) -> u64 {
         self.bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX) as u64
@@ -80,15 +88,11 @@ impl<E: Env> Partition<E> {
         bytes_max: usize,
         whole_first: bool,
     ) -> Result<LogSlice, ReadError> {
-        if let Some(answer) = self.read_tail(offset, bytes_max, whole_first) {
-            return answer;
+        let wanted = Wanted::new(offset, bytes_max, whole_first);
+        match self.read_tail(wanted) {
+            Some(answer) => answer,
+            None => self.read_stored(wanted).await,
         }
-        let wanted = Wanted {
-            offset,
-            bytes_max,
-            whole_first,
-        };
-        self.read_stored(wanted).await
     }
 
     /// The same for somebody who has no use for the bytes but to send them: they may come pinned.
@@ -98,14 +102,10 @@ impl<E: Env> Partition<E> {
         bytes_max: usize,
         whole_first: bool,
     ) -> Result<LogSlice, ReadError> {
-        if let Some(answer) = self.read_tail(offset, bytes_max, whole_first) {
+        let wanted = Wanted::new(offset, bytes_max, whole_first);
+        if let Some(answer) = self.read_tail(wanted) {
             return answer;
         }
-        let wanted = Wanted {
-            offset,
-            bytes_max,
-            whole_first,
-        };
         match self.read_pinned(wanted).await {
             Some(slice) => Ok(slice),
             None => self.read_stored(wanted).await,
@@ -142,8 +142,8 @@ impl<E: Env> Partition<E> {
     }
 
     /// `None` when the offset is not in the arena.
-    fn read_tail(&self, offset: i64, bytes_max: usize, whole_first: bool) -> Option<Result<LogSlice, ReadError>> {
-        let log = self.log.borrow();
+    fn read_tail(&self, wanted: Wanted) -> Option<Result<LogSlice, ReadError>> {
+        let (log, offset) = (self.log.borrow(), wanted.offset);
         if let Err(error) = self.check_range(&log, offset) {
             return Some(Err(error));
         }
@@ -152,7 +152,7 @@ impl<E: Env> Partition<E> {
         }
         let at = log.tail.locate(offset)?;
         let limit = visible_end(&log, at.segment);
-        let end = log.tail.batches_end(at, limit, bytes_max, whole_first);
+        let end = log.tail.batches_end(at, limit, wanted.bytes_max, wanted.whole_first);
         let pieces = log.tail.parts(at.segment, at.position, end);
         Some(Ok(LogSlice {
             bytes: (end - at.position) as usize,
@@ -273,8 +273,8 @@ impl<E: Env> Partition<E> {
         wanted: Wanted,
     ) -> Result<Batches, ReadError> {
         let found = self.find_rows(plan, sums, wanted.offset).await;
-        let rows = found.map_err(|error| self.read_failed(error))?;
-        let (Some(first), Some(identity)) = (rows.first(), plan.identity(sums)) else {
+        let found = found.map_err(|error| self.read_failed(error))?;
+        let (Some(FoundRows { id, rows }), Some(identity)) = (found, plan.identity(sums)) else {
             let ended = sums.and_then(|sums| sums.trailer).map(|trailer| trailer.next_offset);
             if let Some(next) = ended.filter(|next| *next <= wanted.offset) {
                 return Err(self.missing(next));
@@ -286,11 +286,12 @@ impl<E: Env> Partition<E> {
                 format!("no row of the sums holds offset {}", wanted.offset),
             ));
         };
+        let first = rows[0];
         let within = |row: &&Row| row.end - first.start <= wanted.read_bytes();
         let count = rows.iter().take_while(within).count().max(1);
         let (rows, start) = (&rows[..count], first.start);
         let (bytes, good, through) = self.gather_verified(plan, segment, &identity, rows).await?;
-        segment.warmth.note(start..start + good as u64, through);
+        segment.warmth.note(id, start..start + good as u64, through);
         if let Some(row) = rows.iter().find(|row| row.end > start + good as u64) {
             let what = format!("bytes up to {} do not match the sums", row.end);
             let error = self.damaged(plan, row.start, what);
@@ -334,7 +335,7 @@ impl<E: Env> Partition<E> {
             if good == bytes.len() {
                 return Ok((bytes, good, Through::Cache));
             }
-            segment.warmth.has_gone(start..end);
+            segment.warmth.has_gone();
         }
         let bytes = self.gather(plan, plan.file(segment), start, end).await?;
         let good = matching(identity, rows, &bytes);
@@ -346,7 +347,7 @@ impl<E: Env> Partition<E> {
         plan: &ColdPlan<E>,
         sums: Option<&SumsFile<E>>,
         offset: i64,
-    ) -> io::Result<Vec<Row>> {
+    ) -> io::Result<Option<FoundRows>> {
         let place = &plan.place;
         if let Some(growing) = &plan.growing {
             let last = match sums {
@@ -354,17 +355,17 @@ impl<E: Env> Partition<E> {
                 None => None,
             };
             if last.is_none() && place.growing.is_some_and(|(_, rows)| rows > 0) {
-                return Ok(Vec::new());
+                return Ok(None);
             }
             let before = last.map_or((0, place.base), |row| (row.end, row.next_offset));
             if offset >= before.1 {
                 let rows = decode_rows(place.base, before, &growing.rows, place.log_bytes);
-                return Ok(rows_from(&rows, offset).to_vec());
+                return Ok(FoundRows::of(RowsId::in_memory(before), rows_from(&rows, offset)));
             }
         }
         match sums {
             Some(sums) => sums.find(&self.env, place, offset).await,
-            None => Ok(Vec::new()),
+            None => Ok(None),
         }
     }
 

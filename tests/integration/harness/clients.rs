@@ -31,6 +31,13 @@ pub fn kcat() -> Command {
     program("kcat")
 }
 
+/// kcat that reads a topic from its beginning to its end, and says no more than that.
+pub fn kcat_reading(address: &str, topic: &str) -> Command {
+    let mut consume = kcat();
+    consume.args(["-C", "-b", address, "-t", topic, "-o", "beginning", "-e", "-q"]);
+    consume
+}
+
 /// The two lines of kafka-python that are in use. The current environment has confluent-kafka too.
 #[derive(Clone, Copy, Debug)]
 pub enum Python {

@@ -174,21 +174,26 @@ fn frames_are_found_in_a_stream() {
     );
 }
 
-#[test]
-fn payload_buffers_are_sent_as_they_are() {
-    let pieces = [Bytes::from(vec![1; 5000]), Bytes::from(vec![2; 3]), Bytes::new()];
+/// The answer to a fetch of one partition.
+fn fetched(records: Records<'_>) -> FetchResponse<'_> {
     let partition = PartitionData {
-        records: Some(pieces.to_vec().into()),
+        records: Some(records),
         ..Default::default()
     };
     let topic = FetchableTopicResponse {
         partitions: vec![partition].into(),
         ..Default::default()
     };
-    let response = FetchResponse {
+    FetchResponse {
         responses: vec![topic].into(),
         ..Default::default()
-    };
+    }
+}
+
+#[test]
+fn payload_buffers_are_sent_as_they_are() {
+    let pieces = [Bytes::from(vec![1; 5000]), Bytes::from(vec![2; 3]), Bytes::new()];
+    let response = fetched(pieces.to_vec().into());
     for version in 4..=18 {
         let frame = encode_response(version, 1, &response).unwrap();
         // In front, the two payloads, and behind where a flexible version has tag sections.
@@ -209,18 +214,7 @@ fn payload_buffers_are_sent_as_they_are() {
 #[test]
 fn what_is_pinned_has_its_place_between_the_bytes() {
     let pinned = |bytes| Pinned::new(bytes, Arc::new(()));
-    let partition = PartitionData {
-        records: Some(Records::Pinned(vec![pinned(5000), pinned(0), pinned(7)])),
-        ..Default::default()
-    };
-    let topic = FetchableTopicResponse {
-        partitions: vec![partition].into(),
-        ..Default::default()
-    };
-    let response = FetchResponse {
-        responses: vec![topic].into(),
-        ..Default::default()
-    };
+    let response = fetched(Records::Pinned(vec![pinned(5000), pinned(0), pinned(7)]));
     for version in 4..=18 {
         let frame = Measured::response(version, 1, &response).unwrap().encode().unwrap();
         assert_eq!(frame.len(), if version >= 12 { 4 } else { 3 });
