@@ -169,7 +169,8 @@ impl Synth {
                 bytes: real.as_ref().map_or(HOLE_BYTES, |real| real.len() as u64),
             };
             let piece = real.as_deref().unwrap_or_default();
-            build.add(position, &facts, [piece], INDEX_INTERVAL_BYTES);
+            let extend_crc = |crc| crc32c::crc32c_append(crc, piece);
+            build.add(position, &facts, extend_crc, INDEX_INTERVAL_BYTES);
             if let Some(real) = &real {
                 log.write_all_at(real, position).map_err(failed)?;
             }

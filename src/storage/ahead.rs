@@ -1,9 +1,10 @@
 //! What is read before it is asked for: batches where a reader that goes on will ask next, verified as any that are read.
 //!
-//! A window belongs to whoever asks first at its offset. Room for windows is bounded, and none is made at the cost of another that
+//! A window belongs to whoever asks first at its offset. A reader that came by one has another behind the next, so that the disk goes
+//! on while he takes what he got. Room for windows is bounded, and none is made at the cost of another that
 //! may still be asked for: with more readers than there is room for some have windows, and nothing is read twice.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -32,6 +33,8 @@ pub struct Batches {
 pub struct Window {
     since: Monotonic,
     read: Signal,
+    /// How many more are to follow it.
+    followers: Cell<u32>,
     batches: RefCell<Option<Batches>>,
     room: RefCell<Permit>,
 }
@@ -50,8 +53,18 @@ impl Windows {
         }
     }
 
-    /// A window to be read, unless there is one or no room for it. `fill` is to follow.
-    pub fn begin(&self, place: Place, bytes: u64, now: Monotonic) -> Option<Rc<Window>> {
+    /// A window that is there, to be read or being read.
+    pub fn at(&self, place: Place) -> Option<Rc<Window>> {
+        self.by_place.borrow().get(&place).cloned()
+    }
+
+    /// Whether a reader may have more than one window: others find room for one each.
+    pub fn has_plenty(&self) -> bool {
+        self.room.used() < self.room.limit() / 2
+    }
+
+    /// A window to be read, unless there is one or no room for it, and how many are to follow it. `fill` is to be called.
+    pub fn begin(&self, place: Place, bytes: u64, followers: u32, now: Monotonic) -> Option<Rc<Window>> {
         if self.by_place.borrow().contains_key(&place) {
             return None;
         }
@@ -61,6 +74,7 @@ impl Windows {
         })?;
         let window = Rc::new(Window {
             since: now,
+            followers: Cell::new(followers),
             read: Signal::default(),
             batches: RefCell::default(),
             room: RefCell::new(room),
@@ -122,6 +136,16 @@ impl Window {
         self.batches.borrow().clone()
     }
 
+    /// So many are to follow it; where the next one begins, if that is known already.
+    pub fn lead(&self, followers: u32) -> Option<i64> {
+        self.followers.set(self.followers.get().max(followers));
+        self.batches.borrow().as_ref().map(|batches| batches.next_offset)
+    }
+
+    pub fn followers(&self) -> u32 {
+        self.followers.get()
+    }
+
     /// Leaves what was not given out.
     pub fn leave(&self, rest: Bytes) {
         if let Some(batches) = &mut *self.batches.borrow_mut() {
@@ -143,7 +167,7 @@ mod tests {
     #[test]
     fn none_is_made_at_the_cost_of_one_that_may_be_asked_for() {
         let windows = Windows::new(100);
-        let begin = |index, ms| windows.begin(place(index, 7), 50, Monotonic(0).plus_ms(ms));
+        let begin = |index, ms| windows.begin(place(index, 7), 50, 0, Monotonic(0).plus_ms(ms));
         assert!(begin(0, 0).is_some());
         assert!(begin(0, 1).is_none(), "there is one");
         assert!(begin(1, 1_000).is_some());
@@ -164,7 +188,7 @@ mod tests {
     #[test]
     fn a_batch_larger_than_its_window_counts_as_it_is_and_without_room_is_not_kept() {
         let windows = Windows::new(100);
-        let begin = |index, bytes| windows.begin(place(index, 0), bytes, Monotonic(0));
+        let begin = |index, bytes| windows.begin(place(index, 0), bytes, 0, Monotonic(0));
         let fill = |window: &Rc<Window>, bytes: &'static [u8]| {
             let next_offset = 1;
             let bytes = Bytes::from_static(bytes);

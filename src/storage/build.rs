@@ -153,14 +153,8 @@ impl SegmentBuild {
         }
     }
 
-    /// Takes in a batch that begins at `position`, with its `bytes` as they lie in the log.
-    pub fn add<'p>(
-        &mut self,
-        position: u64,
-        facts: &BatchFacts,
-        pieces: impl IntoIterator<Item = &'p [u8]>,
-        interval_bytes: u32,
-    ) {
+    /// Takes in a batch that begins at `position`; `extend_crc` makes the CRC of what lies before it one of the batch, too.
+    pub fn add(&mut self, position: u64, facts: &BatchFacts, extend_crc: impl FnOnce(u32) -> u32, interval_bytes: u32) {
         if facts.max_timestamp_ms > self.largest.0 {
             self.largest = (facts.max_timestamp_ms, facts.last_offset);
         }
@@ -177,9 +171,7 @@ impl SegmentBuild {
             (self.last_entry_position, self.last_entry_offset) = (position, facts.last_offset);
             self.add_time();
         }
-        for piece in pieces {
-            self.row.crc = crc32c::crc32c_append(self.row.crc, piece);
-        }
+        self.row.crc = extend_crc(self.row.crc);
         let end = position + facts.bytes;
         if end - self.row.start >= ROW_BYTES_MIN {
             self.close_row(end, facts.last_offset + 1);

@@ -259,10 +259,11 @@ impl Tail {
 
     /// Where the chunk that holds byte `position` of the segment ends when it is full.
     pub fn chunk_end(&self, segment: i64, position: u64) -> Option<u64> {
-        let mut chunks = self.chunks.iter().filter(|c| c.segment == segment);
-        chunks
-            .find(|c| c.start <= position && position < c.capacity_end())
-            .map(TailChunk::capacity_end)
+        let first = self
+            .chunks
+            .partition_point(|c| (c.segment, c.capacity_end()) <= (segment, position));
+        let chunk = self.chunks.get(first)?;
+        (chunk.segment == segment && chunk.start <= position).then(|| chunk.capacity_end())
     }
 
     /// Shared bytes `[from, to)`, which must be here.

@@ -2,7 +2,8 @@
 //!
 //! A turn submits all that the tasks queued since the last one and reaps what is complete: one `io_uring_enter` for both.
 //! Between turns the other tasks of the shard run, so their submissions batch. With nothing to do the driver spins for a
-//! while (a knob), then switches the ring's eventfd on, looks once more, and sleeps in a glommio read of that eventfd.
+//! while (a knob), then waits in the ring for a moment (`doorbell`), then switches the ring's eventfd on, looks once more, and sleeps in
+//! a glommio read of that eventfd.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -10,18 +11,26 @@ use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use glommio::io::BufferedFile;
-use io_uring::{opcode, squeue};
+use io_uring::{opcode, squeue, types};
 
+use super::doorbell::Doorbell;
 use super::ops::{After, Keep, Key, Operation, Slots};
 use super::ring::{Completed, Ring, RingCounters};
 use super::sockets::Message;
 
 /// The user data of cancellations, whose own completions mean nothing. No slot gets that far.
 const CANCELLATION: u64 = u64::MAX;
+
+/// The user data of the poll of the doorbell.
+const DOORBELL: u64 = u64::MAX - 1;
+
+/// The longest wait in the ring: so much later may a timer of glommio's fire.
+const WAIT_MAX: Duration = Duration::from_millis(1);
 
 /// Completions handled before other tasks get the core again.
 const REAPED_PER_TURN_MAX: usize = 1024;
@@ -52,6 +61,9 @@ pub(super) struct Core {
     )]
     messages: RefCell<Vec<Box<Message>>>,
     spin: Duration,
+    doorbell: Arc<Doorbell>,
+    /// Whether the ring polls the doorbell.
+    listens: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,14 +76,16 @@ enum Stage {
 const MESSAGES_KEPT_MAX: usize = 64;
 
 impl Core {
-    pub(super) fn new(ring_entries: u32, spin: Duration) -> io::Result<Rc<Self>> {
+    pub(super) fn new(ring_entries: u32, spin: Duration, doorbell: Arc<Doorbell>) -> io::Result<Rc<Self>> {
         Ok(Rc::new(Self {
-            ring: RefCell::new(Some(Ring::new(ring_entries)?)),
+            ring: RefCell::new(Some(Ring::new(ring_entries, doorbell.bell())?)),
             slots: RefCell::default(),
             parked: RefCell::default(),
             stage: Cell::new(Stage::Running),
             messages: RefCell::default(),
             spin,
+            doorbell,
+            listens: Cell::new(false),
         }))
     }
 
@@ -160,6 +174,37 @@ impl Core {
                 Ok(0)
             }
         })?;
+        Ok(submitted + self.reap() + self.doorbell.take_calls() > 0)
+    }
+
+    /// Has the ring complete something when the doorbell rings.
+    fn listen(&self) {
+        if !self.listens.replace(true) {
+            let awaited = types::Fd(self.doorbell.awaited());
+            let poll = opcode::PollAdd::new(awaited, libc::POLLIN as u32).build();
+            // SAFETY: no memory is named; the doorbell is as old as the ring and kept.
+            self.with_ring(|ring| unsafe { ring.push(poll.user_data(DOORBELL)) });
+        }
+    }
+
+    /// Waits in the ring until something is complete or the doorbell rings, a short while at most, if no task is to be run. Whether
+    /// anything happened.
+    fn wait(&self) -> io::Result<bool> {
+        if !self.doorbell.is_quiet() {
+            return Ok(false);
+        }
+        self.listen();
+        let entered = match self.doorbell.begin_to_wait() {
+            true => self.with_ring(|ring| ring.wait(WAIT_MAX)),
+            false => Ok(0),
+        };
+        self.doorbell.begin_to_run();
+        entered?;
+        Ok(self.reap() + self.doorbell.take_calls() > 0)
+    }
+
+    /// Takes in what is complete.
+    fn reap(&self) -> usize {
         let mut reaped = 0;
         while reaped < REAPED_PER_TURN_MAX {
             let Some(completed) = self.with_ring(Ring::next) else {
@@ -168,12 +213,17 @@ impl Core {
             self.book(completed);
             reaped += 1;
         }
-        Ok(submitted + reaped > 0)
+        reaped
     }
 
     fn book(&self, completed: Completed) {
-        if completed.user_data == CANCELLATION {
-            return;
+        match completed.user_data {
+            CANCELLATION => return,
+            DOORBELL => {
+                self.doorbell.hush();
+                return self.listens.set(false);
+            }
+            _ => {}
         }
         let after: After =
             self.with_slots(|slots| slots.complete(completed.user_data, completed.result, completed.flags));
@@ -204,6 +254,7 @@ impl Core {
             return Ok(());
         };
         assert_eq!(self.slots.borrow().in_flight(), 0, "the driver drained the ring");
+        self.doorbell.close();
         ring.release_files()
     }
 }
@@ -230,6 +281,9 @@ pub(super) async fn drive(core: Rc<Core>) -> io::Result<()> {
             yield_once().await;
         } else if spin.goes_on() {
             yield_once().await;
+        } else if core.wait()? {
+            spin.slept();
+            yield_once().await;
         } else {
             let believes_flag = fruitless < FRUITLESS_ROUNDS_MAX;
             if sleep(&core, &mut bell, believes_flag).await? {
@@ -249,6 +303,8 @@ pub(super) async fn drive(core: Rc<Core>) -> io::Result<()> {
 /// while the ring says that there is deferred work.
 async fn sleep(core: &Rc<Core>, bell: &mut Bell, believes_flag: bool) -> io::Result<bool> {
     let mut slept = false;
+    // Calls that are there already are taken by the turn below.
+    core.doorbell.begin_to_sleep();
     core.with_ring(|ring| ring.announce(true));
     // What completed before the eventfd was on rang no bell, so look again; the kernel tells only of the first piece of
     // work it defers, which this enter runs.
@@ -265,6 +321,7 @@ async fn sleep(core: &Rc<Core>, bell: &mut Bell, believes_flag: bool) -> io::Res
         core.parked.borrow_mut().take();
     }
     core.with_ring(|ring| ring.announce(false));
+    core.doorbell.begin_to_run();
     Ok(slept)
 }
 
@@ -278,9 +335,8 @@ struct Bell {
 
 impl Bell {
     fn new(core: &Core) -> io::Result<Self> {
-        let eventfd = core.with_ring(|ring| ring.eventfd());
-        // SAFETY: `eventfd` is open as long as the ring.
-        let copy = unsafe { libc::fcntl(eventfd, libc::F_DUPFD_CLOEXEC, 0) };
+        // SAFETY: it is open as long as the doorbell.
+        let copy = unsafe { libc::fcntl(core.doorbell.bell(), libc::F_DUPFD_CLOEXEC, 0) };
         if copy < 0 {
             return Err(io::Error::last_os_error());
         }

@@ -20,6 +20,7 @@
 //!
 //! Not for: policy. `glommio`, `io_uring` and `libc` are named in this folder alone.
 
+mod doorbell;
 mod driver;
 mod extents;
 mod files;
@@ -62,6 +63,7 @@ pub use runtime::{Options, ShardPlacement, run, run_one};
 pub use sockets::{Detached, Listener, Stream};
 pub use stop::{Stop, StopRequested};
 
+use doorbell::Doorbell;
 use driver::Core;
 use pipes::Pipes;
 use runtime::Run;
@@ -115,9 +117,10 @@ impl UringEnv {
             |shares, latency, name| executor.create_task_queue(Shares::Static(shares), Latency::Matters(latency), name);
         let foreground = queue(FOREGROUND_SHARES, FOREGROUND_LATENCY, "foreground");
         let background = queue(BACKGROUND_SHARES, BACKGROUND_LATENCY, "background");
-        let core = Core::new(run.options.ring_entries, run.spin)?;
+        let doorbell = Doorbell::new()?;
+        let core = Core::new(run.options.ring_entries, run.spin, doorbell.clone())?;
         let driven = core.clone();
-        let tasks: Rc<Tasks> = Rc::default();
+        let tasks = Tasks::new(doorbell);
         let watched = tasks.clone();
         let drive = async move {
             let driven = driver::drive(driven).await;

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
 
 use io_uring::{EnterFlags, IoUring, squeue};
 
@@ -24,6 +26,8 @@ pub struct RingCounters {
     pub enters: u64,
     /// Operations handed over (cancellations included).
     pub operations: u64,
+    /// Times the driver waited in the ring.
+    pub waits: u64,
     /// Times the driver went to sleep.
     pub parks: u64,
 }
@@ -35,14 +39,14 @@ pub(super) struct Ring {
     enter_flags: EnterFlags,
     /// Entries that found the submission queue full, in order.
     waiting: VecDeque<squeue::Entry>,
-    eventfd: OwnedFd,
     held: u32,
     pub(super) counters: RingCounters,
 }
 
 impl Ring {
-    /// A ring of the calling thread, with `entries` submission slots and four times as many for completions.
-    pub(super) fn new(entries: u32) -> io::Result<Self> {
+    /// A ring of the calling thread, with `entries` submission slots and four times as many for completions. `bell` is an eventfd that
+    /// becomes readable when there is something to reap and `announce(true)` was called.
+    pub(super) fn new(entries: u32, bell: RawFd) -> io::Result<Self> {
         let mut ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -59,8 +63,7 @@ impl Ring {
                 "io_uring of this kernel may drop completions (no FEAT_NODROP)",
             ));
         }
-        let eventfd = new_eventfd()?;
-        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        ring.submitter().register_eventfd(bell)?;
         ring.submitter().register_files_sparse(HELD_FILES_MAX)?;
         let registered = RegisteredRing::new(ring.as_raw_fd())?;
         ring.completion().disable_eventfd();
@@ -71,15 +74,9 @@ impl Ring {
             ring,
             enter_flags,
             waiting: VecDeque::new(),
-            eventfd,
             held: 0,
             counters: RingCounters::default(),
         })
-    }
-
-    /// The descriptor that becomes readable when there is something to reap and `announce(true)` was called.
-    pub(super) fn eventfd(&self) -> RawFd {
-        self.eventfd.as_raw_fd()
     }
 
     /// Queues `entry` for the next `enter`. A full queue is submitted at once, as waiting would not empty it.
@@ -90,7 +87,7 @@ impl Ring {
         self.counters.operations += 1;
         self.waiting.push_back(entry);
         self.fill();
-        if !self.waiting.is_empty() && self.enter_with(EnterFlags::empty(), 0).is_ok() {
+        if !self.waiting.is_empty() && self.enter_with(EnterFlags::empty(), None).is_ok() {
             self.fill();
         }
     }
@@ -118,19 +115,30 @@ impl Ring {
     /// Submits what is queued and lets the kernel post completions.
     pub(super) fn enter(&mut self) -> io::Result<usize> {
         self.fill();
-        self.enter_with(self.enter_flags, 0)
+        self.enter_with(self.enter_flags, None)
     }
 
-    fn enter_with(&mut self, flags: EnterFlags, want: u32) -> io::Result<usize> {
+    /// The same, and waits for a completion, no longer than `longest`.
+    pub(super) fn wait(&mut self, longest: Duration) -> io::Result<usize> {
+        self.fill();
+        self.counters.waits += 1;
+        self.enter_with(self.enter_flags, Some(longest))
+    }
+
+    fn enter_with(&mut self, flags: EnterFlags, longest: Option<Duration>) -> io::Result<usize> {
         let queued = self.ring.submission().len() as u32;
         self.counters.enters += 1;
-        match self.registered.enter(queued, want, flags) {
+        let entered = match longest {
+            None => self.registered.enter(queued, flags),
+            Some(longest) => self.registered.enter_and_wait(queued, flags, longest),
+        };
+        match entered {
             Ok(count) => Ok(count),
-            // Interrupted, or completions have to be reaped first: the next turn comes again.
+            // Interrupted, the time is over, or completions have to be reaped first: the next turn comes again.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
-                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM)
+                    Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY | libc::ENOMEM)
                 ) =>
             {
                 Ok(0)
@@ -196,6 +204,15 @@ struct RingUpdate {
     data: u64,
 }
 
+/// `struct io_uring_getevents_arg` of the kernel.
+#[repr(C)]
+struct GetEvents {
+    signals: u64,
+    signals_bytes: u32,
+    reserved: u32,
+    timeout: u64,
+}
+
 const REGISTER_RING_FDS: libc::c_uint = 20;
 const UNREGISTER_RING_FDS: libc::c_uint = 21;
 
@@ -222,10 +239,50 @@ impl RegisteredRing {
         Ok(())
     }
 
-    /// io_uring_enter without an extra argument; the count of submitted entries.
-    fn enter(&self, submit: u32, want: u32, flags: EnterFlags) -> io::Result<usize> {
+    /// io_uring_enter that waits for nothing; the count of submitted entries.
+    fn enter(&self, submit: u32, flags: EnterFlags) -> io::Result<usize> {
+        // SAFETY: no argument is passed by pointer.
+        unsafe { self.call_enter(submit, 0, flags, ptr::null(), 0) }
+    }
+
+    /// io_uring_enter that waits for a completion; fails with ETIME when there is none in time and nothing was submitted.
+    fn enter_and_wait(&self, submit: u32, flags: EnterFlags, longest: Duration) -> io::Result<usize> {
+        let timeout = libc::timespec {
+            tv_sec: longest.as_secs() as libc::time_t,
+            tv_nsec: longest.subsec_nanos().into(),
+        };
+        let argument = GetEvents {
+            signals: 0,
+            signals_bytes: 0,
+            reserved: 0,
+            timeout: &raw const timeout as u64,
+        };
+        let bytes = size_of::<GetEvents>();
+        // SAFETY: the argument, and the time it points to, are laid out as the kernel has them and outlive the call.
+        unsafe {
+            self.call_enter(
+                submit,
+                1,
+                flags | EnterFlags::EXT_ARG,
+                (&raw const argument).cast(),
+                bytes,
+            )
+        }
+    }
+
+    /// # Safety
+    /// `argument` is null, or points to as many bytes of what `flags` say it is. (What the queued entries name is valid by the
+    /// contract of `push`.)
+    unsafe fn call_enter(
+        &self,
+        submit: u32,
+        want: u32,
+        flags: EnterFlags,
+        argument: *const libc::c_void,
+        argument_bytes: usize,
+    ) -> io::Result<usize> {
         let flags = (flags | EnterFlags::REGISTERED_RING).bits();
-        // SAFETY: no argument is passed by pointer; what the queued entries name is valid by the contract of `push`.
+        // SAFETY: see above.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -233,8 +290,8 @@ impl RegisteredRing {
                 submit,
                 want,
                 flags,
-                std::ptr::null::<libc::c_void>(),
-                0usize,
+                argument,
+                argument_bytes,
             )
         };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
@@ -251,16 +308,6 @@ impl Drop for RegisteredRing {
         // Without it the thread would keep the ring alive to its end. Nothing to do if it fails.
         let _ = Self::call(self.ring, UNREGISTER_RING_FDS, &mut update);
     }
-}
-
-fn new_eventfd() -> io::Result<OwnedFd> {
-    // SAFETY: a plain system call.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: fresh and ours alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn explain_setup(error: io::Error) -> io::Error {

@@ -7,8 +7,10 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::doorbell::Doorbell;
 use super::driver::yield_once;
 
 /// What a panic was called with.
@@ -19,8 +21,8 @@ fn poll_caught<T>(task: Pin<&mut impl Future<Output = T>>, cx: &mut Context<'_>)
     catch_unwind(AssertUnwindSafe(|| task.poll(cx)))
 }
 
-#[derive(Default)]
 pub(super) struct Tasks {
+    doorbell: Arc<Doorbell>,
     /// The first panic of a task, and who waits for it.
     panic: RefCell<Option<Panic>>,
     watcher: RefCell<Option<Waker>>,
@@ -32,24 +34,38 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
+    pub(super) fn new(doorbell: Arc<Doorbell>) -> Rc<Self> {
+        Rc::new(Self {
+            doorbell,
+            panic: RefCell::default(),
+            watcher: RefCell::default(),
+            wakers: RefCell::default(),
+            free: RefCell::default(),
+            running: Cell::default(),
+            ending: Cell::default(),
+        })
+    }
+
     /// `task`, which ends early when `end` is called.
     pub(super) fn supervise(
         self: &Rc<Self>,
         task: impl Future<Output = ()> + 'static,
     ) -> impl Future<Output = ()> + 'static {
         let place = Place::take(self);
+        let mut announced = self.doorbell.task();
         async move {
             let mut task = std::pin::pin!(task);
             let mut known = false;
             poll_fn(|cx| {
+                let waker = announced.begins(cx.waker());
                 if place.tasks.ending.get() {
                     return Poll::Ready(());
                 }
                 if !known {
-                    place.tasks.wakers.borrow_mut()[place.index] = Some(cx.waker().clone());
+                    place.tasks.wakers.borrow_mut()[place.index] = Some(waker.clone());
                     known = true;
                 }
-                poll_caught(task.as_mut(), cx).unwrap_or_else(|panic| {
+                poll_caught(task.as_mut(), &mut Context::from_waker(waker)).unwrap_or_else(|panic| {
                     place.tasks.fail(panic);
                     Poll::Ready(())
                 })
@@ -68,12 +84,14 @@ impl Tasks {
     /// `main`, cut short by a panic of its own or of any task.
     pub(super) async fn watch<T>(&self, main: impl Future<Output = T>) -> Result<T, Panic> {
         let mut main = std::pin::pin!(main);
+        let mut announced = self.doorbell.task();
         poll_fn(|cx| {
+            let waker = announced.begins(cx.waker());
             if let Some(panic) = self.panic.borrow_mut().take() {
                 return Poll::Ready(Err(panic));
             }
-            *self.watcher.borrow_mut() = Some(cx.waker().clone());
-            match poll_caught(main.as_mut(), cx) {
+            *self.watcher.borrow_mut() = Some(waker.clone());
+            match poll_caught(main.as_mut(), &mut Context::from_waker(waker)) {
                 Ok(polled) => polled.map(Ok),
                 Err(panic) => Poll::Ready(Err(panic)),
             }

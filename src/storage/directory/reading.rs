@@ -110,3 +110,57 @@ impl<E: Env> Reading<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::TopicId;
+    use crate::base::sync::join_all;
+    use crate::io::OpenOptions;
+    use crate::io::sim::{Options, SimEnv, World};
+    use crate::storage::segment::path_of;
+
+    #[test]
+    fn readers_that_open_a_segment_at_once_share_it() {
+        World::new(1, Options::default()).block_on(0, |env| async move {
+            let reading = Reading::<SimEnv>::new(&StoreOptions {
+                directories: Vec::new(),
+                arena_directory: "/dev/shm".into(),
+                memory_bytes: 1 << 20,
+                journal_bytes: 1 << 20,
+                reserve_bytes: 0,
+                producer_expiration_ms: 1,
+                producer_count_max: 1,
+                retention_check_ms: 1,
+                shard: 0,
+                shards: 1,
+            });
+            let folder = Path::new("/topic-0");
+            env.create_directory(folder).await.expect("made");
+            env.open(&path_of(folder, 7, "log"), OpenOptions::CREATE_DIRECT)
+                .await
+                .expect("made");
+            let partition = PartitionId {
+                topic: TopicId([1; 16]),
+                index: 0,
+            };
+            let place = SegmentPlace {
+                partition,
+                base: 7,
+                next_offset: 8,
+                log_bytes: 0,
+                growing: None,
+            };
+            let open = || reading.segment(&env, folder, &place);
+            let opened = join_all(vec![open(), open()]).await;
+            let [Ok(first), Ok(second)] = &opened[..] else {
+                panic!("not opened");
+            };
+            assert!(Rc::ptr_eq(first, second));
+            let known = reading.known_segment(partition, 7).expect("kept");
+            assert!(Rc::ptr_eq(first, &known));
+            reading.forget_segment(partition, 7);
+            assert!(reading.known_segment(partition, 7).is_none(), "one entry each");
+        });
+    }
+}

@@ -22,13 +22,16 @@ pub struct Range {
     pub next_offset: i64,
 }
 
+/// The last field of an extent, once the CRC of its bytes: recovery goes by those of the batches.
+const EXTENT_RESERVED: u32 = 0;
+
 /// One fact about one partition, or about the journal itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Row {
     /// Bytes of the log at `at`; they lie in the commit's payload at `[payload, payload + bytes)`.
     Append { owner: Owner, at: Range, payload: u32 },
-    /// Bytes of the log that went straight to the segment, flushed before the commit counts; `crc` is CRC-32C of them.
-    Extent { owner: Owner, at: Range, crc: u32 },
+    /// Bytes of the log that went straight to the segment, flushed before the commit counts.
+    Extent { owner: Owner, at: Range },
     /// The segment alone holds everything up to `to`, durably.
     Settled { owner: Owner, to: Cursor },
     /// The segment `segment` ended with `bytes`; `next_offset` is the base of its successor.
@@ -106,10 +109,10 @@ impl Row {
                 put_range(out, at);
                 out.put_u32(*payload);
             }
-            Self::Extent { owner, at, crc } => {
+            Self::Extent { owner, at } => {
                 put_owner(out, EXTENT, owner);
                 put_range(out, at);
-                out.put_u32(*crc);
+                out.put_u32(EXTENT_RESERVED);
             }
             Self::Settled { owner, to } => {
                 put_owner(out, SETTLED, owner);
@@ -163,11 +166,11 @@ impl Row {
                 at: range(fields)?,
                 payload: fields.u32()?,
             },
-            EXTENT => Self::Extent {
-                owner,
-                at: range(fields)?,
-                crc: fields.u32()?,
-            },
+            EXTENT => {
+                let at = range(fields)?;
+                fields.u32()?;
+                Self::Extent { owner, at }
+            }
             SETTLED => Self::Settled {
                 owner,
                 to: cursor(fields)?,

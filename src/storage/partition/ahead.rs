@@ -13,6 +13,9 @@ use crate::storage::ReadError;
 use crate::storage::ahead::Batches;
 use crate::wire::batch::{ScanOptions, scan};
 
+/// Windows behind the one that a reader asks for next, once he came by one.
+const FOLLOWERS: u32 = 1;
+
 impl<E: Env> Partition<E> {
     /// What was read ahead at the offset, within what is wanted of it; `None` when there is nothing, or it failed.
     pub(super) async fn read_ahead(self: &Rc<Self>, wanted: Wanted) -> Option<Bytes> {
@@ -33,7 +36,7 @@ impl<E: Env> Partition<E> {
             }
         }
         if few_left {
-            self.read_on(batches.next_offset);
+            self.read_on(batches.next_offset, FOLLOWERS);
         }
         Some(bytes)
     }
@@ -44,16 +47,22 @@ impl<E: Env> Partition<E> {
         let read = self.read_cold(wanted).await?;
         // Batches larger than a window are not worth one.
         if goes_on && (1..=READ_BYTES_MAX).contains(&read.bytes.len()) {
-            self.read_on(read.next_offset);
+            self.read_on(read.next_offset, 0);
         }
         Ok(read.bytes)
     }
 
-    /// Begins a window at `offset`, unless the offset is in memory or nothing is there yet, or who asked already waits for the disk.
-    fn read_on(self: &Rc<Self>, offset: i64) {
+    /// Begins a window at `offset` and `followers` behind it as each is read, unless the offset is in memory or nothing is there yet, or
+    /// who asked already waits for the disk.
+    fn read_on(self: &Rc<Self>, offset: i64, followers: u32) {
         let reading = self.directory.reading();
+        let windows = &reading.windows;
         if reading.room.is_awaited() {
             return;
+        }
+        if let Some(window) = windows.at((self.id(), offset)) {
+            let next = window.lead(followers).filter(|_| followers > 0 && windows.has_plenty());
+            return next.into_iter().for_each(|next| self.read_on(next, followers - 1));
         }
         let is_cold = {
             let log = self.log.borrow();
@@ -62,15 +71,22 @@ impl<E: Env> Partition<E> {
         if !is_cold {
             return;
         }
-        let began = reading
-            .windows
-            .begin((self.id(), offset), READ_BYTES_MAX as u64, self.env.now());
-        let Some(window) = began else { return };
+        let (bytes, now) = (READ_BYTES_MAX as u64, self.env.now());
+        let Some(window) = windows.begin((self.id(), offset), bytes, followers, now) else {
+            return;
+        };
         let partition = self.clone();
         self.env.spawn(Queue::Foreground, async move {
             let wanted = Wanted::new(offset, READ_BYTES_MAX, true);
             let read = partition.read_cold(wanted).await.ok();
-            partition.directory.reading().windows.fill(&window, read);
+            let next = read.as_ref().map(|read| read.next_offset);
+            let windows = &partition.directory.reading().windows;
+            windows.fill(&window, read);
+            if let (Some(next), followers @ 1..) = (next, window.followers())
+                && windows.has_plenty()
+            {
+                partition.read_on(next, followers - 1);
+            }
         });
     }
 }

@@ -86,19 +86,13 @@ impl<E: Env> Partition<E> {
     ) {
         mark(Mark::DirectPath);
         let Cursor { segment, position, .. } = from;
-        let slices = log.tail.slices(segment, position, end);
-        let crc = slices.iter().fold(0, |crc, piece| crc32c::crc32c_append(crc, piece));
         let at = Range {
             segment,
             position,
             bytes: (end - position) as u32,
             next_offset,
         };
-        commit.row(&Row::Extent {
-            owner: self.owner,
-            at,
-            crc,
-        });
+        commit.row(&Row::Extent { owner: self.owner, at });
         // What the background stored of it before is not flushed yet (the topic was `written` until now).
         let begun = log
             .open

@@ -243,10 +243,10 @@ impl<E: Env> Partition<E> {
                 max_timestamp_ms: header.max_timestamp(),
                 bytes: header.total_bytes() as u64,
             };
-            let pieces = tail.pieces(segment.base, at.position, end);
+            let extend_crc = |crc| header.extend_crc(crc);
             segment
                 .build
-                .add(at.position, &facts, pieces, options.index_interval_bytes);
+                .add(at.position, &facts, extend_crc, options.index_interval_bytes);
             segment.built = Cursor {
                 segment: segment.base,
                 position: end,

@@ -356,7 +356,7 @@ impl Evidence {
                         entry.reach = entry.reach.max(at.next_offset);
                     }
                 }
-                Row::Extent { owner, at, .. } if current(&owner) && confirmed => {
+                Row::Extent { owner, at } if current(&owner) && confirmed => {
                     let entry = self.entry(owner.partition);
                     entry.reach = entry.reach.max(at.next_offset);
                 }

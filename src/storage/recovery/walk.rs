@@ -310,19 +310,21 @@ impl<E: Env> Walk<'_, E> {
             if batch.header.base_offset() != self.at.offset || self.epoch.is_some_and(|known| known != epoch) {
                 return None;
             }
-            self.take_in(&batch.header, batch.bytes);
+            self.take_in(&batch.header);
         }
         None
     }
 
-    fn take_in(&mut self, header: &BatchHeader, bytes: &[u8]) {
+    /// Takes in a batch whose CRC is right.
+    fn take_in(&mut self, header: &BatchHeader) {
         let facts = BatchFacts {
             base_offset: self.at.offset,
             last_offset: header.last_offset(),
             max_timestamp_ms: header.max_timestamp(),
-            bytes: bytes.len() as u64,
+            bytes: header.total_bytes() as u64,
         };
-        self.build.add(self.at.position, &facts, [bytes], 0);
+        self.build
+            .add(self.at.position, &facts, |crc| header.extend_crc(crc), 0);
         if let Some(sequenced) = Sequenced::of(header).filter(|_| !planted(Bug::ForgetProducersInReplay)) {
             // A time that the producer gave its records says nothing of when it was here: those it sends may be of long ago.
             let appended_ms = match header.timestamp_type() {
@@ -333,7 +335,7 @@ impl<E: Env> Walk<'_, E> {
                 .apply(&sequenced, self.at.offset, header.last_offset(), appended_ms);
         }
         self.epochs.note(header.partition_leader_epoch(), self.at.offset);
-        self.at.position += bytes.len() as u64;
+        self.at.position += header.total_bytes() as u64;
         self.at.offset = header.next_offset();
     }
 

@@ -85,11 +85,7 @@ fn rows() -> Vec<Row> {
             at,
             payload: 2,
         },
-        Row::Extent {
-            owner: OWNER,
-            at,
-            crc: 0xdead_beef,
-        },
+        Row::Extent { owner: OWNER, at },
         Row::Settled {
             owner: OWNER,
             to: Cursor {
@@ -171,12 +167,8 @@ fn build() -> (SegmentBuild, Cursor) {
             max_timestamp_ms: 1_700_000_000_000 + time_ms,
             bytes,
         };
-        build.add(
-            at.position,
-            &facts,
-            [&content[..1000.min(content.len())], &content[1000.min(content.len())..]],
-            4096,
-        );
+        let extend_crc = |crc| crc32c::crc32c_append(crc, &content);
+        build.add(at.position, &facts, extend_crc, 4096);
         at.position += bytes;
         at.offset += records;
     }

@@ -1,6 +1,7 @@
 //! The 61-byte header, parsed once into plain integers whose arithmetic cannot overflow.
 
 use super::codec::Codec;
+use super::crc::concatenate;
 use super::{HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC, field};
 use std::fmt;
 
@@ -116,6 +117,22 @@ impl BatchHeader {
     /// The stored CRC-32C.
     pub fn crc(&self) -> u32 {
         self.crc
+    }
+
+    /// The CRC-32C of what `crc` is of with this batch behind it, when the batch's own CRC is right: its records are not looked at
+    /// again. What became of them since is found by who sums up the bytes.
+    pub fn extend_crc(&self, crc: u32) -> u32 {
+        let mut uncovered = [0; field::ATTRIBUTES];
+        uncovered[field::BASE_OFFSET..][..8].copy_from_slice(&self.base_offset.to_be_bytes());
+        uncovered[field::BATCH_LENGTH..][..4].copy_from_slice(&(self.batch_length() as u32).to_be_bytes());
+        uncovered[field::LEADER_EPOCH..][..4].copy_from_slice(&self.partition_leader_epoch.to_be_bytes());
+        uncovered[field::MAGIC] = MAGIC;
+        uncovered[field::CRC..][..4].copy_from_slice(&self.crc.to_be_bytes());
+        concatenate(
+            crc32c::crc32c_append(crc, &uncovered),
+            self.crc,
+            self.total_bytes - uncovered.len(),
+        )
     }
 
     /// The attribute bits as stored, unknown ones included.

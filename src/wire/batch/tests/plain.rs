@@ -42,6 +42,21 @@ fn header_reads_what_the_builder_wrote() {
 }
 
 #[test]
+fn a_crc_goes_on_over_a_batch_by_the_crc_that_it_carries() {
+    for (base_offset, leader_epoch) in [(0, 0), (77, 5), (i64::MAX - 100, -1)] {
+        let mut batch = sample(BatchOptions {
+            base_offset,
+            ..Default::default()
+        });
+        patch(&mut batch, base_offset, leader_epoch);
+        let header = BatchHeader::parse(&batch).unwrap();
+        for before in [0, 1, u32::MAX] {
+            assert_eq!(header.extend_crc(before), crc32c::crc32c_append(before, &batch));
+        }
+    }
+}
+
+#[test]
 fn offsets_that_overflow_are_no_header() {
     let mut batch = sample(BatchOptions::default());
     let mut put = |base: i64, delta: i32| {

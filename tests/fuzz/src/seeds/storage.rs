@@ -40,7 +40,7 @@ pub fn journal(folder: &mut Seeds) {
     };
     let facts = [
         Row::Append { owner, at, payload: 0 },
-        Row::Extent { owner, at, crc: 77 },
+        Row::Extent { owner, at },
         Row::Settled {
             owner,
             to: Cursor {
