@@ -49,9 +49,10 @@ fn echo(spin: Duration, depth: usize, seconds: u64) -> std::io::Result<()> {
         let counters = env.ring_counters();
         let per_1000 = |count: u64| count as f64 * 1000.0 / counters.operations.max(1) as f64;
         println!(
-            "shard {shard}: {} operations, per 1000: {:.1} enters, {:.1} parks",
+            "shard {shard}: {} operations, per 1000: {:.1} enters, {:.1} waits, {:.1} parks",
             counters.operations,
             per_1000(counters.enters),
+            per_1000(counters.waits),
             per_1000(counters.parks)
         );
     })?;

@@ -176,7 +176,8 @@ impl Synth {
             }
             position += facts.bytes;
         }
-        build.finish(position, base + batches);
+        // Times rise with the offsets.
+        build.finish(position, base + batches, Some(self.first_ms + base * BATCH_MS - 1));
         log.set_len(position).map_err(failed)?;
         for (kind, growing) in [
             ("index", &build.offsets),

@@ -5,9 +5,19 @@
 #
 # No bar: it prints, per load, the medians of both and the ratio of each round, new to old.
 set -euo pipefail
-[ $# -ge 2 ] && [ -x "$1" ] && [ -x "$2" ] && [[ "${3:-3}" =~ ^[0-9]+$ ]] || { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
-old=$(realpath "$1") new=$(realpath "$2") rounds=${3:-3}
+[ $# -ge 2 ] && [ -f "$1" ] && [ -x "$1" ] && [ -f "$2" ] && [ -x "$2" ] && [[ "${3:-3}" =~ ^[1-9][0-9]*$ ]] \
+    || { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
+# Copies: what follows may build this tree's binary anew.
+copies=$(mktemp -d)
+trap 'rm -rf "$copies"' EXIT
+for build in old new; do
+    mkdir "$copies/$build"
+    cp "$1" "$copies/$build/ringtail"
+    shift
+done
+rounds=${1:-3}
 source "$(dirname "$0")/common.sh"
+trap 'clean_up; rm -rf "$copies"' EXIT
 tools=$bin
 
 # name|listeners|class|partitions|arguments of the load
@@ -20,27 +30,25 @@ loads=(
     "100 B x 1, written|per-shard|written|1|--record-bytes 100 --records-per-batch 1 -c 1 --in-flight 1"
 )
 
-# turn BUILD LISTENERS CLASS PARTITIONS LOAD…: MB/s, requests/s, microseconds of the broker's CPU a request, p99 in ms.
+# turn BUILD LISTENERS CLASS PARTITIONS LOAD…: sets `told` to MB/s, requests/s, microseconds of the broker's CPU a request, p99 in ms.
 turn() {
     local build=$1 listeners=$2 class=$3 partitions=$4
     shift 4
-    bin=$data/$build
+    bin=$copies/$build
     broker -- "ringtail.shard.listeners=$listeners"
     sync -f "$data"
     "$tools/ringtail-bench" produce -b "$address" --topic builds --partitions "$partitions" --topic-config "ringtail.durability=$class" \
-        --acks=-1 --seconds 3 --warmup-seconds 1 --broker-pid "$broker_pid" --json "$@" | python3 -c '
-import json, sys
-told = json.load(sys.stdin)
-print(told["megabytes_per_second"], told["requests_per_second"], told["broker_cpu_seconds"] * 1e6 / told["requests"], told["latency_ms"]["p99"])'
+        --acks=-1 --seconds 3 --warmup-seconds 1 --broker-pid "$broker_pid" --json "$@" >"$data/told.json"
     end "$broker_pid"
     rm -rf "$data/broker"
+    told=$(python3 -c '
+import json, sys
+told = json.load(sys.stdin)
+print(told["megabytes_per_second"], told["requests_per_second"], told["broker_cpu_seconds"] * 1e6 / told["requests"], told["latency_ms"]["p99"])' \
+        <"$data/told.json")
 }
 
-for build in old new; do
-    mkdir -p "$data/$build"
-    ln -s "${!build}" "$data/$build/ringtail"
-    ln -s "$tools/ringtail-bench" "$data/$build/ringtail-bench"
-done
+for build in old new; do cp "$tools/ringtail-bench" "$copies/$build/"; done
 figures=()
 for load in "${loads[@]}"; do
     IFS='|' read -r name listeners class partitions arguments <<<"$load"
@@ -51,7 +59,8 @@ for load in "${loads[@]}"; do
         [ $((round % 2)) -eq 1 ] || order=(new old)
         for build in "${order[@]}"; do
             # shellcheck disable=SC2086
-            turns+="$build $(turn "$build" "$listeners" "$class" "$partitions" $arguments)"$'\n'
+            turn "$build" "$listeners" "$class" "$partitions" $arguments
+            turns+="$build $told"$'\n'
         done
     done
     told=$(python3 - "$name" "$turns" <<'PYTHON'
@@ -77,4 +86,5 @@ PYTHON
     figures+=("$(head -n 1 <<<"$told")")
     say "$(tail -n 1 <<<"$told")"
 done
-record "[$(IFS=, && echo "${figures[*]}")]"
+told=$(cd "$copies" && sha256sum old/ringtail new/ringtail | awk '{ printf "%s\"%s\": \"%s\"", separator, substr($2, 1, 3), substr($1, 1, 16); separator = ", " }')
+record "{\"binaries\": {$told}, \"loads\": [$(IFS=, && echo "${figures[*]}")]}"

@@ -53,13 +53,16 @@ impl Windows {
         }
     }
 
-    /// A window that is there, to be read or being read.
-    pub fn at(&self, place: Place) -> Option<Rc<Window>> {
-        self.by_place.borrow().get(&place).cloned()
+    /// Whether a window is there, which so many are to follow; where the first of those begins, if that is known already.
+    pub fn lead(&self, place: Place, followers: u32) -> Option<Option<i64>> {
+        let by_place = self.by_place.borrow();
+        let window = by_place.get(&place)?;
+        window.followers.set(window.followers.get().max(followers));
+        Some(window.next_offset().filter(|_| followers > 0 && self.has_plenty()))
     }
 
     /// Whether a reader may have more than one window: others find room for one each.
-    pub fn has_plenty(&self) -> bool {
+    fn has_plenty(&self) -> bool {
         self.room.used() < self.room.limit() / 2
     }
 
@@ -94,8 +97,8 @@ impl Windows {
     }
 
     /// What was read for a window. Nothing, where that failed or found a batch larger than there is room for: whoever asks reads by
-    /// himself, and is told why.
-    pub fn fill(&self, window: &Window, read: Option<Batches>) {
+    /// himself, and is told why. Where a window that is to follow begins, and how many behind that.
+    pub fn fill(&self, window: &Window, read: Option<Batches>) -> Option<(i64, u32)> {
         let mut room = window.room.borrow_mut();
         let batches = read.filter(|batches| {
             let more = (batches.bytes.len() as u64).saturating_sub(room.units());
@@ -109,8 +112,19 @@ impl Windows {
         if batches.is_none() {
             room.resize(0);
         }
+        let next = batches.as_ref().map(|batches| batches.next_offset);
         window.batches.replace(batches);
         window.read.raise();
+        let followers = window.followers.get().checked_sub(1)?;
+        next.filter(|_| self.has_plenty()).map(|next| (next, followers))
+    }
+
+    /// Forgets the window there and what follows it: their reader has no use for them.
+    pub fn forget_from(&self, place: Place) {
+        let mut next = Some(place.1);
+        while let Some(window) = next.and_then(|offset| self.claim((place.0, offset))) {
+            next = window.next_offset();
+        }
     }
 
     /// Gives the window away.
@@ -136,14 +150,9 @@ impl Window {
         self.batches.borrow().clone()
     }
 
-    /// So many are to follow it; where the next one begins, if that is known already.
-    pub fn lead(&self, followers: u32) -> Option<i64> {
-        self.followers.set(self.followers.get().max(followers));
+    /// Where what follows it begins, once it is read.
+    pub fn next_offset(&self) -> Option<i64> {
         self.batches.borrow().as_ref().map(|batches| batches.next_offset)
-    }
-
-    pub fn followers(&self) -> u32 {
-        self.followers.get()
     }
 
     /// Leaves what was not given out.

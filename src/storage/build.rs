@@ -212,8 +212,9 @@ impl SegmentBuild {
         (offset - self.identity.base) as u32
     }
 
-    /// Ends the segment at `end`: the last time entry, the last row of the sums, and their trailer.
-    pub fn finish(&mut self, end: u64, next_offset: i64) {
+    /// Ends the segment at `end`: the last time entry, the last row of the sums, and their trailer. `latest_before_ms` is the largest
+    /// timestamp of all segments before it, if that is known.
+    pub fn finish(&mut self, end: u64, next_offset: i64, latest_before_ms: Option<i64>) {
         self.add_time();
         if end > self.row.start {
             self.close_row(end, next_offset);
@@ -223,12 +224,18 @@ impl SegmentBuild {
             log_bytes: end,
             next_offset,
             largest_ms: self.largest.0,
+            is_latest_yet: self.is_latest_yet(latest_before_ms),
             rows: ((self.sums.bytes() - SUMS_HEAD_BYTES as u64) / SUMS_ROW_BYTES as u64) as u32,
             sums_crc: self.sums.crc(),
             index_crc: self.offsets.crc(),
             times_crc: self.times.crc(),
         };
         self.sums.push(&trailer.encode(&self.identity));
+    }
+
+    /// Whether it has a timestamp larger than any before.
+    pub fn is_latest_yet(&self, latest_before_ms: Option<i64>) -> bool {
+        self.largest.0 >= 0 && latest_before_ms.is_some_and(|before| before < self.largest.0)
     }
 
     /// The rows that the `.sums` file holds.

@@ -73,7 +73,7 @@ async fn seal_partition<E: Env>(env: &E, folder: &Path, state: PartitionState) -
     }
     env.truncate(&file, end.position).await?;
     let mut build = state.build;
-    build.finish(end.position, end.offset);
+    build.finish(end.position, end.offset, None);
     finish_companions(env, folder, &build).await?;
     let epochs = Bytes::from(state.epochs.to_text());
     replace_file(env, &folder.join("leader-epoch-checkpoint"), epochs).await

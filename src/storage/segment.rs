@@ -33,6 +33,8 @@ pub struct ClosedSegment {
     pub next_offset: i64,
     /// The largest timestamp in it, once known; for retention and look-ups.
     pub largest_ms: Option<i64>,
+    /// No segment before it has one as large, as far as that is known.
+    pub is_latest_yet: bool,
 }
 
 /// A segment with bytes still to be stored; the last one takes the appends.

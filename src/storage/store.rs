@@ -191,6 +191,7 @@ impl<E: Env> Store<E> {
                 bytes,
                 next_offset: segments.peek().map_or(active, |(next, _)| **next),
                 largest_ms: None,
+                is_latest_yet: false,
             });
         }
         let path = path_of(folder, active, "log");

@@ -21,6 +21,8 @@ pub struct SumsTrailer {
     pub next_offset: i64,
     /// The largest timestamp in it, -1 if there is none.
     pub largest_ms: i64,
+    /// No segment before it has one as large: told where it was known.
+    pub is_latest_yet: bool,
     pub rows: u32,
     /// CRC-32C of the head and the rows of `.sums`.
     pub sums_crc: u32,
@@ -49,7 +51,7 @@ impl SumsTrailer {
         out.put_u32(self.sums_crc);
         out.put_u32(self.index_crc);
         out.put_u32(self.times_crc);
-        out.put_u32(0);
+        out.put_u32(u32::from(self.is_latest_yet));
         let crc = Self::sum(identity.partition, identity.base, &out);
         out.put_u32(crc);
         assert_eq!(out.len(), SUMS_TRAILER_BYTES);
@@ -72,6 +74,7 @@ impl SumsTrailer {
             sums_crc: fields.u32()?,
             index_crc: fields.u32()?,
             times_crc: fields.u32()?,
+            is_latest_yet: fields.u32()? == 1,
         })
     }
 
@@ -162,6 +165,7 @@ mod tests {
             log_bytes: 70_000,
             next_offset: 40,
             largest_ms: 5,
+            is_latest_yet: true,
             rows: 3,
             sums_crc: 1,
             index_crc: 2,

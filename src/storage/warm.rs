@@ -1,14 +1,19 @@
 //! Which bytes of a segment were read before, and how. What is read once comes from the device past the page cache, so that a reader of
-//! everything drives nothing out of it; what is read again comes through the cache, and is sent from there ever after.
+//! everything drives nothing out of it; what is read again comes through the cache, and is sent from there ever after. Where the cache
+//! has lost it when somebody comes for it, it is read past the cache twice before it goes through it again, then four times, then eight:
+//! what is always gone is not worth the cache.
 //!
 //! Not for: whether pages still are in the cache (`Env::pin` knows).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Ranges of one kind that are remembered of a segment; readers go through it in order, so there are few.
 const RANGES_MAX: usize = 64;
+
+/// Losses that count.
+const LOSSES_MAX: u32 = 3;
 
 /// Where rows of the sums stand, and the sum of that as it was read. Rows are not summed up themselves: what they say of bytes that
 /// verified is known to be so only while they are the rows that the bytes verified by.
@@ -41,15 +46,25 @@ pub enum Through {
 /// What was read and verified of a segment, since its descriptors are open.
 #[derive(Default)]
 pub struct Warmth {
-    read: RefCell<Ranges>,
+    /// What was read once at least, twice, and so on, since the cache lost something.
+    read: RefCell<Vec<Ranges>>,
+    /// Losses of the cache since something was sent from it.
+    losses: Cell<u32>,
     /// What came through the page cache, by the page of its rows.
     cached: RefCell<BTreeMap<u64, (u32, Ranges)>>,
 }
 
 impl Warmth {
-    /// Whether all of the range was read before.
+    /// Whether all of the range was read as often as it takes to be worth the cache.
     pub fn was_read(&self, range: &Range<u64>) -> bool {
-        self.read.borrow().covers(range)
+        let enough = self.read.borrow();
+        enough
+            .get(self.reads_before() - 1)
+            .is_some_and(|read| read.covers(range))
+    }
+
+    fn reads_before(&self) -> usize {
+        1 << self.losses.get().min(LOSSES_MAX)
     }
 
     /// Whether all of the range was read through the page cache, and verified by these rows.
@@ -66,7 +81,19 @@ impl Warmth {
 
     /// The range was read, and verified by these rows.
     pub fn note(&self, rows: RowsId, range: Range<u64>, through: Through) {
-        self.read.borrow_mut().insert(range.clone());
+        let mut read = self.read.borrow_mut();
+        let times = self.reads_before();
+        if through == Through::Cache || read.len() < times {
+            read.resize_with(times, Ranges::default);
+        }
+        match through {
+            Through::Direct => {
+                let next = read.iter_mut().find(|read| !read.covers(&range));
+                next.into_iter().for_each(|read| read.insert(range.clone()));
+            }
+            Through::Cache => read.iter_mut().for_each(|read| read.insert(range.clone())),
+        }
+        drop(read);
         if through == Through::Cache {
             let mut cached = self.cached.borrow_mut();
             let (crc, ranges) = cached.entry(rows.page).or_default();
@@ -80,6 +107,13 @@ impl Warmth {
     /// The page cache has not all of what was read through it. Where some went, more will have gone.
     pub fn has_gone(&self) {
         self.cached.borrow_mut().clear();
+        self.read.borrow_mut().clear();
+        self.losses.set(self.losses.get().saturating_add(1));
+    }
+
+    /// Something was sent from the page cache.
+    pub fn was_there(&self) {
+        self.losses.set(0);
     }
 }
 
@@ -148,15 +182,30 @@ mod tests {
     const ROWS: RowsId = RowsId { page: 3, crc: 77 };
 
     #[test]
-    fn what_went_out_of_the_cache_was_read_all_the_same() {
+    fn what_goes_out_of_the_cache_again_and_again_is_read_past_it() {
         let warmth = Warmth::default();
         assert!(warmth.is_cold() && !warmth.was_read(&(0..10)));
         warmth.note(ROWS, 0..10, Through::Direct);
         assert!(warmth.is_cold() && warmth.was_read(&(0..10)) && !warmth.is_cached(ROWS, &(0..10)));
         warmth.note(ROWS, 0..20, Through::Cache);
         assert!(!warmth.is_cold() && warmth.is_cached(ROWS, &(5..20)));
+        for times in [2, 4, 8, 8] {
+            warmth.has_gone();
+            assert!(warmth.is_cold() && !warmth.is_cached(ROWS, &(5..20)));
+            for _ in 0..times {
+                assert!(!warmth.was_read(&(0..20)));
+                warmth.note(ROWS, 0..10, Through::Direct);
+                warmth.note(ROWS, 10..20, Through::Direct);
+            }
+            assert!(warmth.was_read(&(0..20)) && !warmth.was_read(&(0..21)));
+            warmth.note(ROWS, 0..20, Through::Cache);
+            assert!(warmth.was_read(&(0..20)) && warmth.is_cached(ROWS, &(0..20)));
+        }
+        warmth.was_there();
+        assert!(warmth.was_read(&(0..20)));
         warmth.has_gone();
-        assert!(warmth.is_cold() && !warmth.is_cached(ROWS, &(5..20)) && warmth.was_read(&(5..20)));
+        (0..2).for_each(|_| warmth.note(ROWS, 0..20, Through::Direct));
+        assert!(warmth.was_read(&(0..20)), "it was of use before");
     }
 
     #[test]

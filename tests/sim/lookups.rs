@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use ringtail::base::sync::{Holder, Signal, race};
 use ringtail::broker::route::{Local, OffsetAt, OffsetQuery, Reply, Request};
-use ringtail::io::sim::SimEnv;
+use ringtail::io::sim::{SimEnv, World};
 use ringtail::io::{Env, Queue};
 use ringtail::storage::{DurabilityClass, Partition, ReadError, StoreOptions};
 use ringtail::wire::batch::{BatchBuilder, BatchOptions, Codec};
@@ -143,8 +143,8 @@ fn a_look_up_by_time_does_not_pass_over_a_missing_segment() {
             );
         }
         bases.sort_unstable();
-        assert!(bases.len() > 4, "{bases:?}");
-        let missing = bases[2];
+        assert!(bases.len() > 5, "{bases:?}");
+        let (missing, told) = (bases[2], bases[4]);
         env.unlink(&folder.join(format!("{missing:020}.log")))
             .await
             .expect("removed");
@@ -152,8 +152,8 @@ fn a_look_up_by_time_does_not_pass_over_a_missing_segment() {
         let partition = store.open_partition(spec).await.expect("opens");
         for offset in (0..120).step_by(2) {
             let found = partition.offset_for_time(HOLDER, offset * 5).await;
-            // What is missing may hold a record of any time.
-            match offset >= missing {
+            // What is missing may hold a record of any time up to the largest of the segment behind it, which says that it is.
+            match (missing..told).contains(&offset) {
                 true => assert!(matches!(found, Err(ReadError::Corrupt)), "{offset}: {found:?}"),
                 false => {
                     let found = found.expect("readable").map(|found| found.offset);
@@ -162,6 +162,55 @@ fn a_look_up_by_time_does_not_pass_over_a_missing_segment() {
             }
         }
     });
+}
+
+/// Opens a log of a hundred segments and asks for a time, or for the latest; how often the disk was read.
+fn reads_of(world: &World, target: Option<OffsetAt>) -> u64 {
+    let before = world.disk_counters(0).reads;
+    world.block_on(0, |env| async move {
+        let spec = spec(0, log_options(DurabilityClass::Flushed, SEGMENT_BYTES));
+        let store = open(&env).await;
+        let partition = store.open_partition(spec).await.expect("opens");
+        let found = match target {
+            Some(OffsetAt::Time(target_ms)) => partition.offset_for_time(HOLDER, target_ms).await.expect("readable"),
+            Some(_) => partition.max_timestamp(HOLDER).await.expect("readable"),
+            None => None,
+        };
+        match target {
+            Some(OffsetAt::Time(target_ms)) => {
+                let expected = (target_ms < 7_000).then_some(target_ms / 10 * 2);
+                assert_eq!(found.map(|found| found.offset), expected);
+            }
+            Some(_) => assert_eq!(found.map(|found| found.offset), Some(2 * 699)),
+            None => {}
+        }
+        store.close().await.expect("closes");
+    });
+    world.disk_counters(0).reads - before
+}
+
+#[test]
+fn a_look_up_by_time_asks_few_of_many_segments() {
+    let world = world(36);
+    world.block_on(0, |env| async move {
+        let spec = spec(0, log_options(DurabilityClass::Flushed, SEGMENT_BYTES));
+        let store = open(&env).await;
+        let partition = store.open_partition(spec).await.expect("opens");
+        for sequence in 0..700 {
+            let value = payload(0, sequence, 9_000);
+            let batch = batch_at(&[i64::from(sequence) * 10; 2], &value, Codec::None);
+            partition.append(batch).await.expect("appended");
+        }
+        store.close().await.expect("closes");
+    });
+    let opening = reads_of(&world, None);
+    for target in [0, 10, 3_330, 6_980, 6_990, 9_000].map(OffsetAt::Time) {
+        let reads = reads_of(&world, Some(target)) - opening;
+        // Seven halvings of a hundred, and a walk of a few batches with what tells where it begins.
+        assert!(reads <= 20, "{reads}");
+    }
+    let reads = reads_of(&world, Some(OffsetAt::MaxTimestamp)) - opening;
+    assert!(reads <= 10, "{reads}");
 }
 
 #[test]

@@ -9,13 +9,16 @@ pub const STEP_BYTES_MIN: usize = 4 << 10;
 /// Spare room offered to a receive on a busy connection, however long the frame it announced.
 pub const STEP_BYTES_MAX: usize = 256 << 10;
 
+/// The largest buffer that is made at once for a frame because the one before was as large.
+const WHOLE_BYTES_MAX: usize = 4 << 20;
+
 /// A frame that is smaller than this, and than an eighth of the buffer, is copied: a request that waits keeps its own bytes, not
 /// the buffer.
 const COPIED_BYTES_MAX: usize = 16 << 10;
 const COPIED_PART: usize = 8;
 
-/// The receive buffer of one connection: grows with the bytes that arrived, never with the length a frame declares, and
-/// gives whole frames off, large ones without copying them.
+/// The receive buffer of one connection: grows with the bytes that arrived, or to the size of a frame that came whole, never with the
+/// length a frame declares, and gives whole frames off, large ones without copying them.
 pub struct Inbound {
     protocol: Protocol,
     buffer: BytesMut,
@@ -23,6 +26,8 @@ pub struct Inbound {
     allocated_bytes: usize,
     payload_bytes_max: usize,
     step_bytes: usize,
+    /// Of the last frame that came whole: one as large may have its buffer at once, where memory is plentiful.
+    last_frame_bytes: usize,
 }
 
 /// What the buffer holds now.
@@ -52,11 +57,16 @@ impl Inbound {
             allocated_bytes: 0,
             payload_bytes_max,
             step_bytes: STEP_BYTES_MIN,
+            last_frame_bytes: 0,
         }
     }
 
     pub fn next(&mut self) -> Result<Next, FrameError> {
-        Ok(match self.protocol.next_frame(&self.buffer, self.payload_bytes_max)? {
+        let framing = self.protocol.next_frame(&self.buffer, self.payload_bytes_max)?;
+        if let Framing::Frame { end } = framing {
+            self.last_frame_bytes = end.min(WHOLE_BYTES_MAX);
+        }
+        Ok(match framing {
             Framing::NeedsMore(bytes) => Next::Needs(bytes),
             Framing::Frame { end } if end < COPIED_BYTES_MAX.min(self.allocated_bytes / COPIED_PART) => {
                 let frame = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..end]);
@@ -81,7 +91,12 @@ impl Inbound {
         // At most one step or as much again as has arrived.
         let growth = |step_bytes: usize| needs.clamp(step_bytes, step_bytes.max(buffered));
         let spare = self.buffer.capacity() - buffered;
-        let (least, wished) = (growth(STEP_BYTES_MIN), growth(self.step_bytes));
+        let least = growth(STEP_BYTES_MIN);
+        // Growing step by step copies what has arrived each time.
+        let wished = match buffered + needs <= self.last_frame_bytes {
+            true => needs.max(self.step_bytes),
+            false => growth(self.step_bytes),
+        };
         // What fits into the buffer that comes with a connection waits for no memory.
         let larger = match buffered + needs <= STEP_BYTES_MIN {
             true => STEP_BYTES_MIN,
@@ -218,6 +233,31 @@ mod tests {
             inbound.restore(buffer, 0);
             arrived += arrive(&mut inbound, &[7; 50_000]);
         }
+    }
+
+    #[test]
+    fn a_frame_as_large_as_the_one_before_has_its_buffer_at_once() {
+        let frame = |bytes: usize| [&(bytes as u32).to_be_bytes()[..], &vec![7; bytes]].concat();
+        let mut inbound = Inbound::new(Protocol::Kafka, 4 << 20);
+        let mut receives = [0; 4];
+        for (receives, bytes) in receives.iter_mut().zip([1 << 20, 1 << 20, 3 << 20, 100]) {
+            let stream = frame(bytes);
+            let mut position = 0;
+            while position < stream.len() {
+                *receives += 1;
+                position += arrive(&mut inbound, &stream[position..]);
+            }
+            assert!(matches!(inbound.next(), Ok(Next::Frame(_))));
+        }
+        let [first, same, larger, _] = receives;
+        assert!(first > 4 && larger > 3, "{receives:?}");
+        assert!(same <= 2, "its length, and the rest of it: {receives:?}");
+        arrive(&mut inbound, &(3u32 << 20).to_be_bytes());
+        let Ok(Next::Needs(needs)) = inbound.next() else {
+            panic!("not whole yet")
+        };
+        let wished = inbound.wants(needs).map_or(0, |wants| wants.wished_bytes);
+        assert!(wished <= 2 * STEP_BYTES_MAX, "a small one came in between");
     }
 
     /// Otherwise a client of small requests would wait for memory that others fill.

@@ -8,8 +8,8 @@
 //! 1. Answers leave in the order of the requests (`replies::Replies` is the only queue; tested there).
 //! 2. What is in flight is bounded per connection (`Replies::room`) and per shard (`Memory::request`): past a bound the
 //!    reader stops receiving, so TCP stops the client.
-//! 3. Bytes of an incomplete frame are at most twice what arrived plus one step (`Inbound::wants`; tested there), and all but the
-//!    first 4 KiB are counted before they are there (`make_room`).
+//! 3. Bytes of an incomplete frame are at most twice what arrived plus one step, or, where memory is plentiful, as many as the frame
+//!    before it had (`Inbound::wants`; tested there), and all but the first 4 KiB are counted before they are there (`make_room`).
 //! 4. A stop begins no further request and ends a connection when its last answer is sent (`write`).
 //! 5. Nothing waits for a peer for ever: `vitals` ends what is overdue, sooner when it holds memory that others wait for.
 //!

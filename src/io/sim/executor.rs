@@ -31,7 +31,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// The wakers of a task that the real executor counts; past that it ends the process.
+/// Wakers of one task. The real environment counts more; so many are a leak, or a wait that costs a poll of everything for each wake-up.
 const TASK_WAKERS_MAX: usize = i16::MAX as usize;
 
 type BoxedTask = Pin<Box<dyn Future<Output = ()>>>;
@@ -145,7 +145,7 @@ impl Executor {
         };
         assert!(
             Arc::strong_count(&waker) <= TASK_WAKERS_MAX,
-            "a task with more wakers than the real executor counts"
+            "a task with more wakers than one has use for"
         );
         core.pass(core.options.poll_ns);
         if done && self.remove(&waker) {

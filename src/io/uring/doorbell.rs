@@ -1,52 +1,47 @@
 //! Who wakes a shard's tasks, and the shard where it waits.
 //!
 //! A sleep of glommio's costs a dozen system calls. So a shard with nothing to run first waits in one, its own `io_uring_enter`, for a
-//! short while, of which glommio does not know. And a wake-up from another thread is noticed by glommio when its queue of tasks is empty
-//! or its timer fires, which a busy shard's may take milliseconds to. So the wakers of all tasks are ours: on the shard's own thread they
-//! count what is to be run; from another one they leave a call that the driver takes at its next turn, and write an eventfd
-//! that the shard waits or sleeps for.
+//! short while, of which glommio does not know. The wakers of all tasks are therefore ours: on the shard's own thread they count what is
+//! to be run; from another one they leave a call, which the driver takes at its next turn, and end its wait or its sleep. A call to a shard
+//! that runs costs no system call.
 //!
 //! Invariants
-//! 1. A shard that waits in its ring has no task to run.
-//! 2. A shard that waits or sleeps has no call to take, or the eventfd was written since it began to. (Who calls leaves the call, then
-//!    looks whether the shard waits; the shard says that it waits, then looks for calls.)
+//! 1. A shard that waits in its ring has no task to run, but for those of glommio's own and the one that starts and ends the shard.
+//! 2. A shard that waits or sleeps has no call to take, or was rung since it began to. (Who calls leaves the call, then looks whether the
+//!    shard waits; the shard says that it waits, then looks for calls.)
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
+
+use super::ring::new_eventfd;
 
 /// The doorbell of the shard that runs on the thread that made it.
 pub(super) struct Doorbell {
     thread: usize,
     /// Tasks that were woken and have not been polled since. Only this thread counts.
     runnable: AtomicUsize,
-    /// Tasks that other threads woke.
     calls: Mutex<Calls>,
-    /// Whether there are any.
+    /// Whether there are any, for a look without the lock.
     is_called: AtomicBool,
-    /// What the shard does, until it was rung.
-    stage: AtomicU8,
-    /// The ring polls it. (It is of no use to a shard that sleeps: where a write of an eventfd completes a poll, the kernel signals the
-    /// ring's own eventfd only milliseconds later.)
-    awaited: OwnedFd,
-    /// The ring's own.
-    bell: OwnedFd,
+    /// Whether the shard waits in its ring and was not rung since.
+    is_waiting: AtomicBool,
+    /// The ring polls it. (Of no use to a shard that sleeps: where the write of an eventfd completes a poll, the kernel signals the ring's
+    /// own eventfd only milliseconds later.)
+    eventfd: OwnedFd,
 }
-
-const RUNS: u8 = 0;
-/// Waits in its ring.
-const WAITS: u8 = 1;
-/// Sleeps in a read of the ring's eventfd.
-const SLEEPS: u8 = 2;
 
 #[derive(Default)]
 struct Calls {
+    /// Tasks that other threads woke.
     tasks: Vec<Arc<Announcer>>,
-    /// Nobody takes them any more.
+    /// The driver, while it sleeps and was not woken since.
+    sleeper: Option<Waker>,
+    /// Nobody takes calls any more.
     closed: bool,
 }
 
@@ -63,20 +58,14 @@ impl Doorbell {
             runnable: AtomicUsize::new(0),
             calls: Mutex::default(),
             is_called: AtomicBool::new(false),
-            stage: AtomicU8::new(RUNS),
-            awaited: new_eventfd(libc::EFD_NONBLOCK)?,
-            bell: new_eventfd(0)?,
+            is_waiting: AtomicBool::new(false),
+            eventfd: new_eventfd(libc::EFD_NONBLOCK)?,
         }))
     }
 
     /// Readable when it was rung while the shard waited.
-    pub(super) fn awaited(&self) -> RawFd {
-        self.awaited.as_raw_fd()
-    }
-
-    /// Of the ring, and written when it is rung while the shard sleeps.
-    pub(super) fn bell(&self) -> RawFd {
-        self.bell.as_raw_fd()
+    pub(super) fn eventfd(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
     }
 
     /// Whether no task is to be run.
@@ -84,26 +73,35 @@ impl Doorbell {
         self.runnable.load(Ordering::Relaxed) == 0
     }
 
-    /// From here on a call ends a wait in the ring, until `begin_to_run`; `false` if there is one already.
-    pub(super) fn begin_to_wait(&self) -> bool {
-        self.stage.store(WAITS, Ordering::SeqCst);
+    /// From here on a call writes the eventfd, until `end_wait`; `false` if there is one already.
+    pub(super) fn begin_wait(&self) -> bool {
+        self.is_waiting.store(true, Ordering::SeqCst);
         !self.is_called.load(Ordering::SeqCst)
     }
 
-    /// From here on a call ends a sleep, until `begin_to_run`. Those that are there are to be taken.
-    pub(super) fn begin_to_sleep(&self) {
-        self.stage.store(SLEEPS, Ordering::SeqCst);
+    pub(super) fn end_wait(&self) {
+        self.is_waiting.store(false, Ordering::SeqCst);
     }
 
-    pub(super) fn begin_to_run(&self) {
-        self.stage.store(RUNS, Ordering::SeqCst);
+    /// From here on a call wakes the driver, until `end_sleep`; `false` if there is one already.
+    pub(super) fn begin_sleep(&self, driver: &Waker) -> bool {
+        let mut calls = self.lock();
+        if calls.tasks.is_empty() {
+            calls.sleeper = Some(driver.clone());
+        }
+        calls.tasks.is_empty()
     }
 
-    /// Takes the ring off the eventfd that the ring polls; whether it was rung.
+    pub(super) fn end_sleep(&self) {
+        let sleeper = self.lock().sleeper.take();
+        drop(sleeper);
+    }
+
+    /// Takes the ring off the eventfd; whether it was rung.
     pub(super) fn hush(&self) -> bool {
         let mut count = 0u64;
         // SAFETY: the kernel writes the eight bytes, which outlive the call.
-        let read = unsafe { libc::read(self.awaited(), (&raw mut count).cast(), 8) };
+        let read = unsafe { libc::read(self.eventfd(), (&raw mut count).cast(), 8) };
         read == 8
     }
 
@@ -120,14 +118,14 @@ impl Doorbell {
         tasks.len()
     }
 
-    /// The driver is no more.
+    /// No task is left that could be called.
     pub(super) fn close(&self) {
-        let tasks = {
+        let left = {
             let mut calls = self.lock();
             calls.closed = true;
-            mem::take(&mut calls.tasks)
+            (mem::take(&mut calls.tasks), calls.sleeper.take())
         };
-        drop(tasks);
+        drop(left);
     }
 
     /// A new task, to be run.
@@ -149,22 +147,22 @@ impl Doorbell {
     }
 
     fn call(&self, task: Arc<Announcer>) {
-        {
+        let sleeper = {
             let mut calls = self.lock();
             if calls.closed {
                 return;
             }
             calls.tasks.push(task);
-        }
-        self.is_called.store(true, Ordering::SeqCst);
-        let eventfd = match self.stage.swap(RUNS, Ordering::SeqCst) {
-            WAITS => self.awaited(),
-            SLEEPS => self.bell(),
-            _ => return,
+            self.is_called.store(true, Ordering::SeqCst);
+            // Under the lock, which a shard takes before it sleeps: what this write completes would keep quiet what comes behind it.
+            if self.is_waiting.swap(false, Ordering::SeqCst) {
+                let one = 1u64;
+                // SAFETY: the kernel reads the eight bytes. It fails only where the count is at its limit: it is rung then.
+                unsafe { libc::write(self.eventfd(), (&raw const one).cast(), 8) };
+            }
+            calls.sleeper.take()
         };
-        let one = 1u64;
-        // SAFETY: the kernel reads the eight bytes. It fails only where the count is at its limit: it is rung then.
-        unsafe { libc::write(eventfd, (&raw const one).cast(), 8) };
+        sleeper.into_iter().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, Calls> {
@@ -248,22 +246,13 @@ impl Wake for Announcer {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.doorbell.thread == this_thread() {
+            // Nobody may rely on a call: its caller may not have got to leave it, and a ring that failed takes none.
             self.wake_from(WAITING);
+            self.wake_from(CALLED);
         } else if self.moves(WAITING, CALLED) {
             self.doorbell.call(self.clone());
         }
     }
-}
-
-/// A fresh eventfd; `flags` besides that it is closed on exec.
-fn new_eventfd(flags: libc::c_int) -> io::Result<OwnedFd> {
-    // SAFETY: a plain system call.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | flags) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: fresh and ours alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]
@@ -319,28 +308,63 @@ mod tests {
         let [first, second, third] = wakers;
         wake_elsewhere(first.clone());
         assert!(!doorbell.hush(), "it does not wait");
-        assert!(!doorbell.begin_to_wait(), "there is a call already");
-        doorbell.begin_to_run();
+        assert!(!doorbell.begin_wait(), "there is a call already");
+        doorbell.end_wait();
         assert_eq!(doorbell.take_calls(), 1);
         assert!(!doorbell.is_quiet());
         tasks[0].begins(Waker::noop());
 
-        assert!(doorbell.begin_to_wait());
+        assert!(doorbell.begin_wait());
         wake_elsewhere(second.clone());
         assert!(doorbell.hush());
         wake_elsewhere(second);
         wake_elsewhere(third);
         assert!(!doorbell.hush(), "once is enough");
         assert_eq!(doorbell.take_calls(), 2, "two tasks, one of them woken twice");
+    }
+
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_calls_while_the_shard_sleeps_wakes_its_driver_once() {
+        let doorbell = Doorbell::new().expect("an eventfd");
+        let driver = Arc::new(Woken(AtomicUsize::new(0)));
+        let mut tasks = [doorbell.task(), doorbell.task()];
+        let [first, second] = tasks.each_mut().map(|task| task.begins(Waker::noop()).clone());
+        assert!(doorbell.begin_sleep(&driver.clone().into()));
+        wake_elsewhere(first.clone());
+        wake_elsewhere(second);
+        assert_eq!(driver.0.load(Ordering::SeqCst), 1);
+        assert!(!doorbell.hush(), "that one is for a wait");
+        doorbell.end_sleep();
+        assert!(!doorbell.begin_sleep(&driver.clone().into()), "there are calls already");
+        assert_eq!(doorbell.take_calls(), 2);
 
         tasks[0].begins(Waker::noop());
-        doorbell.begin_to_sleep();
+        assert!(doorbell.begin_sleep(&driver.clone().into()));
+        doorbell.end_sleep();
         wake_elsewhere(first);
-        assert!(!doorbell.hush(), "that one is polled by the ring");
-        let mut count = 0u64;
-        // SAFETY: the kernel writes the eight bytes.
-        let read = unsafe { libc::read(doorbell.bell(), (&raw mut count).cast(), 8) };
-        assert_eq!((read, count), (8, 1));
+        assert_eq!(driver.0.load(Ordering::SeqCst), 1, "it does not sleep");
+    }
+
+    #[test]
+    fn a_task_that_was_called_is_woken_on_its_own_thread_all_the_same() {
+        let doorbell = Doorbell::new().expect("an eventfd");
+        let mut task = doorbell.task();
+        let waker = task.begins(Waker::noop()).clone();
+        wake_elsewhere(waker.clone());
+        assert!(doorbell.is_quiet(), "the call was not taken yet");
+        waker.wake_by_ref();
+        assert!(!doorbell.is_quiet());
+        task.begins(Waker::noop());
+        assert_eq!(doorbell.take_calls(), 1);
+        assert!(doorbell.is_quiet(), "it was polled since");
     }
 
     #[test]

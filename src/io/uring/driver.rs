@@ -12,7 +12,8 @@ use std::os::fd::{BorrowedFd, FromRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use glommio::io::BufferedFile;
@@ -29,8 +30,12 @@ const CANCELLATION: u64 = u64::MAX;
 /// The user data of the poll of the doorbell.
 const DOORBELL: u64 = u64::MAX - 1;
 
-/// The longest wait in the ring: so much later may a timer of glommio's fire.
+/// The longest wait in the ring.
 const WAIT_MAX: Duration = Duration::from_millis(1);
+
+/// So long after a sleep the driver sleeps again before it waits: glommio looks at its timers in a sleep, or when it preempts (5 ms). A timer
+/// so is late by this and a wait at most.
+const WAITS_FOR_MAX: Duration = Duration::from_millis(2);
 
 /// Completions handled before other tasks get the core again.
 const REAPED_PER_TURN_MAX: usize = 1024;
@@ -78,7 +83,7 @@ const MESSAGES_KEPT_MAX: usize = 64;
 impl Core {
     pub(super) fn new(ring_entries: u32, spin: Duration, doorbell: Arc<Doorbell>) -> io::Result<Rc<Self>> {
         Ok(Rc::new(Self {
-            ring: RefCell::new(Some(Ring::new(ring_entries, doorbell.bell())?)),
+            ring: RefCell::new(Some(Ring::new(ring_entries)?)),
             slots: RefCell::default(),
             parked: RefCell::default(),
             stage: Cell::new(Stage::Running),
@@ -180,8 +185,8 @@ impl Core {
     /// Has the ring complete something when the doorbell rings.
     fn listen(&self) {
         if !self.listens.replace(true) {
-            let awaited = types::Fd(self.doorbell.awaited());
-            let poll = opcode::PollAdd::new(awaited, libc::POLLIN as u32).build();
+            let eventfd = types::Fd(self.doorbell.eventfd());
+            let poll = opcode::PollAdd::new(eventfd, libc::POLLIN as u32).build();
             // SAFETY: no memory is named; the doorbell is as old as the ring and kept.
             self.with_ring(|ring| unsafe { ring.push(poll.user_data(DOORBELL)) });
         }
@@ -194,11 +199,11 @@ impl Core {
             return Ok(false);
         }
         self.listen();
-        let entered = match self.doorbell.begin_to_wait() {
+        let entered = match self.doorbell.begin_wait() {
             true => self.with_ring(|ring| ring.wait(WAIT_MAX)),
             false => Ok(0),
         };
-        self.doorbell.begin_to_run();
+        self.doorbell.end_wait();
         entered?;
         Ok(self.reap() + self.doorbell.take_calls() > 0)
     }
@@ -254,7 +259,6 @@ impl Core {
             return Ok(());
         };
         assert_eq!(self.slots.borrow().in_flight(), 0, "the driver drained the ring");
-        self.doorbell.close();
         ring.release_files()
     }
 }
@@ -273,6 +277,7 @@ impl Drop for Core {
 pub(super) async fn drive(core: Rc<Core>) -> io::Result<()> {
     let mut bell = Bell::new(&core)?;
     let mut spin = Spin::new(core.spin);
+    let mut slept_at = Instant::now();
     // Rounds in which the ring wanted to be entered and showed nothing then.
     let mut fruitless = 0;
     while !core.is_drained() {
@@ -281,12 +286,13 @@ pub(super) async fn drive(core: Rc<Core>) -> io::Result<()> {
             yield_once().await;
         } else if spin.goes_on() {
             yield_once().await;
-        } else if core.wait()? {
+        } else if slept_at.elapsed() < WAITS_FOR_MAX && core.wait()? {
             spin.slept();
             yield_once().await;
         } else {
             let believes_flag = fruitless < FRUITLESS_ROUNDS_MAX;
             if sleep(&core, &mut bell, believes_flag).await? {
+                slept_at = Instant::now();
                 fruitless = 0;
             } else {
                 fruitless += 1;
@@ -303,14 +309,13 @@ pub(super) async fn drive(core: Rc<Core>) -> io::Result<()> {
 /// while the ring says that there is deferred work.
 async fn sleep(core: &Rc<Core>, bell: &mut Bell, believes_flag: bool) -> io::Result<bool> {
     let mut slept = false;
-    // Calls that are there already are taken by the turn below.
-    core.doorbell.begin_to_sleep();
     core.with_ring(|ring| ring.announce(true));
     // What completed before the eventfd was on rang no bell, so look again; the kernel tells only of the first piece of
     // work it defers, which this enter runs.
     if !core.turn(true)? && !core.is_drained() {
         poll_fn(|cx| {
-            if core.has_work(believes_flag) || core.is_drained() {
+            let may_sleep = core.doorbell.begin_sleep(cx.waker());
+            if !may_sleep || core.has_work(believes_flag) || core.is_drained() {
                 return Poll::Ready(Ok(()));
             }
             *core.parked.borrow_mut() = Some(cx.waker().clone());
@@ -319,24 +324,39 @@ async fn sleep(core: &Rc<Core>, bell: &mut Bell, believes_flag: bool) -> io::Res
         })
         .await?;
         core.parked.borrow_mut().take();
+        core.doorbell.end_sleep();
     }
     core.with_ring(|ring| ring.announce(false));
-    core.doorbell.begin_to_run();
     Ok(slept)
 }
 
 type BellRead = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
-/// The glommio side of the ring's eventfd. One read is outstanding at a time and outlives a sleep that a task ended.
+/// The glommio side of the ring's eventfd. One read is outstanding at a time and outlives a sleep that a task ended. It is polled once,
+/// and again when it woke the driver: glommio keeps a waker for each poll of it, and counts a task's wakers in 16 bits.
 struct Bell {
     file: Rc<BufferedFile>,
-    read: Option<BellRead>,
+    read: Option<(BellRead, Arc<Rung>)>,
+}
+
+/// Whether a read of the bell is to be polled.
+struct Rung {
+    is_rung: AtomicBool,
+    driver: Waker,
+}
+
+impl Wake for Rung {
+    fn wake(self: Arc<Self>) {
+        self.is_rung.store(true, Ordering::Relaxed);
+        self.driver.wake_by_ref();
+    }
 }
 
 impl Bell {
     fn new(core: &Core) -> io::Result<Self> {
-        // SAFETY: it is open as long as the doorbell.
-        let copy = unsafe { libc::fcntl(core.doorbell.bell(), libc::F_DUPFD_CLOEXEC, 0) };
+        let eventfd = core.with_ring(|ring| ring.eventfd());
+        // SAFETY: `eventfd` is open as long as the ring.
+        let copy = unsafe { libc::fcntl(eventfd, libc::F_DUPFD_CLOEXEC, 0) };
         if copy < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -350,16 +370,25 @@ impl Bell {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let file = &self.file;
-        let read = self.read.get_or_insert_with(|| {
+        let (read, rung) = self.read.get_or_insert_with(|| {
             let file = file.clone();
-            Box::pin(async move {
+            let read = async move {
                 file.read_at(0, 8)
                     .await
                     .map(drop)
                     .map_err(|error| io::Error::other(error.to_string()))
-            })
+            };
+            let rung = Rung {
+                is_rung: AtomicBool::new(true),
+                driver: cx.waker().clone(),
+            };
+            (Box::pin(read), Arc::new(rung))
         });
-        let polled = read.as_mut().poll(cx);
+        if !rung.is_rung.swap(false, Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let waker = Waker::from(rung.clone());
+        let polled = read.as_mut().poll(&mut Context::from_waker(&waker));
         if polled.is_ready() {
             self.read = None;
         }

@@ -1,6 +1,6 @@
 //! The real environment: one glommio executor per core, and inside it one raw io_uring ring for sockets and direct I/O.
 //!
-//! glommio runs tasks, timers and wake-ups between threads; the ring is the data path. A driver task enters the ring once
+//! glommio runs tasks and timers; the ring is the data path. A driver task enters the ring once
 //! per turn, which submits everything the tasks queued since the last turn and reaps what is complete. What the kernel
 //! would hand to a worker of its own (flush, allocate, truncate, names) runs on threads of the directory instead.
 //! `docs/io-uring.md` tells what was measured.
@@ -70,7 +70,8 @@ use runtime::Run;
 use tasks::{Panic, Tasks};
 use workers::{Call, Workers};
 
-/// Every queue has a latency class: a wake-up from another thread into a queue without one may wait for 100 ms.
+/// Every queue has a latency class: a wake-up from another thread (of the driver, where it sleeps) into a queue without one may wait for
+/// 100 ms.
 const FOREGROUND_LATENCY: Duration = Duration::from_millis(5);
 const BACKGROUND_LATENCY: Duration = Duration::from_millis(10);
 const FOREGROUND_SHARES: usize = 1000;
@@ -156,8 +157,7 @@ impl UringEnv {
 
     /// Runs the shard's main task in the foreground queue.
     async fn run_main<T: 'static>(&self, main: impl Future<Output = T> + 'static) -> Result<T, Panic> {
-        let tasks = self.0.tasks.clone();
-        glommio::spawn_local_into(async move { tasks.watch(main).await }, self.0.foreground)
+        glommio::spawn_local_into(self.0.tasks.watch(main), self.0.foreground)
             .expect("the queue was made in `start`")
             .await
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -39,14 +39,14 @@ pub(super) struct Ring {
     enter_flags: EnterFlags,
     /// Entries that found the submission queue full, in order.
     waiting: VecDeque<squeue::Entry>,
+    eventfd: OwnedFd,
     held: u32,
     pub(super) counters: RingCounters,
 }
 
 impl Ring {
-    /// A ring of the calling thread, with `entries` submission slots and four times as many for completions. `bell` is an eventfd that
-    /// becomes readable when there is something to reap and `announce(true)` was called.
-    pub(super) fn new(entries: u32, bell: RawFd) -> io::Result<Self> {
+    /// A ring of the calling thread, with `entries` submission slots and four times as many for completions.
+    pub(super) fn new(entries: u32) -> io::Result<Self> {
         let mut ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -63,7 +63,8 @@ impl Ring {
                 "io_uring of this kernel may drop completions (no FEAT_NODROP)",
             ));
         }
-        ring.submitter().register_eventfd(bell)?;
+        let eventfd = new_eventfd(0)?;
+        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
         ring.submitter().register_files_sparse(HELD_FILES_MAX)?;
         let registered = RegisteredRing::new(ring.as_raw_fd())?;
         ring.completion().disable_eventfd();
@@ -74,9 +75,15 @@ impl Ring {
             ring,
             enter_flags,
             waiting: VecDeque::new(),
+            eventfd,
             held: 0,
             counters: RingCounters::default(),
         })
+    }
+
+    /// The descriptor that becomes readable when there is something to reap and `announce(true)` was called.
+    pub(super) fn eventfd(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
     }
 
     /// Queues `entry` for the next `enter`. A full queue is submitted at once, as waiting would not empty it.
@@ -308,6 +315,17 @@ impl Drop for RegisteredRing {
         // Without it the thread would keep the ring alive to its end. Nothing to do if it fails.
         let _ = Self::call(self.ring, UNREGISTER_RING_FDS, &mut update);
     }
+}
+
+/// A fresh eventfd; `flags` besides that it is closed on exec.
+pub(super) fn new_eventfd(flags: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: a plain system call.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fresh and ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn explain_setup(error: io::Error) -> io::Error {

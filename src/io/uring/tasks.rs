@@ -82,21 +82,27 @@ impl Tasks {
     }
 
     /// `main`, cut short by a panic of its own or of any task.
-    pub(super) async fn watch<T>(&self, main: impl Future<Output = T>) -> Result<T, Panic> {
-        let mut main = std::pin::pin!(main);
+    pub(super) fn watch<T, M: Future<Output = T>>(
+        self: &Rc<Self>,
+        main: M,
+    ) -> impl Future<Output = Result<T, Panic>> + use<T, M> {
         let mut announced = self.doorbell.task();
-        poll_fn(|cx| {
-            let waker = announced.begins(cx.waker());
-            if let Some(panic) = self.panic.borrow_mut().take() {
-                return Poll::Ready(Err(panic));
-            }
-            *self.watcher.borrow_mut() = Some(waker.clone());
-            match poll_caught(main.as_mut(), &mut Context::from_waker(waker)) {
-                Ok(polled) => polled.map(Ok),
-                Err(panic) => Poll::Ready(Err(panic)),
-            }
-        })
-        .await
+        let tasks = self.clone();
+        async move {
+            let mut main = std::pin::pin!(main);
+            poll_fn(|cx| {
+                let waker = announced.begins(cx.waker());
+                if let Some(panic) = tasks.panic.borrow_mut().take() {
+                    return Poll::Ready(Err(panic));
+                }
+                *tasks.watcher.borrow_mut() = Some(waker.clone());
+                match poll_caught(main.as_mut(), &mut Context::from_waker(waker)) {
+                    Ok(polled) => polled.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                }
+            })
+            .await
+        }
     }
 
     /// Drops all tasks.
@@ -107,6 +113,8 @@ impl Tasks {
         while self.running.get() > 0 {
             yield_once().await;
         }
+        self.watcher.borrow_mut().take();
+        self.doorbell.close();
     }
 }
 

@@ -60,8 +60,7 @@ impl<E: Env> Partition<E> {
         if reading.room.is_awaited() {
             return;
         }
-        if let Some(window) = windows.at((self.id(), offset)) {
-            let next = window.lead(followers).filter(|_| followers > 0 && windows.has_plenty());
+        if let Some(next) = windows.lead((self.id(), offset), followers) {
             return next.into_iter().for_each(|next| self.read_on(next, followers - 1));
         }
         let is_cold = {
@@ -79,13 +78,11 @@ impl<E: Env> Partition<E> {
         self.env.spawn(Queue::Foreground, async move {
             let wanted = Wanted::new(offset, READ_BYTES_MAX, true);
             let read = partition.read_cold(wanted).await.ok();
-            let next = read.as_ref().map(|read| read.next_offset);
-            let windows = &partition.directory.reading().windows;
-            windows.fill(&window, read);
-            if let (Some(next), followers @ 1..) = (next, window.followers())
-                && windows.has_plenty()
-            {
-                partition.read_on(next, followers - 1);
+            // Batches larger than a window are not worth another.
+            let is_worth_it = read.as_ref().is_some_and(|read| read.bytes.len() <= READ_BYTES_MAX);
+            let next = partition.directory.reading().windows.fill(&window, read);
+            if let Some((next, followers)) = next.filter(|_| is_worth_it) {
+                partition.read_on(next, followers);
             }
         });
     }

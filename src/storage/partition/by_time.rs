@@ -55,13 +55,11 @@ impl<E: Env> Partition<E> {
         target_ms: i64,
     ) -> Result<Option<TimedOffset>, ReadError> {
         self.check_first_segment()?;
-        let bases: Vec<i64> = {
-            let log = self.log.borrow();
-            let closed = log.closed.iter().filter(|s| {
-                s.largest_ms.is_none_or(|largest| largest >= target_ms) && s.next_offset > log.ends.log_start
-            });
-            closed.map(|s| s.base).chain(log.open.iter().map(|s| s.base)).collect()
-        };
+        let mut bases = self.readable_segments();
+        let closed = bases.len();
+        bases.extend(self.log.borrow().open.iter().map(|s| s.base));
+        let earlier = self.earlier_segments(&bases[..closed], target_ms).await?;
+        let bases = bases.split_off(earlier);
         let mut misled = 0;
         let skipped = usize::from(planted(Bug::TimeLookupSkipsSegment) && bases.len() > 1);
         for base in bases.into_iter().skip(skipped) {
@@ -79,6 +77,30 @@ impl<E: Env> Partition<E> {
             }
         }
         Ok(None)
+    }
+
+    /// The closed segments above the log start.
+    fn readable_segments(&self) -> Vec<i64> {
+        let log = self.log.borrow();
+        let first = log.closed.partition_point(|s| s.next_offset <= log.ends.log_start);
+        log.closed.range(first..).map(|s| s.base).collect()
+    }
+
+    /// How many of the closed segments `bases` have no record as late as `target_ms`, as far as a few of them tell.
+    async fn earlier_segments(&self, bases: &[i64], target_ms: i64) -> Result<usize, ReadError> {
+        let (mut low, mut high) = (0, bases.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.largest_ms(bases[middle]).await? {
+                Some(largest) if largest < target_ms => match self.is_latest_yet(bases[middle]) {
+                    true => low = middle + 1,
+                    // One before it may be later: they are asked one by one.
+                    false => break,
+                },
+                _ => high = middle,
+            }
+        }
+        Ok(low)
     }
 
     async fn largest_ms(&self, segment: i64) -> Result<Option<i64>, ReadError> {
@@ -167,18 +189,20 @@ impl<E: Env> Partition<E> {
 
     /// The visible parts of the log, those with the latest records first.
     async fn parts_by_time(&self) -> Result<Vec<Part>, ReadError> {
-        let closed: Vec<i64> = {
-            let log = self.log.borrow();
-            let readable = log.closed.iter().filter(|s| s.next_offset > log.ends.log_start);
-            readable.map(|s| s.base).collect()
-        };
-        for base in closed {
+        // Back to one that is later than all before it.
+        let mut first = i64::MAX;
+        for base in self.readable_segments().into_iter().rev() {
             self.largest_ms(base).await?;
+            first = base;
+            if self.is_latest_yet(base) {
+                break;
+            }
         }
         let log = self.log.borrow();
         let mut parts: Vec<Part> = log
             .closed
             .iter()
+            .filter(|s| s.base >= first)
             .map(|s| Part {
                 segment: s.base,
                 from: s.base,

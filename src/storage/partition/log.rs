@@ -241,6 +241,11 @@ impl<E: Env> Log<E> {
         self.closed.get(index).copied().filter(|s| s.base == base)
     }
 
+    pub fn closed_segment_mut(&mut self, base: i64) -> Option<&mut ClosedSegment> {
+        let index = self.closed.partition_point(|s| s.base < base);
+        self.closed.get_mut(index).filter(|s| s.base == base)
+    }
+
     /// The base of the segment that holds `offset`.
     pub fn segment_of(&self, offset: i64) -> Option<i64> {
         if let Some(open) = self.open.iter().rev().find(|s| s.base <= offset) {

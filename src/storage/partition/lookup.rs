@@ -13,6 +13,10 @@ use crate::storage::growing::Growing;
 use crate::storage::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry, last_where};
 use crate::storage::segment::{ClosedSegment, path_of};
 
+/// Segments that are asked for their largest timestamp when one ends. After a start the last one is read, and those before it while they
+/// are not later than all others.
+const ASKED_MAX: usize = 32;
+
 impl<E: Env> Partition<E> {
     /// Whether the log's first segment is there: where it is missing, nobody can tell which records come first.
     pub(super) fn check_first_segment(&self) -> Result<(), ReadError> {
@@ -96,21 +100,52 @@ impl<E: Env> Partition<E> {
             let is_next = closed.as_ref().is_none_or(|s| s.next_offset == next_offset);
             is_next || planted(Bug::TimeLookupOverGap)
         };
-        let largest_ms = match sealing_of(&self.env, &self.folder, self.owner.partition, segment).await? {
-            Sealing::Whole(trailer) if !goes_on_at(trailer.next_offset) => return Ok(None),
-            Sealing::Whole(trailer) => Some(trailer.largest_ms).filter(|largest| *largest >= 0),
-            Sealing::None => self.last_time_entry(segment).await?,
-            Sealing::Damaged => None,
-        };
-        self.note_largest_time(segment, largest_ms);
+        let (largest_ms, is_latest_yet) =
+            match sealing_of(&self.env, &self.folder, self.owner.partition, segment).await? {
+                Sealing::Whole(trailer) if !goes_on_at(trailer.next_offset) => return Ok(None),
+                Sealing::Whole(trailer) => {
+                    let largest_ms = Some(trailer.largest_ms).filter(|largest| *largest >= 0);
+                    (largest_ms, trailer.is_latest_yet)
+                }
+                Sealing::None => (self.last_time_entry(segment).await?, false),
+                Sealing::Damaged => (None, false),
+            };
+        self.note_largest_time(segment, largest_ms, is_latest_yet);
         Ok(largest_ms)
     }
 
-    pub(super) fn note_largest_time(&self, segment: i64, largest_ms: Option<i64>) {
+    pub(super) fn note_largest_time(&self, segment: i64, largest_ms: Option<i64>, is_latest_yet: bool) {
         let mut log = self.log.borrow_mut();
-        if let Some(closed) = log.closed.iter_mut().find(|s| s.base == segment) {
-            closed.largest_ms = closed.largest_ms.or(largest_ms);
+        if let Some(closed) = log.closed_segment_mut(segment).filter(|s| s.largest_ms.is_none()) {
+            closed.largest_ms = largest_ms;
+            closed.is_latest_yet = is_latest_yet && largest_ms.is_some();
         }
+    }
+
+    /// Whether a closed segment is known to have a timestamp larger than any before it.
+    pub(super) fn is_latest_yet(&self, segment: i64) -> bool {
+        let closed = self.log.borrow().closed_segment(segment);
+        closed.is_some_and(|s| s.is_latest_yet)
+    }
+
+    /// The largest timestamp of all closed segments, if a few of the last ones tell it.
+    pub(super) async fn latest_closed_ms(&self) -> Option<i64> {
+        let last: Vec<i64> = {
+            let log = self.log.borrow();
+            log.closed.iter().rev().take(ASKED_MAX + 1).map(|s| s.base).collect()
+        };
+        let mut latest = i64::MIN;
+        for (asked, base) in last.into_iter().enumerate() {
+            if asked == ASKED_MAX {
+                return None;
+            }
+            // What cannot be read is not known.
+            latest = latest.max(self.largest_time_of(base).await.ok()??);
+            if self.is_latest_yet(base) {
+                break;
+            }
+        }
+        Some(latest)
     }
 
     /// The timestamp in the last entry of the time index.

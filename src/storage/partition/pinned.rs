@@ -48,12 +48,13 @@ impl<E: Env> Partition<E> {
                 return None;
             }
         };
+        segment.warmth.was_there();
         // Retention may have deleted the segment meanwhile.
         if wanted.offset < self.ends().log_start {
             return None;
         }
         // What was read ahead for this reader is not asked for any more.
-        drop(self.directory.reading().windows.claim((self.id(), wanted.offset)));
+        self.directory.reading().windows.forget_from((self.id(), wanted.offset));
         self.remember(base, wanted.offset, (range.end, next_offset));
         Some(LogSlice {
             bytes: (range.end - range.start) as usize,

@@ -95,7 +95,7 @@ impl<E: Env> Partition<E> {
             if self.log.borrow().closed_segment(segment.base).is_none() {
                 return;
             }
-            self.note_largest_time(segment.base, Some(largest_ms));
+            self.note_largest_time(segment.base, Some(largest_ms), false);
         }
     }
 
@@ -164,6 +164,7 @@ mod tests {
                 bytes: 100,
                 next_offset: i * 10 + 10,
                 largest_ms: Some(i * 1000),
+                is_latest_yet: false,
             })
             .collect()
     }

@@ -281,13 +281,14 @@ impl<E: Env> Partition<E> {
 
     /// Trims the files of the oldest open segment, which is stored whole, and counts it as closed.
     async fn finish_segment(self: &Rc<Self>, durability: Durability) -> io::Result<()> {
+        let latest_before_ms = self.latest_closed_ms().await;
         let (file, end, build) = {
             let mut log = self.log.borrow_mut();
             let oldest = log.open.front_mut().expect("a log has an active segment");
             let end = oldest.end.expect("only a segment that ended is finished");
             assert_eq!(oldest.built, end, "a segment's last batch ends where the segment does");
             let mut build = oldest.build.clone();
-            build.finish(end.position, end.offset);
+            build.finish(end.position, end.offset, latest_before_ms);
             (oldest.file.clone(), end, build)
         };
         self.env.truncate(&file, end.position).await?;
@@ -307,6 +308,7 @@ impl<E: Env> Partition<E> {
             bytes: end.position,
             next_offset: end.offset,
             largest_ms,
+            is_latest_yet: build.is_latest_yet(latest_before_ms),
         });
         Ok(())
     }

@@ -416,7 +416,7 @@ impl<E: Env> Walk<'_, E> {
     async fn enter_next(&mut self) -> io::Result<()> {
         mark(Mark::RollRecovered);
         self.store_rest().await?;
-        self.build.finish(self.at.position, self.at.offset);
+        self.build.finish(self.at.position, self.at.offset, None);
         let file = self.open_with_room(self.at.position).await?;
         self.env.truncate(&file, self.at.position).await?;
         self.segments.insert(self.at.segment, self.at.position);

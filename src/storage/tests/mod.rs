@@ -185,7 +185,7 @@ fn epochs() -> Epochs {
 #[test]
 fn the_companions_of_a_segment() {
     let (mut build, end) = build();
-    build.finish(end.position, end.offset);
+    build.finish(end.position, end.offset, Some(1_700_000_000_000));
     let (offsets, times, sums) = (build.offsets.rest(), build.times.rest(), build.sums.rest());
     assert_eq!(SegmentIdentity::from_sums_head(sums), Some(build.identity));
     let rows_end = sums.len() - SUMS_TRAILER_BYTES;

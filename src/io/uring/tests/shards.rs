@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::super::{ShardPlacement, cpus, memory_bytes, process_resident_bytes, run};
 use super::*;
+use crate::base::buffer::{AlignedBuf, BLOCK_BYTES};
 use crate::base::mailbox::{Receiver, Sender, mailbox};
-use crate::io::{Env, Monotonic, Queue};
+use crate::io::{Env, Monotonic, OpenOptions, Queue};
 
 #[test]
 fn mailboxes_wake_the_other_shard() {
@@ -38,6 +39,26 @@ fn mailboxes_wake_the_other_shard() {
     });
     let sums = results.unwrap();
     assert_eq!(sums.iter().sum::<u64>(), rounds * (rounds + 1) / 2);
+}
+
+/// An operation ends each sleep, and the bell none: glommio counts the wakers that wait for the bell in 16 bits.
+#[test]
+fn a_driver_may_be_called_off_its_sleep_as_often_as_one_likes() {
+    let scratch = Scratch::new("sleeps");
+    let path = scratch.path("empty");
+    let parks = on_one(|env| async move {
+        let file = env.open(&path, OpenOptions::CREATE_DIRECT).await.unwrap();
+        let mut buffer = AlignedBuf::new(BLOCK_BYTES);
+        for _ in 0..40_000 {
+            env.yield_now().await;
+            env.yield_now().await;
+            let (read, back) = env.read_at(&file, buffer, 0).await;
+            assert_eq!(read.unwrap(), 0);
+            buffer = back;
+        }
+        env.ring_counters().parks
+    });
+    assert!(parks > 33_000, "{parks}");
 }
 
 #[test]

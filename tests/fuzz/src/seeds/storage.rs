@@ -239,6 +239,7 @@ pub fn segment_files(folder: &mut Seeds) {
         log_bytes: 12_000,
         next_offset: 14,
         largest_ms: 1_000,
+        is_latest_yet: true,
         rows: 3,
         sums_crc: 1,
         index_crc: 2,

@@ -76,7 +76,7 @@ fn go_on_from(mut state: PartitionState) {
         state.build.add(boundary.position, &facts, |crc| !crc, 4096);
         state
             .build
-            .finish(boundary.position + facts.bytes, facts.last_offset + 1);
+            .finish(boundary.position + facts.bytes, facts.last_offset + 1, Some(0));
     }
 
     let epoch = state.epochs.latest().unwrap_or(0);
