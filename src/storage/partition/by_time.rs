@@ -91,9 +91,15 @@ impl<E: Env> Partition<E> {
         let (mut low, mut high) = (0, bases.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.largest_ms(bases[middle]).await? {
-                Some(largest) if largest < target_ms => match self.is_latest_yet(bases[middle]) {
-                    true => low = middle + 1,
+            let (mut asked, mut largest) = (middle, self.largest_ms(bases[middle]).await?);
+            // One whose times nobody knows may be told of by one behind it.
+            while largest.is_none() && asked + 1 < high {
+                asked += 1;
+                largest = self.largest_ms(bases[asked]).await?;
+            }
+            match largest {
+                Some(largest) if largest < target_ms => match self.is_latest_yet(bases[asked]) {
+                    true => low = asked + 1,
                     // One before it may be later: they are asked one by one.
                     false => break,
                 },
