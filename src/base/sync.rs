@@ -191,8 +191,7 @@ const TOGETHER_MAX: usize = 16;
 
 /// Runs the futures side by side in the calling task; results come in the order of the inputs.
 ///
-/// However many they are, they hold few references of the task. A wake-up costs a poll
-/// of the future it is for, not of all.
+/// However many they are, they hold few references of the task. A wake-up costs a poll of the future it is for, not of all.
 pub async fn join_all<F: Future>(mut futures: Vec<F>) -> Vec<F::Output> {
     if futures.len() <= 1 {
         return match futures.pop() {

@@ -1,7 +1,7 @@
 //! Which bytes of a segment were read before, and how. What is read once comes from the device past the page cache, so that a reader of
-//! everything drives nothing out of it; what is read again comes through the cache, and is sent from there ever after. Where the cache
-//! has lost it when somebody comes for it, it is read past the cache twice before it goes through it again, then four times, then eight:
-//! what is always gone is not worth the cache.
+//! everything drives nothing out of it; what is read again comes through the cache, and is sent from there ever after. What went into the
+//! cache in vain, as it was gone when somebody came for it, is read past the cache twice before it goes through it again, then four times,
+//! then eight.
 //!
 //! Not for: whether pages still are in the cache (`Env::pin` knows).
 
@@ -46,10 +46,12 @@ pub enum Through {
 /// What was read and verified of a segment, since its descriptors are open.
 #[derive(Default)]
 pub struct Warmth {
-    /// What was read once at least, twice, and so on, since the cache lost something.
+    /// What was read once at least, twice, and so on, since the cache was filled in vain.
     read: RefCell<Vec<Ranges>>,
-    /// Losses of the cache since something was sent from it.
+    /// How often that was, since something was sent from it.
     losses: Cell<u32>,
+    /// Something was sent from the cache since it lost something.
+    was_of_use: Cell<bool>,
     /// What came through the page cache, by the page of its rows.
     cached: RefCell<BTreeMap<u64, (u32, Ranges)>>,
 }
@@ -107,12 +109,15 @@ impl Warmth {
     /// The page cache has not all of what was read through it. Where some went, more will have gone.
     pub fn has_gone(&self) {
         self.cached.borrow_mut().clear();
-        self.read.borrow_mut().clear();
-        self.losses.set(self.losses.get().saturating_add(1));
+        if !self.was_of_use.replace(false) {
+            self.read.borrow_mut().clear();
+            self.losses.set(self.losses.get().saturating_add(1));
+        }
     }
 
     /// Something was sent from the page cache.
     pub fn was_there(&self) {
+        self.was_of_use.set(true);
         self.losses.set(0);
     }
 }
@@ -202,10 +207,10 @@ mod tests {
             assert!(warmth.was_read(&(0..20)) && warmth.is_cached(ROWS, &(0..20)));
         }
         warmth.was_there();
-        assert!(warmth.was_read(&(0..20)));
         warmth.has_gone();
-        (0..2).for_each(|_| warmth.note(ROWS, 0..20, Through::Direct));
-        assert!(warmth.was_read(&(0..20)), "it was of use before");
+        assert!(warmth.is_cold() && warmth.was_read(&(0..20)), "it was of use");
+        warmth.has_gone();
+        assert!(!warmth.was_read(&(0..20)), "since then it was not");
     }
 
     #[test]

@@ -160,6 +160,29 @@ fn two_readers_at_one_place_get_the_same() {
     });
 }
 
+/// Whoever came by a window has the next two read while he is away, if there is room for others, too.
+#[test]
+fn a_reader_that_goes_on_has_the_disk_ahead_of_him() {
+    for (memory_bytes, finds_all) in [(8 * ONE_WINDOW, true), (ONE_WINDOW, false)] {
+        let world = Rc::new(world(77));
+        cold_log(&world);
+        let counted = world.clone();
+        with_reader(&world, memory_bytes, move |env, partition| async move {
+            let mut offset = 0;
+            while offset < 85 {
+                let slice = partition.read(offset, 100_000, true).await.expect("read");
+                offset = check_sent(slice.pieces.concat().into(), offset);
+            }
+            env.sleep_until(env.now().plus_ms(100)).await;
+            let before = counted.disk_counters(0).reads;
+            let (end, _, error) = read_on(&partition, offset, 100_000).await;
+            assert_eq!((end, error), (i64::from(BATCHES), None));
+            let reads = counted.disk_counters(0).reads - before;
+            assert_eq!(reads == 0, finds_all, "{reads}");
+        });
+    }
+}
+
 #[test]
 fn what_does_not_verify_is_not_read_ahead_either() {
     let world = world(74);

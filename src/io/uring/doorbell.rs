@@ -260,6 +260,13 @@ mod tests {
     use super::*;
     use std::thread;
 
+    /// A task that was polled and waits.
+    fn waiting(doorbell: &Arc<Doorbell>) -> (Announced, Waker) {
+        let mut task = doorbell.task();
+        let waker = task.begins(Waker::noop()).clone();
+        (task, waker)
+    }
+
     fn wake_elsewhere(waker: Waker) {
         thread::spawn(move || waker.wake()).join().expect("it wakes");
     }
@@ -283,8 +290,7 @@ mod tests {
     fn a_task_that_ended_is_not_to_be_run() {
         let doorbell = Doorbell::new().expect("an eventfd");
         for woken in [None, Some(false), Some(true)] {
-            let mut task = doorbell.task();
-            let waker = task.begins(Waker::noop()).clone();
+            let (task, waker) = waiting(&doorbell);
             match woken {
                 Some(true) => wake_elsewhere(waker.clone()),
                 Some(false) => waker.wake_by_ref(),
@@ -356,8 +362,7 @@ mod tests {
     #[test]
     fn a_task_that_was_called_is_woken_on_its_own_thread_all_the_same() {
         let doorbell = Doorbell::new().expect("an eventfd");
-        let mut task = doorbell.task();
-        let waker = task.begins(Waker::noop()).clone();
+        let (mut task, waker) = waiting(&doorbell);
         wake_elsewhere(waker.clone());
         assert!(doorbell.is_quiet(), "the call was not taken yet");
         waker.wake_by_ref();
@@ -370,8 +375,7 @@ mod tests {
     #[test]
     fn nobody_is_kept_by_a_doorbell_that_is_closed() {
         let doorbell = Doorbell::new().expect("an eventfd");
-        let mut task = doorbell.task();
-        let waker = task.begins(Waker::noop()).clone();
+        let (mut task, waker) = waiting(&doorbell);
         wake_elsewhere(waker.clone());
         doorbell.close();
         task.begins(Waker::noop());

@@ -1,8 +1,8 @@
 //! The real environment: one glommio executor per core, and inside it one raw io_uring ring for sockets and direct I/O.
 //!
-//! glommio runs tasks and timers; the ring is the data path. A driver task enters the ring once
-//! per turn, which submits everything the tasks queued since the last turn and reaps what is complete. What the kernel
-//! would hand to a worker of its own (flush, allocate, truncate, names) runs on threads of the directory instead.
+//! glommio runs tasks and timers; the ring is the data path, and wakes a shard that another thread has something for. A driver task
+//! enters the ring once per turn, which submits everything the tasks queued since the last turn and reaps what is complete. What the
+//! kernel would hand to a worker of its own (flush, allocate, truncate, names) runs on threads of the directory instead.
 //! `docs/io-uring.md` tells what was measured.
 //!
 //! Invariants

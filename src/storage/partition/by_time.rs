@@ -23,6 +23,9 @@ const DECODED_BYTES_MAX: u64 = 32 << 20;
 /// Batches without a record as late as their header says: after so many a look-up believes the next header unseen.
 const MISLED_MAX: usize = 8;
 
+/// Closed segments in a row whose times nobody knows: so many are passed to find one behind them that tells.
+const UNKNOWN_MAX: usize = 8;
+
 /// A batch, and the room it takes of what look-ups share.
 struct InHand {
     header: BatchHeader,
@@ -93,7 +96,7 @@ impl<E: Env> Partition<E> {
             let middle = low + (high - low) / 2;
             let (mut asked, mut largest) = (middle, self.largest_ms(bases[middle]).await?);
             // One whose times nobody knows may be told of by one behind it.
-            while largest.is_none() && asked + 1 < high {
+            while largest.is_none() && asked + 1 < high.min(middle + UNKNOWN_MAX) {
                 asked += 1;
                 largest = self.largest_ms(bases[asked]).await?;
             }
