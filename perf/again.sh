@@ -19,18 +19,6 @@ pass() {
     echo "$(field megabytes_per_second <<<"$told") $(field broker_cpu_seconds_per_gigabyte <<<"$told")"
 }
 
-# forget: takes the log out of the page cache.
-forget() {
-    python3 - "$data/broker" <<'PYTHON'
-import os, pathlib, sys
-for log in pathlib.Path(sys.argv[1]).glob("*/*.log"):
-    descriptor = os.open(log, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(descriptor)
-PYTHON
-}
-
 broker -- "${settings[@]}"
 "$bin/ringtail-bench" produce -b "$address" --topic again --partitions 16 --topic-config ringtail.durability=written \
     --bytes-max "$((gigabytes << 30))" --seconds 300 --warmup-seconds 0 --record-bytes 1024 --records-per-batch 16 >/dev/null

@@ -71,6 +71,18 @@ broker() {
     children+=("$broker_pid")
 }
 
+# forget: takes the logs of the broker out of the page cache.
+forget() {
+    python3 - "$data/broker" <<'PYTHON'
+import os, pathlib, sys
+for log in pathlib.Path(sys.argv[1]).glob("*/*.log"):
+    descriptor = os.open(log, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+PYTHON
+}
+
 # record JSON [NAME]: what was measured, with when and where, into perf/results.
 record() {
     local name=${2:-$(basename "$0" .sh)}

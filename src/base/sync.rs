@@ -229,6 +229,13 @@ pub async fn join_all<F: Future>(mut futures: Vec<F>) -> Vec<F::Output> {
     results.into_iter().flatten().collect()
 }
 
+/// The same for so many as are known beforehand.
+pub async fn join_each<F: Future, const COUNT: usize>(futures: [F; COUNT]) -> [F::Output; COUNT] {
+    let results = join_all(Vec::from(futures)).await;
+    let one_each = |_| unreachable!("a result of each");
+    results.try_into().unwrap_or_else(one_each)
+}
+
 /// Runs the futures, at most `count_max` side by side, the next one made when one is done; results come in the order of the
 /// inputs.
 pub async fn join_few<F: Future>(count_max: usize, futures: impl ExactSizeIterator<Item = F>) -> Vec<F::Output> {

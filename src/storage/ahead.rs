@@ -195,6 +195,22 @@ mod tests {
     }
 
     #[test]
+    fn windows_that_follow_each_other_are_forgotten_together() {
+        let windows = Windows::new(100);
+        let batches = |next_offset| {
+            let bytes = Bytes::from_static(b"batches");
+            Some(Batches { bytes, next_offset })
+        };
+        for (index, offset) in [(0, 7), (0, 9), (0, 20), (1, 9)] {
+            let window = windows.begin(place(index, offset), 10, 1, Monotonic(0)).expect("room");
+            assert_eq!(windows.fill(&window, batches(offset + 2)), Some((offset + 2, 0)));
+        }
+        windows.forget_from(place(0, 7));
+        assert!(windows.claim(place(0, 7)).is_none() && windows.claim(place(0, 9)).is_none());
+        assert!(windows.claim(place(0, 20)).is_some() && windows.claim(place(1, 9)).is_some());
+    }
+
+    #[test]
     fn a_batch_larger_than_its_window_counts_as_it_is_and_without_room_is_not_kept() {
         let windows = Windows::new(100);
         let begin = |index, bytes| windows.begin(place(index, 0), bytes, 0, Monotonic(0));

@@ -1,9 +1,10 @@
 //! Segments as cold readers see them: descriptors and the sums' rows, read as needed and kept for the next reader.
 //!
-//! Kept per segment are two descriptors (three where readers follow each other) and one page of rows (256 rows: 16 MiB of log
+//! Kept per segment are two descriptors (three where readers follow each other) and three pages of rows (256 rows each: 16 MiB of log
 //! or more); the directory keeps a bounded number of segments.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,8 +15,11 @@ use super::sums::{Row, SUMS_TRAILER_BYTES, SumsTrailer, decode_rows, rows_from};
 use super::warm::{RowsId, Warmth};
 use crate::base::buffer::{BLOCK_BYTES, block_ceil, block_floor};
 use crate::base::ids::PartitionId;
+use crate::base::sync::join_each;
 use crate::io::{Env, OpenOptions, read_up_to};
 
+/// Pages of rows kept of a segment: two readers have one each, and both look at the last one of a segment that grows.
+const PAGES_KEPT: usize = 3;
 /// Bytes read at once to sum a file up.
 const CRC_WINDOW_BYTES: u64 = 128 << 10;
 
@@ -62,13 +66,16 @@ pub struct SumsFile<E: Env> {
     file: E::File,
     /// Rows in a file that grows no more.
     rows: u64,
-    page: RefCell<Option<Page>>,
+    /// What was read of it, the latest last. Rows in the file do not change, but there may be more of them in a last page.
+    pages: RefCell<VecDeque<Page>>,
 }
 
 /// The rows that begin in one block of the file.
 #[derive(Clone)]
 struct Page {
     id: RowsId,
+    /// Bytes of the file that it was read from, up to which.
+    to: u64,
     rows: Rc<[Row]>,
 }
 
@@ -87,12 +94,15 @@ impl FoundRows {
 
 impl<E: Env> ColdSegment<E> {
     pub async fn open(env: &E, folder: &Path, place: &SegmentPlace) -> io::Result<Self> {
-        let log = env
-            .open(&path_of(folder, place.base, "log"), OpenOptions::READ_DIRECT)
-            .await?;
+        let open = |extension| {
+            let path = path_of(folder, place.base, extension);
+            async move { env.open(&path, OpenOptions::READ_DIRECT).await }
+        };
+        // At once: each may have to wait for the disk.
+        let [log, sums] = join_each([open("log"), open("sums")]).await;
         Ok(Self {
-            log,
-            sums: open_sums(env, folder, place).await?,
+            log: log?,
+            sums: open_sums(env, folder, place, sums).await?,
             warmth: Warmth::default(),
             cached_log: RefCell::default(),
             is_growing: place.growing.is_some(),
@@ -118,26 +128,31 @@ impl<E: Env> ColdSegment<E> {
     }
 }
 
-async fn open_sums<E: Env>(env: &E, folder: &Path, place: &SegmentPlace) -> io::Result<Sums<E>> {
-    let path = path_of(folder, place.base, "sums");
-    let file = match env.open(&path, OpenOptions::READ_DIRECT).await {
+async fn open_sums<E: Env>(
+    env: &E,
+    folder: &Path,
+    place: &SegmentPlace,
+    file: io::Result<E::File>,
+) -> io::Result<Sums<E>> {
+    let file = match file {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sums::Absent),
         file => file?,
     };
-    let page = RefCell::default();
+    let pages = RefCell::default();
     if let Some((identity, _)) = place.growing {
         return Ok(Sums::Present(SumsFile {
             identity,
             trailer: None,
             file,
             rows: 0,
-            page,
+            pages,
         }));
     }
     let bytes = env.size(&file).await?;
-    let head = read_range(env, &file, 0, SUMS_HEAD_BYTES as u64).await?;
     let end_from = bytes.saturating_sub(SUMS_TRAILER_BYTES as u64);
-    let end = read_range(env, &file, end_from, bytes).await?;
+    let ranges = [(0, SUMS_HEAD_BYTES as u64), (end_from, bytes)];
+    let [head, end] = join_each(ranges.map(|(from, to)| read_range(env, &file, from, to))).await;
+    let (head, end) = (head?, end?);
     let trailer = SumsTrailer::decode(&end, place.partition, place.base).filter(|t| t.file_bytes() == bytes);
     let expected = |i: &SegmentIdentity| i.partition == place.partition && i.base == place.base;
     let named = SegmentIdentity::from_sums_head(&head).filter(expected);
@@ -149,7 +164,7 @@ async fn open_sums<E: Env>(env: &E, folder: &Path, place: &SegmentPlace) -> io::
         })
     });
     let Some(identity) = identity else {
-        return Ok(Sums::Damaged(path));
+        return Ok(Sums::Damaged(path_of(folder, place.base, "sums")));
     };
     let rows = trailer.map_or(
         bytes.saturating_sub(SUMS_HEAD_BYTES as u64) / SUMS_ROW_BYTES as u64,
@@ -160,7 +175,7 @@ async fn open_sums<E: Env>(env: &E, folder: &Path, place: &SegmentPlace) -> io::
         trailer,
         file,
         rows,
-        page,
+        pages,
     }))
 }
 
@@ -261,13 +276,17 @@ impl<E: Env> SumsFile<E> {
 
     /// The rows that begin in block `number` of the file, up to the first that is none.
     async fn page(&self, env: &E, place: &SegmentPlace, number: u64) -> io::Result<Page> {
-        if let Some(page) = &*self.page.borrow()
-            && page.id.page == number
-        {
-            return Ok(page.clone());
-        }
         let end = SUMS_HEAD_BYTES as u64 + self.rows_at(place) * SUMS_ROW_BYTES as u64;
         let (from, to) = (number * BLOCK_BYTES as u64, end.min((number + 1) * BLOCK_BYTES as u64));
+        let known = self
+            .pages
+            .borrow()
+            .iter()
+            .find(|page| (page.id.page, page.to) == (number, to))
+            .cloned();
+        if let Some(page) = known {
+            return Ok(page);
+        }
         let is_first = number == 0;
         // Of a later block with the row before it, which says where its first row begins.
         let from = if is_first {
@@ -290,9 +309,15 @@ impl<E: Env> SumsFile<E> {
         let crc = crc32c::crc32c(&bytes);
         let page = Page {
             id: RowsId { page: number, crc },
+            to,
             rows: rows.into(),
         };
-        *self.page.borrow_mut() = Some(page.clone());
+        let mut pages = self.pages.borrow_mut();
+        pages.retain(|page| page.id.page != number);
+        if pages.len() == PAGES_KEPT {
+            pages.pop_front();
+        }
+        pages.push_back(page.clone());
         Ok(page)
     }
 }

@@ -353,6 +353,28 @@ fn a_retry_after_a_kill_is_known_however_old_its_records_are() {
     }
 }
 
+/// What memory holds ahead of the disk is so bounded by what comes next, not by time.
+#[test]
+fn a_chunk_that_is_full_is_stored_at_once() {
+    let world = Rc::new(world(6));
+    let counted = world.clone();
+    world.block_on(0, move |env| async move {
+        let store = open(&env).await;
+        let options = log_options(DurabilityClass::Written, 10_000_000);
+        let partition = store.open_partition(spec(0, options)).await.expect("opens");
+        let before = counted.disk_counters(0).bytes_written;
+        for sequence in 0..20 {
+            let bytes = batch(1, sequence, &payload(0, sequence, 10_000));
+            partition.append(bytes).await.expect("appended");
+        }
+        // Long before a settling round.
+        env.sleep_until(env.now().plus_ms(50)).await;
+        let written = counted.disk_counters(0).bytes_written - before;
+        assert!(written > 50_000, "{written}");
+        store.close().await.expect("closes");
+    });
+}
+
 /// What memory says to be stored is only believed of a file that is there and long enough.
 #[test]
 fn a_segment_that_went_missing_after_a_kill_comes_back_from_memory() {

@@ -11,9 +11,11 @@ use super::BLOCK_BYTES;
 
 /// Block-aligned memory of a fixed capacity (whole blocks); `len` bytes of it count as content.
 pub struct AlignedBuf {
-    /// What was allocated, and the first whole block in it.
+    /// What was allocated, the first whole block in it, and the bytes from there on.
     allocated: NonNull<u8>,
     memory: NonNull<u8>,
+    room: usize,
+    /// Bytes of the room that are used.
     capacity: usize,
     len: usize,
     home: Option<Arc<PoolState>>,
@@ -41,6 +43,7 @@ impl AlignedBuf {
         Self {
             allocated,
             memory,
+            room: capacity,
             capacity,
             len: 0,
             home: None,
@@ -124,7 +127,8 @@ impl Drop for AlignedBuf {
                 free.push(Self {
                     allocated: self.allocated,
                     memory: self.memory,
-                    capacity: self.capacity,
+                    room: self.room,
+                    capacity: self.room,
                     len: 0,
                     home: None,
                 });
@@ -132,7 +136,7 @@ impl Drop for AlignedBuf {
             }
         }
         // SAFETY: allocated in `new` with the same layout, and not given to the pool.
-        unsafe { dealloc(self.allocated.as_ptr(), Self::layout(self.capacity)) }
+        unsafe { dealloc(self.allocated.as_ptr(), Self::layout(self.room)) }
     }
 }
 
@@ -155,11 +159,17 @@ impl Pool {
         }))
     }
 
-    /// A buffer with `len` 0. Its old content is not erased: pad with `pad_to_block`.
+    /// A buffer of the pool's bytes, with `len` 0. Its old content is not erased: pad with `pad_to_block`.
     pub fn take(&self) -> AlignedBuf {
+        self.take_of(self.0.bytes)
+    }
+
+    /// The same with a capacity of `bytes`, rounded up to whole blocks; at most the pool's.
+    pub fn take_of(&self, bytes: usize) -> AlignedBuf {
         let reused = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = reused.unwrap_or_else(|| AlignedBuf::new(self.0.bytes));
         buffer.home = Some(self.0.clone());
+        buffer.capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES).min(buffer.room);
         buffer
     }
 }
@@ -167,6 +177,15 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pooled_buffer_is_as_large_as_it_was_asked_for() {
+        let pool = Pool::new(4 * BLOCK_BYTES, 1);
+        for (bytes, capacity) in [(1, 1), (BLOCK_BYTES + 1, 2), (4 * BLOCK_BYTES, 4), (9 * BLOCK_BYTES, 4)] {
+            assert_eq!(pool.take_of(bytes).capacity(), capacity * BLOCK_BYTES);
+        }
+        assert_eq!(pool.take().capacity(), 4 * BLOCK_BYTES);
+    }
 
     #[test]
     fn a_pooled_buffer_comes_back_and_padding_hides_its_past() {

@@ -104,7 +104,7 @@ impl<E: Env> Reading<E> {
     /// A buffer for a read of `bytes`.
     pub fn buffer(&self, bytes: usize) -> AlignedBuf {
         if bytes <= BUFFER_BYTES && bytes > BUFFER_BYTES / 2 {
-            self.buffers.take()
+            self.buffers.take_of(bytes)
         } else {
             AlignedBuf::new(bytes)
         }

@@ -88,6 +88,8 @@ pub struct DiskCounters {
     pub reads: u64,
     pub flushes: u64,
     pub bytes_written: u64,
+    /// That direct reads asked for.
+    pub bytes_read: u64,
 }
 
 pub(super) struct Disk {
@@ -240,6 +242,7 @@ impl Disk {
         }
         if !matches!(request.action, Action::Write { .. }) {
             self.counters.reads += 1;
+            self.counters.bytes_read += bytes;
             return;
         }
         for operation in self.operations.values() {
