@@ -200,8 +200,10 @@ fn nothing_stays_read_ahead_for_who_needs_it_no_more() {
 }
 
 /// A row each, and more of them than three blocks of rows hold.
-const LARGE_BATCHES: i32 = 1100;
+const LARGE_BATCHES: i32 = 1300;
 const LARGE_BYTES: usize = 66_000;
+/// Of those batches.
+const READ: i64 = 800;
 
 fn large(sequence: i32) -> Bytes {
     batch(1, sequence, &payload(0, sequence, LARGE_BYTES))
@@ -218,7 +220,7 @@ fn rows_that_are_damaged_later_send_nothing_from_the_page_cache() {
         let (damaged, path) = (world.clone(), Path::new(DATA).join("topic-0/00000000000000000000.sums"));
         world.block_on(0, |env| async move {
             let store = open_with(&env, with_memory(2 * ONE_WINDOW)).await;
-            let options = log_options(DurabilityClass::Flushed, 96 << 20);
+            let options = log_options(DurabilityClass::Flushed, 128 << 20);
             let partition = store.open_partition(spec(0, options)).await.expect("opens");
             for sequence in 0..LARGE_BATCHES {
                 partition.append(large(sequence)).await.expect("appended");
@@ -231,12 +233,13 @@ fn rows_that_are_damaged_later_send_nothing_from_the_page_cache() {
                         .corrupt(0, &path, 64 + 16 * row + byte, 1)
                         .expect("the file is there");
                 }
-                for sequence in 0..800 {
+                for sequence in 0..READ {
                     match partition.read_to_send(sequence, 100_000, true).await {
                         Ok(slice) => {
                             let (bytes, pinned) = bytes_of(slice);
                             assert_eq!(bytes[16..], large(sequence as i32)[16..], "pass {pass}");
-                            assert!(pinned > 0 || pass != 2, "{sequence}");
+                            // What was read ahead behind the last is not the same in every pass.
+                            assert!(pinned > 0 || pass != 2 || sequence + 30 > READ, "{sequence}");
                         }
                         Err(error) => corrupt.push((pass, sequence, error)),
                     }
