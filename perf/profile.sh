@@ -2,14 +2,14 @@
 # Where the broker's CPU goes under a load: shares by kind of work, in CPU-seconds per GB or per million requests, and the functions
 # that take most.
 #
-#   perf/profile.sh [LOAD…]   produce-16k produce-128k produce-1m flushed-16k flushed-100b cold-fetch, as in bench/compare; all of them
-#                             unless said. Needs `perf` (linux-perf) and the right to use it (root, or kernel.perf_event_paranoid).
+#   perf/profile.sh [LOAD…]   produce-16k produce-128k produce-1m flushed-16k flushed-100b cold-fetch: what bench/compare calls so, in 16
+#                             partitions; all of them unless said, and only then kept in perf/results. Needs `perf` (linux-perf) and the right to use it (root, or kernel.perf_event_paranoid).
 #
 # No bar: it says what a figure is made of. The samples of the last load stay in $PERF_DIR/profile.data for `perf report`.
 set -euo pipefail
 all=(produce-16k produce-128k produce-1m flushed-16k flushed-100b cold-fetch)
 for load in "$@"; do
-    [[ " ${all[*]} " == *" $load "* ]] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+    [[ " ${all[*]} " == *" $load "* ]] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
 done
 source "$(dirname "$0")/common.sh"
 command -v perf >/dev/null || die "there is no perf: install linux-perf"
@@ -54,23 +54,24 @@ with_broker() { broker -- ringtail.shard.listeners=per-shard "$@"; }
 
 # kinds: shares of the samples by kind of work and by function, of `perf script` on stdin; with what the load told, in its units.
 kinds() {
-    perf script -i "$samples" -F comm,ip,sym 2>/dev/null | python3 -c '
+    perf script --no-inline -i "$samples" -F comm,ip,sym 2>"$data/script.log" | python3 -c '
 import collections, json, re, sys
 
 told = json.load(open(sys.argv[1]))
-# The first that matches counts: (kind, of the function that runs, of any function on the stack).
+# The first that matches counts: (kind, of the function that runs, of any function of the kernel on the stack). Stacks of the broker itself are
+# not to be relied on, as nothing is built with frame pointers: there the function that runs tells.
 RULES = [
     ("check sums (crc32c)", r"crc", None),
     ("socket: copies out", r"_copy_from_iter|copy_from_user|rep_movs", r"tcp_sendmsg"),
     ("socket: sending", None, r"tcp_sendmsg|io_send|splice_to_socket"),
     ("socket: copies in", r"_copy_to_iter|copy_to_user", r"tcp_recvmsg|skb_copy_datagram"),
     ("socket: receiving", None, r"tcp_recvmsg|io_recv\b"),
-    ("files: writes", None, r"ext4_file_write|xfs_file_write|iomap_dio_rw.*write|io_write"),
+    ("files: writes", None, r"ext4_file_write|xfs_file_write|io_write"),
     ("files: reads", None, r"ext4_file_read|xfs_file_read|io_read"),
     ("kernel: interrupts and what they end", None, r"handle_softirqs|common_interrupt|sysvec|blk_mq_end|blk_done|wq_worker|worker_thread"),
     ("kernel: sleeping and waking", None, r"\bschedule|io_cqring_wait|try_to_wake_up|futex"),
-    ("kernel: rest of the ring", None, r"io_uring|io_submit|io_issue"),
-    ("kernel: rest", r" \[k\]$", None),
+    ("kernel: the rest of the ring", None, r"io_uring|io_submit|io_issue"),
+    ("kernel: the rest", None, r"."),
     ("copies between buffers", r"memmove|memcpy", None),
     ("memory allocation", r"malloc|\bfree|cfree|realloc|_int_free|consolidate|unlink_chunk", None),
     ("executor (glommio)", r"glommio|alloc::task|RawTask", None),
@@ -84,7 +85,7 @@ def count(stack):
     global total
     if not stack:
         return
-    leaf, whole = stack[0], " | ".join(stack)
+    leaf, whole = stack[0], " | ".join(name for name in stack if name.endswith(" [k]"))
     total += 1
     functions[leaf] += 1
     for kind, function, anywhere in RULES:
@@ -102,8 +103,12 @@ for line in sys.stdin:
         address, _, name = line.strip().partition(" ")
         stack.append(name.strip() + (" [k]" if address.startswith("ffff") else ""))
 count(stack)
+if not total:
+    sys.exit("there are no samples")
+if told["errors"]:
+    sys.exit("the load had errors: %s" % told["errors"])
 per_gb, per_request = told["broker_cpu_seconds_per_gigabyte"], told["broker_cpu_seconds"] * 1e6 / told["requests"]
-share = lambda number: number / max(total, 1)
+share = lambda number: number / total
 print(json.dumps({
     "megabytes_per_second": told["megabytes_per_second"], "requests_per_second": told["requests_per_second"], "samples": total,
     "cpu_s_per_gb": round(per_gb, 4), "cpu_us_per_request": round(per_request, 2),
@@ -125,4 +130,5 @@ for kind, share in told["kinds"].items():
 PYTHON
 done
 rm -rf "$data/broker"
+[ ${#loads[@]} = ${#all[@]} ] || exit 0
 record "{$(IFS=, && echo "${figures[*]}")}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from brokers import Broker, BrokerError, Kafka, Managed, Ringtail
+from brokers import ROOT, Broker, BrokerError, Kafka, Managed, Ringtail
 from cells import DURABILITIES, Cell
 from figures import Run, rounded, written_twice
 from loads import LoadError, Loads
@@ -174,7 +174,7 @@ class Session:
             self.say(f"{self.sites[side].broker.name} FAILED: {self.errors[side].splitlines()[0][:200]}")
 
     def _without_places(self, text: str) -> str:
-        return text.replace(str(self.options.folder), "DIR").replace(str(Path.home()), "~")
+        return text.replace(str(self.options.folder), "DIR").replace(f"{ROOT}/", "").replace(str(Path.home()), "~")
 
     def _prepare(self, site: Site) -> None:
         self.say(f"{site.broker.name}: starting")

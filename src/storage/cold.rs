@@ -66,7 +66,7 @@ pub struct SumsFile<E: Env> {
     file: E::File,
     /// Rows in a file that grows no more.
     rows: u64,
-    /// What was read of it, the latest last. Rows in the file do not change, but there may be more of them in a last page.
+    /// Those that were read last, in that order. Rows are written in whole blocks, so a block that was read does not change.
     pages: RefCell<VecDeque<Page>>,
 }
 
@@ -74,8 +74,6 @@ pub struct SumsFile<E: Env> {
 #[derive(Clone)]
 struct Page {
     id: RowsId,
-    /// Bytes of the file that it was read from, up to which.
-    to: u64,
     rows: Rc<[Row]>,
 }
 
@@ -98,7 +96,7 @@ impl<E: Env> ColdSegment<E> {
             let path = path_of(folder, place.base, extension);
             async move { env.open(&path, OpenOptions::READ_DIRECT).await }
         };
-        // At once: each may have to wait for the disk.
+        // With one hand-over to the thread that opens files.
         let [log, sums] = join_each([open("log"), open("sums")]).await;
         Ok(Self {
             log: log?,
@@ -229,6 +227,11 @@ pub async fn crc_of_file<E: Env>(env: &E, path: &Path, bytes: Option<u64>) -> io
 }
 
 impl<E: Env> SumsFile<E> {
+    /// Forgets the rows that were read: something did not verify by them, and they may be what is damaged.
+    pub fn forget_rows(&self) {
+        self.pages.borrow_mut().clear();
+    }
+
     fn rows_at(&self, place: &SegmentPlace) -> u64 {
         place.growing.map_or(self.rows, |(_, rows)| rows)
     }
@@ -276,17 +279,12 @@ impl<E: Env> SumsFile<E> {
 
     /// The rows that begin in block `number` of the file, up to the first that is none.
     async fn page(&self, env: &E, place: &SegmentPlace, number: u64) -> io::Result<Page> {
-        let end = SUMS_HEAD_BYTES as u64 + self.rows_at(place) * SUMS_ROW_BYTES as u64;
-        let (from, to) = (number * BLOCK_BYTES as u64, end.min((number + 1) * BLOCK_BYTES as u64));
-        let known = self
-            .pages
-            .borrow()
-            .iter()
-            .find(|page| (page.id.page, page.to) == (number, to))
-            .cloned();
+        let known = self.pages.borrow().iter().find(|page| page.id.page == number).cloned();
         if let Some(page) = known {
             return Ok(page);
         }
+        let end = SUMS_HEAD_BYTES as u64 + self.rows_at(place) * SUMS_ROW_BYTES as u64;
+        let (from, to) = (number * BLOCK_BYTES as u64, end.min((number + 1) * BLOCK_BYTES as u64));
         let is_first = number == 0;
         // Of a later block with the row before it, which says where its first row begins.
         let from = if is_first {
@@ -309,7 +307,6 @@ impl<E: Env> SumsFile<E> {
         let crc = crc32c::crc32c(&bytes);
         let page = Page {
             id: RowsId { page: number, crc },
-            to,
             rows: rows.into(),
         };
         let mut pages = self.pages.borrow_mut();

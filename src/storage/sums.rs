@@ -3,7 +3,7 @@
 //! The trailer follows the rows of a segment that is over: 64 bytes, bound to topic, partition and segment as the rows are.
 //! It repeats the uid of the head, so that one damaged block does not make the whole file useless.
 
-use super::build::{SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity, SumsRow};
+use super::build::{ROW_BYTES_MAX, SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity, SumsRow};
 use super::codec::{Fields, PutFields};
 use crate::base::ids::PartitionId;
 
@@ -112,14 +112,14 @@ impl Row {
     }
 }
 
-/// Decodes consecutive rows of segment `base`, up to the first that cannot be one: positions and offsets must rise, and no
-/// row ends behind `log_bytes`. `before` is where the first begins: position and offset.
+/// Decodes consecutive rows of segment `base`, up to the first that cannot be one: positions and offsets must rise, by no more than a
+/// row may hold, and no row ends behind `log_bytes`. `before` is where the first begins: position and offset.
 pub fn decode_rows(base: i64, before: (u64, i64), bytes: &[u8], log_bytes: u64) -> Vec<Row> {
     let (mut start, mut first_offset) = before;
     let mut rows = Vec::with_capacity(bytes.len() / SUMS_ROW_BYTES);
     for row in bytes.chunks_exact(SUMS_ROW_BYTES).map_while(SumsRow::decode) {
         let next_offset = base.saturating_add(i64::from(row.next_relative));
-        if row.end <= start || row.end > log_bytes || next_offset <= first_offset {
+        if row.end <= start || row.end > log_bytes || row.end - start > ROW_BYTES_MAX || next_offset <= first_offset {
             break;
         }
         rows.push(Row {
@@ -209,6 +209,14 @@ mod tests {
         assert!(rows_from(&good, 109).is_empty() && rows_from(&good, 99).is_empty());
         for bad in [[(10, 5), (9, 7)], [(10, 5), (31, 7)], [(10, 5), (20, 5)]] {
             assert_eq!(decode_rows(100, (0, 100), &rows(&bad), 30).len(), 1, "{bad:?}");
+        }
+        for (more, count) in [(0, 2), (1, 1)] {
+            let large = [(10, 5), (10 + ROW_BYTES_MAX + more, 7)];
+            assert_eq!(
+                decode_rows(100, (0, 100), &rows(&large), u64::MAX).len(),
+                count,
+                "{more}"
+            );
         }
     }
 

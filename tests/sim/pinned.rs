@@ -248,6 +248,17 @@ fn rows_that_are_damaged_later_send_nothing_from_the_page_cache() {
             assert!(!corrupt.is_empty(), "it was found");
             // A row that cannot be one ends its block.
             assert!(corrupt.iter().all(|found| found.0 == 3 && found.1 < 256), "{corrupt:?}");
+            // What did not verify is read again, rows and all.
+            damaged
+                .corrupt(0, &path, 64 + 16 * row + byte, 1)
+                .expect("the file is there");
+            for (_, sequence, _) in corrupt {
+                let again = partition.read_to_send(sequence, 100_000, true).await;
+                assert_eq!(
+                    bytes_of(again.expect("as it was")).0[16..],
+                    large(sequence as i32)[16..]
+                );
+            }
             store.close().await.expect("closes");
         });
     }

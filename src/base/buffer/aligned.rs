@@ -9,13 +9,13 @@ use bytes::Bytes;
 
 use super::BLOCK_BYTES;
 
-/// Block-aligned memory of a fixed capacity (whole blocks); `len` bytes of it count as content.
+/// Block-aligned memory with a capacity in whole blocks; `len` bytes of it count as content.
 pub struct AlignedBuf {
     /// What was allocated, the first whole block in it, and the bytes from there on.
     allocated: NonNull<u8>,
     memory: NonNull<u8>,
     room: usize,
-    /// Bytes of the room that are used.
+    /// Bytes of the room that may be used.
     capacity: usize,
     len: usize,
     home: Option<Arc<PoolState>>,
@@ -86,7 +86,7 @@ impl AlignedBuf {
         self[start..].fill(0);
     }
 
-    /// All of the memory, content or not, for the kernel to read into.
+    /// The memory up to the capacity, content or not, for the kernel to read into.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.memory.as_ptr()
     }
@@ -164,12 +164,13 @@ impl Pool {
         self.take_of(self.0.bytes)
     }
 
-    /// The same with a capacity of `bytes`, rounded up to whole blocks; at most the pool's.
+    /// The same with a capacity of `bytes`, no more than the pool's, rounded up to whole blocks.
     pub fn take_of(&self, bytes: usize) -> AlignedBuf {
+        assert!(bytes <= self.0.bytes);
         let reused = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = reused.unwrap_or_else(|| AlignedBuf::new(self.0.bytes));
         buffer.home = Some(self.0.clone());
-        buffer.capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES).min(buffer.room);
+        buffer.capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES);
         buffer
     }
 }
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn a_pooled_buffer_is_as_large_as_it_was_asked_for() {
         let pool = Pool::new(4 * BLOCK_BYTES, 1);
-        for (bytes, capacity) in [(1, 1), (BLOCK_BYTES + 1, 2), (4 * BLOCK_BYTES, 4), (9 * BLOCK_BYTES, 4)] {
+        for (bytes, capacity) in [(1, 1), (BLOCK_BYTES + 1, 2), (4 * BLOCK_BYTES, 4)] {
             assert_eq!(pool.take_of(bytes).capacity(), capacity * BLOCK_BYTES);
         }
         assert_eq!(pool.take().capacity(), 4 * BLOCK_BYTES);

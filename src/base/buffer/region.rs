@@ -33,7 +33,7 @@ impl Region {
         }
     }
 
-    /// Makes a buffer's whole memory (its content, then zeros or what a pool left there) a region.
+    /// Makes a buffer's memory up to its capacity (its content, then zeros or what a pool left there) a region.
     pub fn from_buffer(mut buffer: AlignedBuf) -> Self {
         let bytes = buffer.capacity();
         let memory = NonNull::new(buffer.as_mut_ptr()).expect("a buffer's memory is allocated");

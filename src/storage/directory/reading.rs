@@ -14,7 +14,7 @@ use crate::storage::StoreOptions;
 use crate::storage::ahead::Windows;
 use crate::storage::cold::{ColdSegment, SegmentPlace};
 
-/// Segments whose descriptors and sums are kept.
+/// Segments whose descriptors and rows are kept: 30 KiB of rows each.
 const SEGMENTS_MAX: usize = 128;
 /// A buffer of the pool.
 const BUFFER_BYTES: usize = (1 << 20) + 8192;

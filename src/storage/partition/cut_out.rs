@@ -4,10 +4,9 @@ use bytes::Bytes;
 
 use super::read::Wanted;
 use crate::storage::ahead::Batches;
+use crate::storage::build::BATCH_BYTES_MAX;
 use crate::wire::batch::{ScanOptions, StopReason, scan};
 
-/// No batch on the disk is larger: the broker's frame limit is below it.
-const BATCH_BYTES_MAX: usize = 256 << 20;
 /// What is given out of a buffer; a small part does not hold all of it while it waits to be sent.
 pub(super) fn cut(bytes: &Bytes, from: usize, to: usize, next_offset: i64) -> Batches {
     let bytes = match (to - from) * 2 < bytes.len() {

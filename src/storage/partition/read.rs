@@ -188,7 +188,13 @@ impl<E: Env> Partition<E> {
         let plan = self.plan_cold(wanted.offset)?;
         let segment = self.cold_segment(&plan.place).await?;
         match &segment.sums {
-            Sums::Present(sums) => self.read_rows(&plan, &segment, Some(sums), wanted).await,
+            Sums::Present(sums) => {
+                let read = self.read_rows(&plan, &segment, Some(sums), wanted).await;
+                if let Err(ReadError::Corrupt) = read {
+                    sums.forget_rows();
+                }
+                read
+            }
             Sums::Absent if plan.growing.is_some() => self.read_rows(&plan, &segment, None, wanted).await,
             Sums::Absent => self.read_bare(&plan, plan.file(&segment), wanted).await,
             Sums::Damaged(path) => {

@@ -15,7 +15,7 @@ use crate::base::ids::PartitionId;
 use crate::base::planted::{Bug, planted};
 use crate::io::{Durability, Env, OpenOptions, read_up_to, write_all_at};
 use crate::storage::EXTEND_BYTES_MIN;
-use crate::storage::build::{BatchFacts, SegmentBuild, SegmentIdentity};
+use crate::storage::build::{BATCH_BYTES_MAX, BatchFacts, SegmentBuild, SegmentIdentity};
 use crate::storage::cursor::Cursor;
 use crate::storage::epochs::Epochs;
 use crate::storage::producers::{Producers, Sequenced};
@@ -28,8 +28,6 @@ const FIRST_WINDOW_BYTES: u64 = 16 << 10;
 const WINDOW_BYTES: u64 = 1 << 20;
 /// How far behind the end to look for stale bytes (only to count them: all of it is erased).
 const STALE_LOOK_BYTES: usize = 64;
-/// No batch is larger.
-const BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// The walk over one partition.
 struct Walk<'a, E: Env> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Pace, Report};
 use crate::base::ids::PartitionId;
 use crate::io::{Env, OpenOptions};
-use crate::storage::build::{SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity};
+use crate::storage::build::{BATCH_BYTES_MAX, SUMS_HEAD_BYTES, SUMS_ROW_BYTES, SegmentIdentity};
 use crate::storage::cold::read_range;
 use crate::storage::index::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
 use crate::storage::segment::path_of;
@@ -17,8 +17,6 @@ use crate::wire::batch::{ScanOptions, ScannedBatch, StopReason, scan};
 
 /// Bytes of a log looked at at once.
 const WINDOW_BYTES: u64 = 1 << 20;
-/// No batch is larger.
-const BATCH_BYTES_MAX: usize = 256 << 20;
 /// No companion of a segment below 2 GiB is larger.
 const COMPANION_BYTES_MAX: u64 = 64 << 20;
 
