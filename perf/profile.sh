@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Where the broker's CPU goes under a load: shares by kind of work, in CPU-seconds per GB or per million requests, and the functions
-# that take most.
+# Where the broker's CPU goes under a load: shares by kind of work, in CPU-seconds per GB and microseconds a request. The functions that
+# take most stand in perf/results/profile.json.
 #
 #   perf/profile.sh [LOAD…]   produce-16k produce-128k produce-1m flushed-16k flushed-100b cold-fetch: what bench/compare calls so, in 16
-#                             partitions; all of them unless said, and only then kept in perf/results. Needs `perf` (linux-perf) and the right to use it (root, or kernel.perf_event_paranoid).
+#                             partitions; all of them unless said, and only then kept in perf/results. Needs `perf` (linux-perf) and
+#                             the right to use it (root, or kernel.perf_event_paranoid).
 #
 # No bar: it says what a figure is made of. The samples of the last load stay in $PERF_DIR/profile.data for `perf report`.
 set -euo pipefail
 all=(produce-16k produce-128k produce-1m flushed-16k flushed-100b cold-fetch)
 for load in "$@"; do
-    [[ " ${all[*]} " == *" $load "* ]] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
+    [[ " ${all[*]} " == *" $load "* ]] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
 done
 source "$(dirname "$0")/common.sh"
 command -v perf >/dev/null || die "there is no perf: install linux-perf"

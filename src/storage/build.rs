@@ -20,7 +20,7 @@ pub const SUMS_ROW_BYTES: usize = 16;
 const SUMS_MAGIC: u64 = 0x3153_4d55_5352_5452;
 /// A row ends with the batch that takes it to this many bytes.
 const ROW_BYTES_MIN: u64 = 64 << 10;
-/// No batch on the disk is larger: the broker's frame limit is below it.
+/// No larger batch is taken (`Directory::batch_bytes_max`), so none on the disk is larger.
 pub const BATCH_BYTES_MAX: usize = 256 << 20;
 /// So no row is.
 pub const ROW_BYTES_MAX: u64 = ROW_BYTES_MIN + BATCH_BYTES_MAX as u64;

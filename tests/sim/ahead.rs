@@ -164,15 +164,16 @@ fn two_readers_at_one_place_get_the_same() {
 #[test]
 fn readers_of_a_long_segment_that_grows_read_little_more_than_it() {
     const LONG_BATCH_BYTES: usize = 66_000;
-    const EACH_READS: i64 = 300;
+    // Of a block of rows each; the last that is in the file is a third.
+    const EACH_READS: i64 = 250;
     let world = Rc::new(world(78));
     let counted = world.clone();
     world.block_on(0, move |env| async move {
         // Two windows, one for each reader.
         let store = open_with(&env, with_memory(2 * ONE_WINDOW)).await;
-        let options = log_options(DurabilityClass::Flushed, 64 << 20);
+        let options = log_options(DurabilityClass::Flushed, 128 << 20);
         let partition = store.open_partition(spec(0, options)).await.expect("opens");
-        for sequence in 0..700 {
+        for sequence in 0..1000 {
             let long = batch(1, sequence, &payload(0, sequence, LONG_BATCH_BYTES));
             partition.append(long).await.expect("appended");
         }
@@ -195,7 +196,7 @@ fn readers_of_a_long_segment_that_grows_read_little_more_than_it() {
         let (reads, read) = (after.reads - before.reads, after.bytes_read - before.bytes_read);
         // Fifteen batches in a window; blocks at its ends, and windows that are ahead.
         assert!(reads <= 2 * EACH_READS as u64 / 15 + 12, "{reads} reads");
-        assert!(read <= bytes + bytes / 50 + (2 << 20), "{read} bytes for {bytes}");
+        assert!(read <= bytes + bytes / 50 + (1 << 20), "{read} bytes for {bytes}");
         store.close().await.expect("closes");
     });
 }

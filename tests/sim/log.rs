@@ -8,7 +8,7 @@ use std::rc::Rc;
 use ringtail::base::buffer::BLOCK_BYTES;
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv, World};
 use ringtail::io::{Env, OpenOptions, read_file};
-use ringtail::storage::{DurabilityClass, LogOptions, Partition, Store};
+use ringtail::storage::{AppendError, DurabilityClass, LogOptions, Partition, Store, StoreOptions};
 
 use crate::model::{
     DATA, Histories, History, batch, batch_of, check, log_options, open, open_with, options, payload, read_all, spec,
@@ -351,6 +351,23 @@ fn a_retry_after_a_kill_is_known_however_old_its_records_are() {
             assert_eq!(again.base_offset, 0, "{class:?}");
         });
     }
+}
+
+/// Nobody who reads a log back believes in one that is larger.
+#[test]
+fn a_batch_that_would_not_be_believed_is_refused() {
+    world(7).block_on(0, |env| async move {
+        let memory = StoreOptions {
+            memory_bytes: 4 << 30,
+            ..store_options(0)
+        };
+        let store = open_with(&env, memory).await;
+        let options = log_options(DurabilityClass::Written, 1 << 30);
+        let partition = store.open_partition(spec(0, options)).await.expect("opens");
+        let appended = partition.append(batch(1, 0, &vec![b'v'; 256 << 20])).await;
+        assert_eq!(appended.expect_err("too large"), AppendError::TooLargeForSegment);
+        store.close().await.expect("closes");
+    });
 }
 
 /// What memory holds ahead of the disk is so bounded by what comes next, not by time.

@@ -89,17 +89,23 @@ fn pinned_reads_read_no_device() {
     assert!(twelve - two <= 30, "{twelve} after {two}");
 }
 
+/// Sends all of the log so many times; bytes of all, and of those that came pinned.
+async fn send_again(partition: &Rc<Partition<SimEnv>>, times: u32) -> (usize, usize) {
+    let (mut all, mut some) = (0, 0);
+    for _ in 0..times {
+        let (end, bytes, pinned, error) = send_on(partition, 0, 150_000).await;
+        assert_eq!((end, error), (i64::from(BATCHES), None));
+        (all, some) = (all + bytes, some + pinned);
+    }
+    (all, some)
+}
+
 #[test]
 fn what_left_the_page_cache_is_read_and_verified_again() {
     for seed in 93..98 {
         let world = world(seed, 300_000, 100_000);
         with_reader(&world, ONE_WINDOW, |_, partition| async move {
-            let (mut all, mut some) = (0, 0);
-            for _ in 0..12 {
-                let (end, bytes, pinned, error) = send_on(&partition, 0, 150_000).await;
-                assert_eq!((end, error), (i64::from(BATCHES), None));
-                (all, some) = (all + bytes, some + pinned);
-            }
+            let (all, some) = send_again(&partition, 12).await;
             assert!(some > 0 && some < all, "{some} of {all}");
         });
     }
@@ -110,12 +116,7 @@ fn what_left_the_page_cache_is_read_and_verified_again() {
 fn a_cache_that_loses_little_is_of_use_all_the_same() {
     let world = world(104, 50_000, 0);
     with_reader(&world, ONE_WINDOW, move |_, partition| async move {
-        let (mut all, mut some) = (0, 0);
-        for _ in 0..20 {
-            let (_, bytes, pinned, error) = send_on(&partition, 0, 150_000).await;
-            assert_eq!(error, None);
-            (all, some) = (all + bytes, some + pinned);
-        }
+        let (all, some) = send_again(&partition, 20).await;
         assert!(some * 5 > all * 2, "{some} of {all}");
     });
 }
@@ -124,15 +125,8 @@ fn a_cache_that_loses_little_is_of_use_all_the_same() {
 fn that_nothing_more_can_be_pinned_forgets_nothing() {
     let world = world(98, 0, 200_000);
     with_reader(&world, ONE_WINDOW, |_, partition| async move {
-        for _ in 0..2 {
-            assert_eq!(send_on(&partition, 0, 150_000).await.3, None);
-        }
-        let (mut all, mut some) = (0, 0);
-        for _ in 0..12 {
-            let (_, bytes, pinned, error) = send_on(&partition, 0, 150_000).await;
-            assert_eq!(error, None);
-            (all, some) = (all + bytes, some + pinned);
-        }
+        send_again(&partition, 2).await;
+        let (all, some) = send_again(&partition, 12).await;
         // Four fifths of the two thirds that grow no more.
         assert!(some * 100 > all * 42, "{some} of {all}");
     });
@@ -225,40 +219,40 @@ fn rows_that_are_damaged_later_send_nothing_from_the_page_cache() {
             for sequence in 0..LARGE_BATCHES {
                 partition.append(large(sequence)).await.expect("appended");
             }
+            let flip = || {
+                let flipped = damaged.corrupt(0, &path, 64 + 16 * row + byte, 1);
+                flipped.expect("the file is there");
+            };
             let mut corrupt = Vec::new();
             for pass in 0..4 {
                 if pass == 3 {
                     // The page of these rows is not among the last that were looked at.
-                    damaged
-                        .corrupt(0, &path, 64 + 16 * row + byte, 1)
-                        .expect("the file is there");
+                    flip();
                 }
                 for sequence in 0..READ {
-                    match partition.read_to_send(sequence, 100_000, true).await {
+                    let read = || partition.read_to_send(sequence, 100_000, true);
+                    match read().await {
                         Ok(slice) => {
                             let (bytes, pinned) = bytes_of(slice);
                             assert_eq!(bytes[16..], large(sequence as i32)[16..], "pass {pass}");
                             // What was read ahead behind the last is not the same in every pass.
                             assert!(pinned > 0 || pass != 2 || sequence + 30 > READ, "{sequence}");
                         }
-                        Err(error) => corrupt.push((pass, sequence, error)),
+                        Err(error) => {
+                            corrupt.push((pass, sequence, error));
+                            // What did not verify is read again, its rows as well.
+                            flip();
+                            let (bytes, _) = bytes_of(read().await.expect("as it was"));
+                            assert_eq!(bytes[16..], large(sequence as i32)[16..]);
+                        }
                     }
                 }
             }
-            assert!(!corrupt.is_empty(), "it was found");
+            let [(3, sequence, _)] = corrupt[..] else {
+                panic!("{corrupt:?}")
+            };
             // A row that cannot be one ends its block.
-            assert!(corrupt.iter().all(|found| found.0 == 3 && found.1 < 256), "{corrupt:?}");
-            // What did not verify is read again, rows and all.
-            damaged
-                .corrupt(0, &path, 64 + 16 * row + byte, 1)
-                .expect("the file is there");
-            for (_, sequence, _) in corrupt {
-                let again = partition.read_to_send(sequence, 100_000, true).await;
-                assert_eq!(
-                    bytes_of(again.expect("as it was")).0[16..],
-                    large(sequence as i32)[16..]
-                );
-            }
+            assert!(sequence < 256, "{sequence}");
             store.close().await.expect("closes");
         });
     }

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::rc::{Rc, Weak};
 
 use self::reading::Reading;
+use super::build::BATCH_BYTES_MAX;
 use super::health::{Health, OPEN_RETRY_MS, is_full};
 use super::journal::writer::{CommitBuilder, Journal, JournalPlace, Member};
 use super::memory::{TailMemory, UNIT_BYTES};
@@ -328,9 +329,9 @@ impl<E: Env> ShardDirectory<E> {
         }
     }
 
-    /// No larger batch is taken: a few must fit into the tail memory side by side.
+    /// No larger batch is taken: a few must fit into the tail memory side by side, and whoever reads it back must believe its size.
     pub fn batch_bytes_max(&self) -> u64 {
-        self.memory.bytes_max() as u64 / 4
+        (self.memory.bytes_max() / 4).min(BATCH_BYTES_MAX) as u64
     }
 
     /// Whether produce is refused for lack of space.
