@@ -7,6 +7,7 @@
 //!
 //! Not for: what a single log does (`partition`), starting up (`recovery`).
 
+mod pace;
 mod reading;
 mod room;
 mod settle;
@@ -17,6 +18,8 @@ use std::io;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
+pub use self::pace::Pace;
+use self::pace::Writes;
 use self::reading::Reading;
 use super::build::BATCH_BYTES_MAX;
 use super::health::{Health, OPEN_RETRY_MS, is_full};
@@ -29,12 +32,12 @@ use crate::base::buffer::{Chunk, ChunkIdentity};
 use crate::base::coverage::{Mark, mark};
 use crate::base::ids::PartitionId;
 use crate::base::planted::{Bug, planted};
-use crate::base::sync::{Budget, Notify, OneshotSender, oneshot, race};
+use crate::base::sync::{Notify, OneshotSender, oneshot, race};
 use crate::io::{Env, Queue, is_exhausted};
 use crate::metrics::ScrubMetrics;
 
-/// Bytes of segment writes in flight.
-const WRITE_BYTES_IN_FLIGHT_MAX: u64 = 8 << 20;
+/// While no more than this waits for the disk in full chunks, nobody waits for it to be stored (`pace`).
+const CALM_QUEUED_BYTES_MAX: usize = 32 << 20;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// What all shards of a directory may have in chunks that are being filled, and in full ones that the disk has not taken: a start
@@ -63,7 +66,7 @@ pub struct ShardDirectory<E: Env> {
     /// The store owns them.
     partitions: RefCell<BTreeMap<PartitionId, Weak<Partition<E>>>>,
     evictable: RefCell<VecDeque<Weak<Partition<E>>>>,
-    writes: Rc<Budget>,
+    writes: Writes,
     reading: Reading<E>,
     full: Cell<bool>,
     appended_bytes: Cell<u64>,
@@ -115,7 +118,7 @@ impl<E: Env> ShardDirectory<E> {
             journal,
             partitions: RefCell::default(),
             evictable: RefCell::default(),
-            writes: Budget::new(WRITE_BYTES_IN_FLIGHT_MAX),
+            writes: Writes::default(),
             reading: Reading::new(options),
             full: Cell::new(false),
             appended_bytes: Cell::new(0),
@@ -175,8 +178,19 @@ impl<E: Env> ShardDirectory<E> {
         &self.journal
     }
 
-    pub fn write_budget(&self) -> &Rc<Budget> {
+    /// The turns of writes to segments.
+    pub fn writes(&self) -> &Writes {
         &self.writes
+    }
+
+    /// How what is to be stored goes to the segments just now.
+    pub fn pace(&self) -> Pace {
+        let queued_max = (self.memory.bytes_max() / 8).min(CALM_QUEUED_BYTES_MAX);
+        if self.queued_bytes.get() > queued_max as u64 || self.settled.is_urged() || self.stopping.get() {
+            Pace::Hurried
+        } else {
+            Pace::Calm
+        }
     }
 
     pub(super) fn add(&self, partition: &Rc<Partition<E>>) {
@@ -373,6 +387,8 @@ impl<E: Env> ShardDirectory<E> {
                     self.note_passing(&error);
                     self.env.sleep_until(self.env.now().plus_ms(OPEN_RETRY_MS)).await;
                 }
+                // It may have been under way when another shard's failed, which leaves nothing for it to find.
+                Ok(()) if self.health.is_fenced() => return Err(io::Error::other("the directory is out of service")),
                 flushed => return flushed,
             }
         }

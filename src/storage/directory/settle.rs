@@ -33,6 +33,8 @@ pub(super) struct Progress {
     journal_at: Cell<u64>,
     /// Memory is short: do not wait for the next tick.
     urged: Cell<bool>,
+    /// The round that is on its way was urged.
+    in_a_hurry: Cell<bool>,
     number: Cell<u64>,
     /// `journal_from` of the newest checkpoint.
     journal_from: Cell<u64>,
@@ -43,6 +45,10 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn urge(&self) {
         self.urged.set(true);
+    }
+
+    pub(super) fn is_urged(&self) -> bool {
+        self.urged.get() || self.in_a_hurry.get()
     }
 
     pub(super) fn is_due(&self, appended: u64, memory: u64) -> bool {
@@ -86,13 +92,16 @@ impl<E: Env> ShardDirectory<E> {
         if result.is_err() {
             self.members().iter().for_each(|member| member.abandon_round());
         }
+        self.settled.in_a_hurry.set(false);
         self.settled.busy.set(false);
         self.settled.done.notify();
         result
     }
 
     async fn round(self: &Rc<Self>, checkpoint: bool) -> Result<(), ()> {
-        let everything = checkpoint || self.settled.urged.replace(false);
+        let urged = self.settled.urged.replace(false);
+        self.settled.in_a_hurry.set(urged);
+        let everything = checkpoint || urged;
         let appended = self.appended_bytes.get();
         let journaled = self.journal.written_bytes();
         let journal_from = self.journal.undurable_sequence();

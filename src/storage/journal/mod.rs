@@ -11,6 +11,7 @@
 //!
 //! Not for: what the rows mean together (`recovery`), when to commit (`writer`).
 
+mod files;
 pub mod format;
 pub mod rows;
 pub mod scan;

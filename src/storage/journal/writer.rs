@@ -4,26 +4,24 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
-use super::format::{COMMIT_BYTES_MAX, COMMIT_HEADER_BYTES, CommitHeader, FileHeader};
+pub use super::files::JournalPlace;
+use super::files::{File, Used, unfinished_name};
+use super::format::{COMMIT_HEADER_BYTES, CommitHeader};
 use super::rows::{ROW_BYTES_MAX, Row};
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pool, block_ceil};
 use crate::base::coverage::{Mark, mark};
 use crate::base::planted::{Bug, either, planted};
 use crate::base::sync::{Notify, join_all};
-use crate::io::{Durability, Env, OpenOptions, Queue, is_exhausted, write_all_at};
+use crate::io::{Durability, Env, Queue, is_exhausted, write_all_at};
 use crate::storage::health::{Health, OPEN_RETRY_MS, is_passing};
 
 /// The first file is small, so that a start is quick.
 const FIRST_FILE_BYTES: u64 = 2 << 20;
-/// Files are an eighth of the journal, within these bounds.
-const FILE_BYTES_MIN: u64 = 512 << 10;
-const FILE_BYTES_MAX: u64 = 32 << 20;
 /// After this long without a commit an empty one confirms the last.
 const CONFIRM_AFTER_MS: u64 = 20;
 
@@ -89,41 +87,6 @@ impl CommitBuilder {
     }
 }
 
-struct File<E: Env> {
-    number: u64,
-    salt: u64,
-    path: PathBuf,
-    file: E::File,
-    bytes: u64,
-}
-
-#[derive(Clone)]
-struct Used {
-    path: PathBuf,
-    bytes: u64,
-    last_sequence: u64,
-}
-
-/// What a journal needs to know of its place.
-pub struct JournalPlace {
-    pub directory: PathBuf,
-    pub directory_id: [u8; 16],
-    pub start: u64,
-    pub shard: u32,
-    /// All files together.
-    pub bytes_max: u64,
-}
-
-impl JournalPlace {
-    fn file_bytes(&self) -> u64 {
-        block_ceil((self.bytes_max / 8).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX))
-    }
-
-    fn commit_bytes_max(&self) -> usize {
-        COMMIT_BYTES_MAX.min(self.file_bytes() / 2) as usize
-    }
-}
-
 /// One shard's journal in one directory.
 pub struct Journal<E: Env> {
     env: E,
@@ -160,7 +123,16 @@ pub struct Journal<E: Env> {
 impl<E: Env> Journal<E> {
     /// Makes the first file and starts the committing task.
     pub async fn open(env: E, place: JournalPlace, health: Health) -> io::Result<Rc<Self>> {
-        let first = Self::make(&env, &place, 0, 0, None, FIRST_FILE_BYTES.min(place.file_bytes())).await?;
+        let first = File::make(
+            &env,
+            &place,
+            0,
+            0,
+            None,
+            FIRST_FILE_BYTES.min(place.file_bytes()),
+            || true,
+        )
+        .await?;
         env.flush_directory(&place.directory).await?;
         let pool = Pool::new(place.commit_bytes_max(), 2);
         let newest = Cell::new((first.number, first.salt));
@@ -193,95 +165,6 @@ impl<E: Env> Journal<E> {
         env.spawn(Queue::Foreground, journal.clone().run());
         journal.prepare_next();
         Ok(journal)
-    }
-
-    fn name(place: &JournalPlace, number: u64) -> PathBuf {
-        place
-            .directory
-            .join(format!("ringtail-journal-{}-{}-{number}", place.start, place.shard))
-    }
-
-    /// A new file has another name until it has its header, so that one without is damage.
-    fn unfinished_name(place: &JournalPlace, number: u64) -> PathBuf {
-        let mut name = Self::name(place, number).into_os_string();
-        name.push(".tmp");
-        name.into()
-    }
-
-    /// A file with zeros (or old commits under another salt) and a durable header. One that is used again is where `recycled` says
-    /// afterwards, also when this failed.
-    async fn make(
-        env: &E,
-        place: &JournalPlace,
-        number: u64,
-        previous_salt: u64,
-        recycled: Option<&mut Used>,
-        bytes: u64,
-    ) -> io::Result<File<E>> {
-        let path = Self::name(place, number);
-        let is_new = recycled.is_none();
-        let (file, bytes) = match recycled {
-            Some(old) => {
-                // Opened first: where that cannot be done, nothing has changed.
-                let file = env.open(&old.path, OpenOptions::WRITE_DIRECT).await?;
-                mark(Mark::JournalFileRecycled);
-                env.rename(&old.path, &path).await?;
-                old.path = path.clone();
-                (file, old.bytes)
-            }
-            None => {
-                let options = OpenOptions {
-                    exclusive: false,
-                    ..OpenOptions::CREATE_DIRECT
-                };
-                let file = env.open(&Self::unfinished_name(place, number), options).await?;
-                env.allocate(&file, 0, bytes).await?;
-                Self::fill_with_zeros(env, &file, bytes).await?;
-                (file, bytes)
-            }
-        };
-        let salt = env.random();
-        let header = FileHeader {
-            directory_id: place.directory_id,
-            start: place.start,
-            shard: place.shard,
-            file: number,
-            salt,
-            previous_salt,
-            file_bytes: bytes,
-        };
-        let block = AlignedBuf::copy_of(&header.encode()).freeze();
-        write_all_at(env, &file, block, 0, Durability::Device).await?;
-        if is_new {
-            env.rename(&Self::unfinished_name(place, number), &path).await?;
-        }
-        Ok(File {
-            number,
-            salt,
-            path,
-            file,
-            bytes,
-        })
-    }
-
-    async fn fill_with_zeros(env: &E, file: &E::File, bytes: u64) -> io::Result<()> {
-        let mut zeros = AlignedBuf::new((1 << 20).min(bytes as usize));
-        zeros.set_len(zeros.capacity());
-        let zeros = zeros.freeze();
-        let mut position = 0;
-        while position < bytes {
-            let step = zeros.slice(..zeros.len().min((bytes - position) as usize));
-            position += step.len() as u64;
-            write_all_at(
-                env,
-                file,
-                step.clone(),
-                position - step.len() as u64,
-                Durability::Cached,
-            )
-            .await?;
-        }
-        env.flush(file).await
     }
 
     /// Asks for a commit that takes in `member`.
@@ -327,6 +210,11 @@ impl<E: Env> Journal<E> {
         self.starved.get()
     }
 
+    /// The next file will be needed soon.
+    fn is_half_through(&self) -> bool {
+        self.position.get() * 2 > self.current.borrow().bytes
+    }
+
     fn is_pressed(&self) -> bool {
         self.used_bytes() * 2 > self.place.bytes_max
     }
@@ -368,13 +256,14 @@ impl<E: Env> Journal<E> {
 
     async fn prepare(&self, mut recycled: Option<Used>) {
         let (newest, salt) = self.newest.get();
-        let made = Self::make(
+        let made = File::make(
             &self.env,
             &self.place,
             newest + 1,
             salt,
             recycled.as_mut(),
             self.file_bytes(),
+            || self.is_half_through(),
         )
         .await;
         let made = match made {
@@ -395,7 +284,7 @@ impl<E: Env> Journal<E> {
                     return;
                 }
                 // Others may do with what it got.
-                let partial = Self::unfinished_name(&self.place, newest + 1);
+                let partial = unfinished_name(&self.place, newest + 1);
                 if let Err(error) = self.env.unlink(&partial).await {
                     tracing::debug!(file = %partial.display(), %error, "half a journal file stays");
                 }
@@ -448,6 +337,8 @@ impl<E: Env> Journal<E> {
                 self.fail_queue();
                 break;
             }
+            // Who has its answer now may have asked for more, in time for the next one.
+            self.env.yield_now().await;
         }
         self.is_stopped.set(true);
         self.fail_queue();

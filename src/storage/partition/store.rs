@@ -15,21 +15,18 @@ use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::AppendError;
 use crate::storage::build::BatchFacts;
 use crate::storage::cursor::Cursor;
+use crate::storage::directory::Pace;
 use crate::storage::health::is_passing;
 use crate::storage::options::DurabilityClass;
 use crate::storage::segment::{ClosedSegment, OpenSegment, finish_companions, path_of, store_companion};
 use crate::storage::{EXTEND_BYTES_MAX, EXTEND_BYTES_MIN};
-
-/// Segment writes of one partition in flight at once.
-const WRITES_MAX: usize = 4;
-/// The largest segment write.
-const WRITE_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes that go to these positions of an open segment's file, which is stored up to `stored` then.
 struct BlockWrite {
     segment: i64,
     pieces: Vec<(u64, Bytes)>,
     stored: u64,
+    pace: Pace,
 }
 
 /// Whether a segment that ends at `end` lies below `target` whole.
@@ -91,7 +88,12 @@ impl<E: Env> Partition<E> {
             if matches!(self.log.borrow().state, State::Closed | State::Offline) {
                 return Err(());
             }
-            let step = Self::next_step(&self.log.borrow(), target);
+            // Who waits for the turn stores for a commit.
+            let pace = match durability == Durability::Device || self.store_turn.is_awaited() {
+                true => Pace::Hurried,
+                false => self.directory.pace(),
+            };
+            let step = Self::next_step(&self.log.borrow(), target, pace);
             let is_done = matches!(step, Step::Done);
             let done = match step {
                 Step::Write(write) => self.write(write, durability).await,
@@ -127,7 +129,7 @@ impl<E: Env> Partition<E> {
                 let log = self.log.borrow();
                 log.open
                     .iter()
-                    .find_map(|segment| Self::next_write(&log, segment, target))
+                    .find_map(|segment| Self::next_write(&log, segment, target, Pace::Hurried))
             };
             let Some(write) = write else { return Ok(()) };
             let done = self.write(write, durability).await;
@@ -139,9 +141,9 @@ impl<E: Env> Partition<E> {
         }
     }
 
-    fn next_step(log: &Log<E>, target: Cursor) -> Step {
+    fn next_step(log: &Log<E>, target: Cursor, pace: Pace) -> Step {
         let oldest = log.oldest_open();
-        match Self::next_write(log, oldest, target) {
+        match Self::next_write(log, oldest, target, pace) {
             Some(write) => Step::Write(write),
             None if oldest
                 .end
@@ -154,7 +156,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// The next blocks of `segment` below `target`, if it lacks any.
-    fn next_write(log: &Log<E>, segment: &OpenSegment<E>, target: Cursor) -> Option<BlockWrite> {
+    fn next_write(log: &Log<E>, segment: &OpenSegment<E>, target: Cursor, pace: Pace) -> Option<BlockWrite> {
         let limit = match segment.end {
             Some(end) if ends_below(end, target) => end.position,
             _ if target.segment == segment.base => block_floor(target.position.min(log.segment_end(segment.base))),
@@ -166,17 +168,17 @@ impl<E: Env> Partition<E> {
         let whole = block_floor(limit);
         let mut pieces = Vec::new();
         let mut position = segment.stored;
-        while position < whole && pieces.len() < WRITES_MAX {
+        while position < whole && pieces.len() < pace.writes_max() {
             let views = log
                 .tail
-                .views(segment.base, position, whole.min(position + WRITE_BYTES_MAX));
+                .views(segment.base, position, whole.min(position + pace.write_bytes_max()));
             let Some(first) = views.into_iter().next() else { break };
             let first = first.slice(..block_floor(first.len() as u64) as usize);
             assert!(!first.is_empty(), "chunks hold whole blocks");
             position += first.len() as u64;
             pieces.push((position - first.len() as u64, first));
         }
-        if position == whole && whole < limit && pieces.len() < WRITES_MAX {
+        if position == whole && whole < limit && pieces.len() < pace.writes_max() {
             let mut last = AlignedBuf::new(BLOCK_BYTES);
             log.tail
                 .pieces(segment.base, whole, limit)
@@ -189,6 +191,7 @@ impl<E: Env> Partition<E> {
             segment: segment.base,
             pieces,
             stored: position,
+            pace,
         })
     }
 
@@ -197,11 +200,12 @@ impl<E: Env> Partition<E> {
             segment,
             pieces,
             stored,
+            pace,
         } = write;
         let file = self.log.borrow_mut().open_segment(segment).file.clone();
         let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
         let turns = (
-            self.directory.write_budget().acquire(bytes as u64).await,
+            self.directory.writes().turn(bytes as u64, pace).await,
             self.file_turn.acquire(1).await,
         );
         let writes = pieces

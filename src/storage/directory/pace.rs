@@ -1,0 +1,60 @@
+//! How fast what is to be stored goes to the segments.
+
+use std::rc::Rc;
+
+use crate::base::sync::{Budget, Permit};
+
+/// Bytes of hurried writes in flight, of one shard and directory.
+const HURRIED_BYTES_MAX: u64 = 8 << 20;
+/// The same of calm ones.
+const CALM_BYTES_MAX: u64 = 256 << 10;
+
+/// How large the writes of a partition are, and how many go side by side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Nobody waits for it. A flush of the device, every commit's, waits for all writes before it: it finds one small one, at most.
+    Calm,
+    /// Somebody waits for the memory it takes, for a commit that it is part of, or for an end.
+    Hurried,
+}
+
+impl Pace {
+    pub fn writes_max(self) -> usize {
+        match self {
+            Self::Calm => 1,
+            Self::Hurried => 4,
+        }
+    }
+
+    pub fn write_bytes_max(self) -> u64 {
+        match self {
+            Self::Calm => CALM_BYTES_MAX,
+            Self::Hurried => 1 << 20,
+        }
+    }
+}
+
+/// The turns of the segments of one shard and directory.
+pub struct Writes {
+    hurried: Rc<Budget>,
+    calm: Rc<Budget>,
+}
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self {
+            hurried: Budget::new(HURRIED_BYTES_MAX),
+            calm: Budget::in_order(CALM_BYTES_MAX),
+        }
+    }
+}
+
+impl Writes {
+    /// Waits until so many bytes may be written.
+    pub async fn turn(&self, bytes: u64, pace: Pace) -> Permit {
+        match pace {
+            Pace::Calm => self.calm.acquire(bytes).await,
+            Pace::Hurried => self.hurried.acquire(bytes).await,
+        }
+    }
+}
