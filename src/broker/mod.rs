@@ -29,7 +29,6 @@ mod memory;
 mod native;
 mod producer_ids;
 pub mod route;
-mod turns;
 
 pub use self::memory::{Memory, Pressure, Reader};
 
@@ -42,11 +41,11 @@ use self::lateness::Lateness;
 use self::limits::Limits;
 use self::producer_ids::ProducerIds;
 use self::route::Router;
-use self::turns::Turns;
 use crate::base::ids::PartitionId;
 use crate::base::sync::Signal;
 use crate::cluster::shard_of;
 use crate::io::Env;
+use crate::io::turns::Turns;
 use crate::metrics::Metrics;
 
 /// One shard's broker.

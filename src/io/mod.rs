@@ -23,6 +23,7 @@ use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pinned, Region};
 
 pub mod console;
 pub mod sim;
+pub mod turns;
 pub mod uring;
 
 /// Nanoseconds of a clock that never goes back; its zero means nothing.

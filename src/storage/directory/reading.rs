@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use crate::base::buffer::{AlignedBuf, Pool};
 use crate::base::ids::PartitionId;
-use crate::base::sync::Budget;
+use crate::base::sync::{Budget, Holder};
 use crate::io::Env;
+use crate::io::turns::Turns;
 use crate::storage::StoreOptions;
 use crate::storage::ahead::Windows;
 use crate::storage::cold::{ColdSegment, SegmentPlace};
@@ -37,6 +38,8 @@ pub struct Reading<E: Env> {
     pub lookup_steps: Rc<Budget>,
     /// One look-up at a time decompresses, so that others of the shard have their turn in between.
     pub decode_turn: Rc<Budget>,
+    /// A read that the page cache answers, and a check of what was read, take a quarter of a millisecond for a window.
+    turns: Rc<Turns>,
     buffers: Pool,
     /// By partition and base, as a folder's name may be used again while somebody still reads what it held.
     segments: RefCell<VecDeque<(SegmentKey, Rc<ColdSegment<E>>)>>,
@@ -50,9 +53,15 @@ impl<E: Env> Reading<E> {
             windows: Windows::new(options.memory_bytes / WINDOWS_PART / options.directories.len().max(1) as u64),
             lookup_steps: Budget::new(LOOKUP_STEPS_MAX),
             decode_turn: Budget::new(1),
+            turns: Rc::default(),
             buffers: Pool::new(BUFFER_BYTES, BUFFERS_KEPT),
             segments: RefCell::default(),
         }
+    }
+
+    /// Waits for a turn to have the core for a window's worth of work.
+    pub async fn turn(&self, env: &E) {
+        self.turns.turn(env, Holder(0)).await;
     }
 
     /// A segment's descriptors.

@@ -335,8 +335,11 @@ impl<E: Env> Partition<E> {
         rows: &[Row],
     ) -> Result<(Bytes, usize, Through), ReadError> {
         let (start, end) = (rows[0].start, rows[rows.len() - 1].end);
+        let reading = self.directory.reading();
         if let Some(file) = self.through_cache(plan, segment, start..end).await {
+            reading.turn(&self.env).await;
             let bytes = self.gather(plan, &file, start, end).await?;
+            reading.turn(&self.env).await;
             let good = matching(identity, rows, &bytes);
             if good == bytes.len() {
                 return Ok((bytes, good, Through::Cache));
@@ -344,6 +347,7 @@ impl<E: Env> Partition<E> {
             segment.warmth.has_gone();
         }
         let bytes = self.gather(plan, plan.file(segment), start, end).await?;
+        reading.turn(&self.env).await;
         let good = matching(identity, rows, &bytes);
         Ok((bytes, good, Through::Direct))
     }

@@ -8,8 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use super::{Env, Queue};
 use crate::base::sync::{Holder, OneshotSender, oneshot};
-use crate::io::{Env, Queue};
 
 /// The turns of one shard.
 #[derive(Default)]
