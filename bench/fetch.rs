@@ -53,6 +53,8 @@ pub struct Place {
     pub offset: i64,
     log_start: i64,
     at_end: bool,
+    /// The broker has this offset from an earlier request of the session.
+    is_told: bool,
 }
 
 impl Place {
@@ -62,11 +64,36 @@ impl Place {
             offset: 0,
             log_start: 0,
             at_end: false,
+            is_told: false,
         }
     }
 
     fn begin_anew(&mut self) {
         self.offset = self.log_start;
+        self.is_told = false;
+    }
+}
+
+/// A fetch session (KIP-227): the broker knows what is asked for, and is told of changes. It also begins each time with the partitions
+/// whose turn it is, so that none goes without.
+#[derive(Default)]
+struct Session {
+    id: i32,
+    /// That of the next request; 0 opens a session.
+    epoch: i32,
+    /// Partitions that are asked for no more, of which the broker does not know yet.
+    forgotten: Vec<i32>,
+}
+
+impl Session {
+    /// An answer came: to `id`, or with an error, after which another session is opened.
+    fn answered(&mut self, id: i32, failed: bool) {
+        (self.id, self.epoch) = match id {
+            0 => (0, 0),
+            _ if failed => (0, 0),
+            id => (id, self.epoch % i32::MAX + 1),
+        };
+        self.forgotten.clear();
     }
 }
 
@@ -140,16 +167,17 @@ impl Fetch {
             .map_err(|error| format!("connect to {}: {error}", node.address))?;
         let mut answers = Answers::new(env.clone(), stream.clone(), target.protocol);
         let mut tally = Tally::default();
+        let mut session = Session::default();
         let mut correlation_id = 0;
         while env.now() < window.end && !env.stop().is_requested() && !places.is_empty() {
-            let pieces = self.request(target, &places, correlation_id)?;
+            let pieces = self.request(target, &mut places, &session, correlation_id)?;
             let sent_at = env.now();
             send_all(env, &stream, pieces)
                 .await
                 .map_err(|error| format!("send: {error}"))?;
             let answer = answers.next().await.map_err(|error| format!("receive: {error}"))?;
             let (parts, refused) = match target.protocol {
-                Protocol::Kafka => fetched(&answer, target.fetch_version)?,
+                Protocol::Kafka => fetched(&answer, target.fetch_version, &mut session)?,
                 Protocol::Native => (native::fetched(&answer, &places)?, 0),
             };
             let (bytes, records, errors) = advance(parts, &mut places);
@@ -158,6 +186,8 @@ impl Fetch {
                 tally.errors += errors + refused;
             }
             if self.once {
+                let ended = places.iter().filter(|place| place.at_end);
+                session.forgotten.extend(ended.map(|place| place.partition));
                 places.retain(|place| !place.at_end);
             } else if !self.follow {
                 places
@@ -165,8 +195,8 @@ impl Fetch {
                     .filter(|place| place.at_end)
                     .for_each(Place::begin_anew);
             }
-            // Another partition is first each time.
-            if !places.is_empty() {
+            // Without a session another partition is first each time.
+            if !places.is_empty() && session.epoch == 0 {
                 places.rotate_left(1);
             }
             correlation_id = (correlation_id + 1) & i32::MAX;
@@ -175,7 +205,13 @@ impl Fetch {
         Ok(tally)
     }
 
-    fn request(&self, target: &Target, places: &[Place], correlation_id: i32) -> Result<Vec<Bytes>, String> {
+    fn request(
+        &self,
+        target: &Target,
+        places: &mut [Place],
+        session: &Session,
+        correlation_id: i32,
+    ) -> Result<Vec<Bytes>, String> {
         if target.protocol == Protocol::Native {
             let bounds = (
                 self.wait_ms as u32,
@@ -190,17 +226,34 @@ impl Fetch {
             partition_max_bytes: self.partition_bytes_max,
             ..Default::default()
         };
+        let is_new = |place: &&mut Place| session.epoch == 0 || !place.is_told;
+        let told = places.iter_mut().filter(is_new).map(|place| {
+            place.is_told = true;
+            partition(place)
+        });
         let topic = FetchTopic {
             topic: Str::Borrowed(&target.topic),
             topic_id: target.topic_id,
-            partitions: places.iter().map(partition).collect(),
+            partitions: told.collect(),
         };
+        let forgotten = ForgottenTopic {
+            topic: Str::Borrowed(&target.topic),
+            topic_id: target.topic_id,
+            partitions: session.forgotten.clone().into(),
+        };
+        let is_forgotten = session.epoch > 0 && !session.forgotten.is_empty();
         let request = FetchRequest {
             replica_id: -1,
             max_wait_ms: self.wait_ms,
             min_bytes: 1,
             max_bytes: self.bytes_max,
-            topics: vec![topic].into(),
+            session_id: session.id,
+            session_epoch: session.epoch,
+            topics: Some(topic)
+                .filter(|topic| !topic.partitions.is_empty())
+                .into_iter()
+                .collect(),
+            forgotten_topics_data: is_forgotten.then_some(forgotten).into_iter().collect(),
             ..Default::default()
         };
         let header = RequestHeader {
@@ -214,7 +267,7 @@ impl Fetch {
 }
 
 /// The parts of a Kafka answer, and whether it was an error as a whole.
-fn fetched(answer: &Bytes, version: i16) -> Result<(Vec<Part>, u64), String> {
+fn fetched(answer: &Bytes, version: i16, session: &mut Session) -> Result<(Vec<Part>, u64), String> {
     let mut decoder = Decoder::new(answer);
     ResponseHeader::decode::<FetchResponse<'_>>(&mut decoder, version).map_err(|error| error.to_string())?;
     let response = FetchResponse::decode(&mut decoder, version).map_err(|error| error.to_string())?;
@@ -230,21 +283,30 @@ fn fetched(answer: &Bytes, version: i16) -> Result<(Vec<Part>, u64), String> {
     };
     let topics = response.responses.iter();
     let parts = topics.flat_map(|topic| topic.partitions.iter().map(part).collect::<Vec<_>>());
-    Ok((parts.collect(), u64::from(response.error_code != 0)))
+    let failed = response.error_code != 0;
+    session.answered(response.session_id, failed);
+    Ok((parts.collect(), u64::from(failed)))
 }
 
 /// Moves the places past what `parts` brought; bytes, records and errors in them.
 fn advance(parts: Vec<Part>, places: &mut [Place]) -> (u64, u64, u64) {
     let (mut bytes, mut records, mut errors) = (0, 0, 0);
+    // Answers keep the order of the requests, but for what they leave out.
+    let mut at = 0;
     for part in parts {
-        let Some(place) = places.iter_mut().find(|place| place.partition == part.partition) else {
+        let (before, from) = places.split_at(at);
+        let all = from.iter().chain(before);
+        let Some(steps) = all.into_iter().position(|place| place.partition == part.partition) else {
             continue;
         };
+        at = (at + steps) % places.len();
+        let place = &mut places[at];
         match ErrorCode::from_code(part.error_code) {
             Some(ErrorCode::None) => {}
             // Retention was there before the reader.
             Some(ErrorCode::OffsetOutOfRange) => {
                 place.offset = part.log_start.max(0);
+                place.is_told = false;
                 continue;
             }
             _ => errors += 1,
@@ -256,6 +318,7 @@ fn advance(parts: Vec<Part>, places: &mut [Place]) -> (u64, u64, u64) {
         };
         for batch in scan(&part.batches, options).map_while(Result::ok) {
             place.offset = batch.header.next_offset();
+            place.is_told = false;
             records += batch.header.record_count() as u64;
         }
         place.log_start = part.log_start.max(0);

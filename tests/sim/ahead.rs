@@ -226,6 +226,43 @@ fn a_reader_that_goes_on_has_the_disk_ahead_of_him() {
 }
 
 #[test]
+fn what_is_asked_for_soon_is_read_before_and_who_passes_by_has_nothing_read_ahead() {
+    const BYTES: usize = 60_000;
+    let world = Rc::new(world(79));
+    cold_log(&world);
+    let counted = world.clone();
+    with_reader(&world, 32 * ONE_WINDOW, move |env, partition| async move {
+        let reads = || counted.disk_counters(0).reads;
+        let later = || env.sleep_until(env.now().plus_ms(100));
+        partition.read_soon(0);
+        later().await;
+        let before = reads();
+        let slice = partition.read_to_send_in_passing(0, BYTES, true).await.expect("read");
+        let mut offset = check_sent(slice.pieces.concat().into(), 0);
+        later().await;
+        assert_eq!(reads(), before, "it was there");
+        // Behind the window.
+        offset += 150;
+        let mut before = reads();
+        for round in 0..5 {
+            let slice = partition
+                .read_to_send_in_passing(offset, BYTES, true)
+                .await
+                .expect("read");
+            offset = check_sent(slice.pieces.concat().into(), offset);
+            later().await;
+            // The first opens a segment's files.
+            assert!(round == 0 || reads() == before + 1, "{} at {offset}", reads() - before);
+            before = reads();
+        }
+        partition.read_soon(offset);
+        partition.read_soon(offset);
+        later().await;
+        assert_eq!(reads() - before, 1, "one window");
+    });
+}
+
+#[test]
 fn what_does_not_verify_is_not_read_ahead_either() {
     let world = world(74);
     cold_log(&world);

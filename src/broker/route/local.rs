@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::plan::{Place, Plan, partition_outcome};
 use super::watched::Watched;
 use super::*;
 use crate::base::sync::{Budget, Holder, Notify, Permit, Signal, join_all, join_few, race};
@@ -252,14 +253,16 @@ impl<E: Env> Local<E> {
             // As much as there is room for, unless that is next to nothing.
             let offered = usize::try_from(budget.offer(holder)).unwrap_or(usize::MAX);
             let bytes_max = request.bytes_max.min(offered.max(SHORT_READ_BYTES));
-            let (planned_bytes, reads) = plan_reads(&places, bytes_max);
-            if let Some(held) = budget.try_acquire_for(holder, planned_bytes) {
-                return read_places(reads, reads_max, held).await;
+            let plan = Plan::of(&places, bytes_max);
+            if let Some(held) = budget.try_acquire_for(holder, plan.bytes) {
+                plan.read_ahead();
+                return plan.carry_out(reads_max, held).await;
             }
             // Memory is short, perhaps because others do not read their answers: a little now, not all later.
             let _turn = turn.acquire_for(holder, 1).await;
-            let (planned_bytes, reads) = plan_reads(&places, request.bytes_max.min(SHORT_READ_BYTES));
-            read_places(reads, reads_max, reserve.acquire_for(holder, planned_bytes).await).await
+            let plan = Plan::of(&places, request.bytes_max.min(SHORT_READ_BYTES));
+            let held = reserve.acquire_for(holder, plan.bytes).await;
+            plan.carry_out(reads_max, held).await
         }
     }
 
@@ -367,32 +370,6 @@ async fn over<E: Env>(env: &E, beat: &Notify, deadline: Monotonic) {
     }
 }
 
-#[derive(Clone)]
-struct Place<E: Env> {
-    partition: Rc<Partition<E>>,
-    offset: i64,
-    bytes_max: usize,
-}
-
-impl<E: Env> Place<E> {
-    fn readable_bytes(&self, enough: usize) -> usize {
-        self.partition.readable_bytes(self.offset, enough.min(self.bytes_max))
-    }
-}
-
-fn partition_outcome<E: Env>(
-    partition: &Partition<E>,
-    result: Result<LogSlice, ReadError>,
-    diverging: Option<EpochEnd>,
-) -> ReadOutcome {
-    ReadOutcome {
-        result: result.map_err(PartitionError::Read),
-        high_watermark: partition.high_watermark(),
-        log_start: partition.ends().log_start,
-        diverging,
-    }
-}
-
 /// Waits until the places together have `bytes_min` to read, the time is over, or the asker has enough.
 async fn wait_for_bytes<E: Env>(
     env: &E,
@@ -426,57 +403,6 @@ async fn wait_for_bytes<E: Env>(
         }
     })
     .await;
-}
-
-/// A place and how much to read from it: bytes, and whether the first batch comes whole.
-type PlannedRead<E> = Result<(Place<E>, Option<(usize, bool)>), ReadOutcome>;
-
-/// Divides `bytes_max` among the places in their order; the first that has anything gives its first batch whole (KIP-74).
-/// Also the bytes that will come of it, but for a first batch that is larger than its place may give.
-fn plan_reads<E: Env>(places: &[Result<Place<E>, ReadOutcome>], bytes_max: usize) -> (u64, Vec<PlannedRead<E>>) {
-    let mut left = bytes_max;
-    let mut planned = 0;
-    let mut reads = Vec::with_capacity(places.len());
-    for place in places {
-        reads.push(place.clone().map(|place| {
-            let readable = place.readable_bytes(left.max(1));
-            if readable == 0 || (left == 0 && planned > 0) {
-                return (place, None);
-            }
-            let read = (place.bytes_max.min(left), planned == 0);
-            left = left.saturating_sub(readable);
-            planned += readable as u64;
-            (place, Some(read))
-        }));
-    }
-    (planned, reads)
-}
-
-/// Reads what was planned; `held` is made what came of it. A first batch that comes whole is more than the plan says.
-async fn read_places<E: Env>(
-    reads: Vec<PlannedRead<E>>,
-    reads_max: usize,
-    mut held: Permit,
-) -> (Vec<ReadOutcome>, Permit) {
-    let is_few = reads.len() <= reads_max;
-    let reads = reads.into_iter().map(read_place);
-    let outcomes = match is_few {
-        true => join_all(reads.collect()).await,
-        false => join_few(reads_max, reads).await,
-    };
-    held.resize(outcomes.iter().map(|outcome| outcome.bytes() as u64).sum());
-    (outcomes, held)
-}
-
-async fn read_place<E: Env>(read: PlannedRead<E>) -> ReadOutcome {
-    match read {
-        Err(outcome) => outcome,
-        Ok((place, None)) => partition_outcome(&place.partition, Ok(LogSlice::default()), None),
-        Ok((place, Some((bytes_max, whole_first)))) => {
-            let result = place.partition.read_to_send(place.offset, bytes_max, whole_first).await;
-            partition_outcome(&place.partition, result, None)
-        }
-    }
 }
 
 /// The queries without repetitions, with what `find` has for each, and the place of every one among them. Other tasks of the shard run

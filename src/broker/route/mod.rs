@@ -14,6 +14,7 @@
 //! Not for: opening and deleting partitions (`shard`), the wire protocol.
 
 mod local;
+mod plan;
 mod router;
 mod watched;
 

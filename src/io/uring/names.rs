@@ -235,8 +235,12 @@ pub(super) fn map(path: &Path, bytes: usize, mapped: Mapped) -> io::Result<Arc<R
     // SAFETY: `bytes` of page-aligned, readable and writable memory that only the region knows. Where the file has no storage for
     // them nothing is touched: the region goes.
     let region = Arc::new(unsafe { Region::from_raw(memory, bytes, release) });
-    if mapped == Mapped::New {
-        bring_in(&file, address, bytes)?;
+    if mapped == Mapped::New
+        && let Err(error) = bring_in(&file, address, bytes)
+    {
+        // Others may do with what it got.
+        let _ = fs::remove_file(path);
+        return Err(error);
     }
     Ok(region)
 }

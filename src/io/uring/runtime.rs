@@ -9,7 +9,7 @@ use std::time::Duration;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::UringEnv;
-use super::machine::{announce_barriers, cpus};
+use super::machine::{announce_barriers, cpus, take_short_turns};
 use super::pipes::Pipes;
 use super::stop::{Signals, Stop};
 use super::workers::Workers;
@@ -94,6 +94,7 @@ impl Run {
         T: 'static,
     {
         let _guard = StopOnFailure(&self.stop);
+        take_short_turns();
         let executor = self.executor(placement)?;
         let outcome: io::Result<_> = executor.run(async {
             let (env, driver) = UringEnv::start(self)?;

@@ -58,3 +58,34 @@ impl Writes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::sync::{join_all, race};
+    use crate::io::Env;
+    use crate::io::sim::{Options, World};
+
+    #[test]
+    fn a_calm_write_waits_for_the_one_before_and_a_hurried_one_does_not() {
+        World::new(1, Options::default()).block_on(0, |env| async move {
+            let writes = Writes::default();
+            let part = Pace::Calm.write_bytes_max();
+            let first = writes.turn(part, Pace::Calm).await;
+            let _hurried = writes.turn(Pace::Hurried.write_bytes_max(), Pace::Hurried).await;
+            let second = async {
+                let _turn = writes.turn(part, Pace::Calm).await;
+                true
+            };
+            let time_over = async {
+                env.sleep_until(env.now().plus_ms(10)).await;
+                false
+            };
+            assert!(!race(second, time_over).await);
+            drop(first);
+            // Small ones of many logs go side by side.
+            let turns = (0..8).map(|_| writes.turn(part / 8, Pace::Calm));
+            assert_eq!(join_all(turns.collect()).await.len(), 8);
+        });
+    }
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Partition;
 use super::log::State;
-use super::read::{READ_BYTES_MAX, Wanted};
+use super::wanted::{READ_BYTES_MAX, Wanted};
 use crate::base::coverage::{Mark, mark};
 use crate::io::{Env, Queue};
 use crate::storage::ReadError;
@@ -35,7 +35,7 @@ impl<E: Env> Partition<E> {
                 windows.put_back((self.id(), next_offset), window);
             }
         }
-        if few_left {
+        if few_left && wanted.comes_back {
             self.read_on(batches.next_offset, FOLLOWERS);
         }
         Some(bytes)
@@ -43,13 +43,18 @@ impl<E: Env> Partition<E> {
 
     /// A read from the device, and the next one begun if the reader seems to go on.
     pub(super) async fn read_and_go_on(self: &Rc<Self>, wanted: Wanted) -> Result<Bytes, ReadError> {
-        let goes_on = self.remembered_place(wanted.offset).is_some();
+        let goes_on = wanted.comes_back && self.remembered_place(wanted.offset).is_some();
         let read = self.read_cold(wanted).await?;
         // Batches larger than a window are not worth one.
         if goes_on && (1..=READ_BYTES_MAX).contains(&read.bytes.len()) {
             self.read_on(read.next_offset, 0);
         }
         Ok(read.bytes)
+    }
+
+    /// Somebody is about to read from `offset` on.
+    pub fn read_soon(self: &Rc<Self>, offset: i64) {
+        self.read_on(offset, 0);
     }
 
     /// Begins a window at `offset` and `followers` behind it as each is read, unless the offset is in memory or nothing is there yet, or

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::read::Wanted;
+use super::wanted::Wanted;
 use crate::storage::ahead::Batches;
 use crate::storage::build::BATCH_BYTES_MAX;
 use crate::wire::batch::{ScanOptions, StopReason, scan};

@@ -25,6 +25,7 @@ mod retain;
 mod scrub;
 mod settle;
 mod store;
+mod wanted;
 
 use std::path::PathBuf;
 use std::rc::Rc;

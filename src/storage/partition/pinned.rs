@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use super::Partition;
 use super::log::State;
-use super::read::{ColdPlan, Wanted};
+use super::read::ColdPlan;
+use super::wanted::Wanted;
 use crate::base::buffer::Pinned;
 use crate::io::{Env, OpenOptions, PINNED_BYTES_MAX, Unpinned};
 use crate::storage::LogSlice;

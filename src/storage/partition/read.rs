@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Partition;
 use super::cut_out::{CutOut, cut};
 use super::log::{Log, State};
+use super::wanted::Wanted;
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
 use crate::base::planted::{Bug, planted};
@@ -22,10 +23,6 @@ use crate::storage::warm::{RowsId, Through};
 use crate::storage::{LogSlice, ReadError};
 use crate::wire::batch::StopReason;
 
-/// A cold read takes at least this much: a reader usually goes on.
-const READ_BYTES_MIN: usize = 128 << 10;
-/// A cold read takes at most this much at once, unless one batch is larger.
-pub(super) const READ_BYTES_MAX: usize = 1 << 20;
 /// Places remembered where cold readers will go on.
 const READERS_MAX: usize = 32;
 
@@ -46,37 +43,6 @@ struct Growing<E: Env> {
     stored: u64,
     /// Those behind them that the rows cover: less than a block, and only until the first append after a start.
     unstored: Vec<u8>,
-}
-
-/// A request for batches.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub offset: i64,
-    pub bytes_max: usize,
-    pub whole_first: bool,
-}
-
-impl Wanted {
-    pub fn new(offset: i64, bytes_max: usize, whole_first: bool) -> Self {
-        Self {
-            offset,
-            bytes_max,
-            whole_first,
-        }
-    }
-
-    /// Bytes to read for it.
-    fn read_bytes(&self) -> u64 {
-        self.bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX) as u64
-    }
-
-    /// The first batch is larger than what is wanted.
-    pub fn none(&self) -> Batches {
-        Batches {
-            bytes: Bytes::new(),
-            next_offset: self.offset,
-        }
-    }
 }
 
 impl<E: Env> Partition<E> {
@@ -102,7 +68,25 @@ impl<E: Env> Partition<E> {
         bytes_max: usize,
         whole_first: bool,
     ) -> Result<LogSlice, ReadError> {
-        let wanted = Wanted::new(offset, bytes_max, whole_first);
+        self.read_wanted_to_send(Wanted::new(offset, bytes_max, whole_first))
+            .await
+    }
+
+    /// The same for somebody who reads so many others that he is long in coming back: nothing is read ahead here.
+    pub async fn read_to_send_in_passing(
+        self: &Rc<Self>,
+        offset: i64,
+        bytes_max: usize,
+        whole_first: bool,
+    ) -> Result<LogSlice, ReadError> {
+        let wanted = Wanted {
+            comes_back: false,
+            ..Wanted::new(offset, bytes_max, whole_first)
+        };
+        self.read_wanted_to_send(wanted).await
+    }
+
+    async fn read_wanted_to_send(self: &Rc<Self>, wanted: Wanted) -> Result<LogSlice, ReadError> {
         if let Some(answer) = self.read_tail(wanted) {
             return answer;
         }

@@ -21,6 +21,13 @@ use crate::storage::options::DurabilityClass;
 use crate::storage::segment::{ClosedSegment, OpenSegment, finish_companions, path_of, store_companion};
 use crate::storage::{EXTEND_BYTES_MAX, EXTEND_BYTES_MIN};
 
+/// By how much a file of `allocated` bytes is extended next, after it was by `last`: twice as much, but no more than a quarter of what it
+/// has, since there may be thousands of them.
+fn next_step(last: u64, allocated: u64) -> u64 {
+    let quarter = block_floor(allocated / 4).max(QUARTER_BYTES_MIN);
+    (last * 2).min(quarter).min(EXTEND_BYTES_MAX)
+}
+
 /// Bytes that go to these positions of an open segment's file, which is stored up to `stored` then.
 struct BlockWrite {
     segment: i64,
@@ -28,6 +35,9 @@ struct BlockWrite {
     stored: u64,
     pace: Pace,
 }
+
+/// Below it a quarter would be too many steps.
+const QUARTER_BYTES_MIN: u64 = 256 << 10;
 
 /// Whether a segment that ends at `end` lies below `target` whole.
 fn ends_below(end: Cursor, target: Cursor) -> bool {
@@ -387,7 +397,7 @@ impl<E: Env> Partition<E> {
         Ok(())
     }
 
-    /// Extends the active segment's file by its next step; the step doubles.
+    /// Extends the active segment's file by its next step.
     async fn extend(&self) -> io::Result<()> {
         let _turn = self.file_turn.acquire(1).await;
         let (file, base, allocated, bytes) = {
@@ -403,7 +413,7 @@ impl<E: Env> Partition<E> {
         };
         self.env.allocate(&file, allocated, bytes).await?;
         let mut log = self.log.borrow_mut();
-        log.step_bytes = (log.step_bytes * 2).min(EXTEND_BYTES_MAX);
+        log.step_bytes = next_step(log.step_bytes, allocated + bytes);
         if let Some(segment) = log.open.iter_mut().find(|s| s.base == base) {
             segment.allocated = segment.allocated.max(allocated + bytes);
         }
@@ -431,5 +441,30 @@ impl<E: Env> Partition<E> {
             let _ = partition.extend().await;
             partition.log.borrow_mut().extending = false;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_little_more_than_it_needs_after_few_steps() {
+        let (mut allocated, mut last, mut steps) = (EXTEND_BYTES_MIN, EXTEND_BYTES_MIN, 0);
+        for position in (0..1 << 30).step_by(16 << 10) {
+            // As `extend_ahead` does.
+            if allocated - position < last / 2 {
+                allocated += last;
+                last = next_step(last, allocated);
+                steps += 1;
+            }
+            assert!(allocated > position);
+            let surplus = allocated - position;
+            assert!(
+                surplus <= (position / 2).clamp(512 << 10, 48 << 20),
+                "{surplus} at {position}"
+            );
+        }
+        assert!(steps < 60, "{steps}");
     }
 }
