@@ -70,7 +70,7 @@ impl Place {
 
     fn begin_anew(&mut self) {
         self.offset = self.log_start;
-        self.is_told = false;
+        (self.at_end, self.is_told) = (false, false);
     }
 }
 

@@ -279,6 +279,8 @@ impl<E: Env> Connection<E> {
     }
 
     async fn send_bytes(&self, mut pieces: Vec<Bytes>) -> io::Result<()> {
+        // A send of nothing would be taken for an end.
+        pieces.retain(|piece| !piece.is_empty());
         while !pieces.is_empty() {
             let later = split_off(&mut pieces);
             while !pieces.is_empty() {

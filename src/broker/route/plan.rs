@@ -9,6 +9,10 @@ use crate::storage::{LogSlice, Partition, ReadError};
 
 /// Places whose bytes are read ahead of the request that will ask for them.
 const NEXT_PLACES_MAX: usize = 4;
+/// That is for who reads much at a time.
+const LARGE_READ_BYTES_MIN: u64 = 512 << 10;
+/// Whoever leaves more places over is long in coming back to one.
+const LEFT_OVER_MAX: usize = 64;
 
 /// A partition, and what is wanted of it.
 #[derive(Clone)]
@@ -47,7 +51,7 @@ pub(super) struct Plan<E: Env> {
     pub bytes: u64,
     /// As many places again, for which nothing is left: whoever asks for all of them begins with these next.
     next: Vec<Place<E>>,
-    /// There are more behind those.
+    /// There are many more behind those.
     is_long: bool,
 }
 
@@ -55,13 +59,13 @@ impl<E: Env> Plan<E> {
     /// Divides `bytes_max` among the places in their order; the first that has anything gives its first batch whole (KIP-74).
     pub fn of(places: &[Result<Place<E>, ReadOutcome>], bytes_max: usize) -> Self {
         let (mut left, mut bytes, mut count) = (bytes_max, 0, 0);
-        let (mut next, mut is_long) = (Vec::new(), false);
+        let (mut next, mut left_over) = (Vec::new(), 0);
         let mut reads = Vec::with_capacity(places.len());
         for place in places {
             reads.push(place.clone().map(|place| {
                 let is_over = left == 0 && bytes > 0;
                 if is_over && next.len() >= count.min(NEXT_PLACES_MAX) {
-                    is_long = true;
+                    left_over += 1;
                     return (place, None);
                 }
                 let readable = place.readable_bytes(left.max(1));
@@ -82,15 +86,14 @@ impl<E: Env> Plan<E> {
             reads,
             bytes,
             next,
-            is_long,
+            is_long: left_over > LEFT_OVER_MAX,
         }
     }
 
     /// Has the next places' bytes read, too.
     pub fn read_ahead(&self) {
-        self.next
-            .iter()
-            .for_each(|place| place.partition.read_soon(place.offset));
+        let next = self.next.iter().filter(|_| self.bytes >= LARGE_READ_BYTES_MIN);
+        next.for_each(|place| place.partition.read_soon(place.offset));
     }
 
     /// Reads what was planned; `held` is made what came of it. A first batch that comes whole is more than the plan says.

@@ -104,7 +104,7 @@ struct Scheduling {
 const SLICE_NS: u64 = 100_000;
 
 /// Has the calling thread scheduled in short turns, so that it is not kept waiting by those who compute (beside two of them p99 of
-/// produce was 1.2 ms, not 2.8). It gets no more time than before. Linux 6.12 and later; others take no notice. Who runs it under
+/// produce was 1.2 ms, not 2.8). It gets no more time than before, and threads that it starts do the same. Linux 6.12 and later; others take no notice. Who runs it under
 /// another policy than the usual one knows better.
 pub(super) fn take_short_turns() {
     let mut scheduling = Scheduling::default();

@@ -245,7 +245,7 @@ pub(super) fn map(path: &Path, bytes: usize, mapped: Mapped) -> io::Result<Arc<R
     Ok(region)
 }
 
-/// Gives a new file its storage, and its mapping its pages, so that no later store fails or faults. In steps, since a kernel that is
+/// Gives a new file its storage, so that no later store fails, and its mapping its pages, so that few fault. In steps, since a kernel that is
 /// not preempted lets nobody else have this core in a call: 8 MiB at once kept the kernel's workers from completing writes for 4 ms.
 fn bring_in(file: &fs::File, address: usize, bytes: usize) -> io::Result<()> {
     for at in (0..bytes).step_by(BROUGHT_IN_BYTES) {

@@ -36,8 +36,9 @@ use crate::base::sync::{Notify, OneshotSender, oneshot, race};
 use crate::io::{Env, Queue, is_exhausted};
 use crate::metrics::ScrubMetrics;
 
-/// While no more than this waits for the disk in full chunks, nobody waits for it to be stored (`pace`).
-const CALM_QUEUED_BYTES_MAX: usize = 32 << 20;
+/// While no more than this part of what may wait for the disk does, and no more than so much, it is stored calmly.
+const CALM_PART: u64 = 4;
+const CALM_QUEUED_BYTES_MAX: u64 = 32 << 20;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// What all shards of a directory may have in chunks that are being filled, and in full ones that the disk has not taken: a start
@@ -183,13 +184,19 @@ impl<E: Env> ShardDirectory<E> {
         &self.writes
     }
 
+    /// Somebody waits for memory: the next round takes part in it, and whoever stores calmly does so no more.
+    fn hurry(&self) {
+        self.settled.urge();
+        self.writes.hurry();
+    }
+
     /// How what is to be stored goes to the segments just now.
     pub fn pace(&self) -> Pace {
-        let queued_max = (self.memory.bytes_max() / 8).min(CALM_QUEUED_BYTES_MAX);
-        if self.queued_bytes.get() > queued_max as u64 || self.settled.is_urged() || self.stopping.get() {
-            Pace::Hurried
-        } else {
-            Pace::Calm
+        let is_behind = self.queued_bytes.get() > (self.queued_bytes_max() / CALM_PART).min(CALM_QUEUED_BYTES_MAX);
+        let is_awaited = self.settled.is_urged() || self.journal.is_starved() || self.journal.is_pressed();
+        match is_behind || is_awaited || self.stopping.get() {
+            true => Pace::Hurried,
+            false => Pace::Calm,
         }
     }
 
@@ -232,8 +239,11 @@ impl<E: Env> ShardDirectory<E> {
 
     /// Whether the disk is so far behind that nothing more is taken for it.
     pub fn is_behind(&self) -> bool {
-        let queued_max = (self.memory.bytes_max() / 2).min(QUEUED_BYTES_MAX / self.shards);
-        self.queued_bytes.get() >= queued_max as u64
+        self.queued_bytes.get() >= self.queued_bytes_max()
+    }
+
+    fn queued_bytes_max(&self) -> u64 {
+        (self.memory.bytes_max() / 2).min(QUEUED_BYTES_MAX / self.shards) as u64
     }
 
     /// Waits until something more may be stored.
@@ -250,6 +260,7 @@ impl<E: Env> ShardDirectory<E> {
             if self.memory.grow_now().await? || self.evict() || self.evict_any() {
                 continue;
             }
+            self.hurry();
             self.roll_idle();
             // Others may take what a round makes free.
             if rounds == SETTLE_ROUNDS_FOR_A_CHUNK || self.settle(true).await.is_err() {
@@ -326,8 +337,8 @@ impl<E: Env> ShardDirectory<E> {
             return;
         }
         let changed = self.memory.changed().notified();
+        self.hurry();
         self.roll_idle();
-        self.settled.urge();
         self.wake.notify();
         let deadline = self.env.now().plus_ms(20);
         race(changed, self.env.sleep_until(deadline)).await;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::sync::{Budget, Permit};
+use crate::base::sync::{Budget, Notify, Permit, race};
 
 /// Bytes of hurried writes in flight, of one shard and directory.
 const HURRIED_BYTES_MAX: u64 = 8 << 20;
@@ -12,7 +12,7 @@ const CALM_BYTES_MAX: u64 = 256 << 10;
 /// How large the writes of a partition are, and how many go side by side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
-    /// Nobody waits for it. A flush of the device, every commit's, waits for all writes before it: it finds one small one, at most.
+    /// Nobody waits for it. A flush of the device, every commit's, waits for all writes before it: of calm ones it finds 256 KiB, at most.
     Calm,
     /// Somebody waits for the memory it takes, for a commit that it is part of, or for an end.
     Hurried,
@@ -38,6 +38,7 @@ impl Pace {
 pub struct Writes {
     hurried: Rc<Budget>,
     calm: Rc<Budget>,
+    hurry: Notify,
 }
 
 impl Default for Writes {
@@ -45,6 +46,7 @@ impl Default for Writes {
         Self {
             hurried: Budget::new(HURRIED_BYTES_MAX),
             calm: Budget::in_order(CALM_BYTES_MAX),
+            hurry: Notify::default(),
         }
     }
 }
@@ -52,10 +54,22 @@ impl Default for Writes {
 impl Writes {
     /// Waits until so many bytes may be written.
     pub async fn turn(&self, bytes: u64, pace: Pace) -> Permit {
-        match pace {
-            Pace::Calm => self.calm.acquire(bytes).await,
-            Pace::Hurried => self.hurried.acquire(bytes).await,
+        if pace == Pace::Calm {
+            let calm = async { Some(self.calm.acquire(bytes).await) };
+            let hurried = async {
+                self.hurry.notified().await;
+                None
+            };
+            if let Some(turn) = race(calm, hurried).await {
+                return turn;
+            }
         }
+        self.hurried.acquire(bytes).await
+    }
+
+    /// Somebody waits for one of those who wait for a calm turn: they wait no more for that.
+    pub fn hurry(&self) {
+        self.hurry.notify();
     }
 }
 
@@ -82,6 +96,12 @@ mod tests {
                 false
             };
             assert!(!race(second, time_over).await);
+            let hurries = async {
+                env.sleep_until(env.now().plus_ms(10)).await;
+                writes.hurry();
+                std::future::pending().await
+            };
+            drop(race(writes.turn(part, Pace::Calm), hurries).await);
             drop(first);
             // Small ones of many logs go side by side.
             let turns = (0..8).map(|_| writes.turn(part / 8, Pace::Calm));

@@ -215,7 +215,8 @@ impl<E: Env> Journal<E> {
         self.position.get() * 2 > self.current.borrow().bytes
     }
 
-    fn is_pressed(&self) -> bool {
+    /// More than half of it is in use.
+    pub fn is_pressed(&self) -> bool {
         self.used_bytes() * 2 > self.place.bytes_max
     }
 
@@ -263,7 +264,7 @@ impl<E: Env> Journal<E> {
             salt,
             recycled.as_mut(),
             self.file_bytes(),
-            || self.is_half_through(),
+            || self.is_half_through() || self.starved.get() || self.stopping.get(),
         )
         .await;
         let made = match made {

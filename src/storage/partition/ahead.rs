@@ -54,7 +54,13 @@ impl<E: Env> Partition<E> {
 
     /// Somebody is about to read from `offset` on.
     pub fn read_soon(self: &Rc<Self>, offset: i64) {
-        self.read_on(offset, 0);
+        let reading = self.directory.reading();
+        let base = self.log.borrow().segment_of(offset);
+        let segment = base.and_then(|base| reading.known_segment(self.id(), base));
+        // What comes from the page cache need not be read.
+        if segment.is_none_or(|segment| segment.cached_log().is_none() || segment.warmth.is_cold()) {
+            self.read_on(offset, 0);
+        }
     }
 
     /// Begins a window at `offset` and `followers` behind it as each is read, unless the offset is in memory or nothing is there yet, or
