@@ -130,10 +130,6 @@ impl<E: Env> Partition<E> {
     /// Stores all whole blocks below `target` and nothing else: they go to space that they have, by descriptors that are open.
     /// What they are followed by is left for `store_to`. An error has fenced the directory.
     pub(super) async fn store_blocks(self: &Rc<Self>, target: Cursor, durability: Durability) -> Result<(), ()> {
-        if self.store_turn.used() > 0 {
-            // Who has the turn may stand in the line of calm writes.
-            self.directory.writes().hurry();
-        }
         let _turn = self.store_turn.acquire(1).await;
         loop {
             if matches!(self.log.borrow().state, State::Closed | State::Offline) {
