@@ -36,7 +36,7 @@ mod warm;
 pub use cursor::Ends;
 pub use health::is_passing;
 pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
-pub use partition::Partition;
+pub use partition::{Partition, WantedBatches};
 pub use recovery::leftovers::{Topics, Wanted, clear_leftovers};
 pub use recovery::{Recovered, RecoveredDirectory, recover};
 pub use scrub::ScrubOptions;
@@ -53,8 +53,6 @@ use crate::base::ids::PartitionId;
 
 /// The first and smallest extension of a segment's file.
 pub const EXTEND_BYTES_MIN: u64 = 64 << 10;
-/// The largest.
-const EXTEND_BYTES_MAX: u64 = 32 << 20;
 /// What the name of a deleted partition's folder ends with.
 const DELETED_SUFFIX: &str = "-delete";
 /// What the name of a folder ends with that was in the way of a new partition; Kafka uses the same.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ringtail::base::ids::{PartitionId, TopicId};
 use ringtail::io::sim::{SimEnv, World};
 use ringtail::io::{Env, Queue};
-use ringtail::storage::{DurabilityClass, Partition, PartitionSpec, ReadError, Store, StoreOptions};
+use ringtail::storage::{DurabilityClass, Partition, PartitionSpec, ReadError, Store, StoreOptions, WantedBatches};
 use ringtail::wire::batch::BatchHeader;
 
 use crate::model::{DATA, batch, log_options, open, open_with, options, payload, spec, store_options, world};
@@ -238,7 +238,10 @@ fn what_is_asked_for_soon_is_read_before_and_who_passes_by_has_nothing_read_ahea
         partition.read_soon(0);
         later().await;
         let before = reads();
-        let slice = partition.read_to_send_in_passing(0, BYTES, true).await.expect("read");
+        let slice = partition
+            .read_to_send(WantedBatches::new(0, BYTES, true).in_passing())
+            .await
+            .expect("read");
         let mut offset = check_sent(slice.pieces.concat().into(), 0);
         later().await;
         assert_eq!(reads(), before, "it was there");
@@ -247,7 +250,7 @@ fn what_is_asked_for_soon_is_read_before_and_who_passes_by_has_nothing_read_ahea
         let mut before = reads();
         for round in 0..5 {
             let slice = partition
-                .read_to_send_in_passing(offset, BYTES, true)
+                .read_to_send(WantedBatches::new(offset, BYTES, true).in_passing())
                 .await
                 .expect("read");
             offset = check_sent(slice.pieces.concat().into(), offset);

@@ -12,6 +12,7 @@ mod history;
 mod log;
 mod lookups;
 mod model;
+mod pace;
 mod pinned;
 mod pressure;
 mod verify;

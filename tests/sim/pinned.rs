@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringtail::io::Env;
 use ringtail::io::sim::{SimEnv, World, rest_of};
-use ringtail::storage::{DurabilityClass, LogSlice, Partition, ReadError};
+use ringtail::storage::{DurabilityClass, LogSlice, Partition, ReadError, WantedBatches};
 
 use crate::ahead::{BATCHES, ONE_WINDOW, check_sent, cold_log, read_on, with_memory, with_reader};
 use crate::model::{DATA, batch, log_options, open_with, options, payload, spec};
@@ -39,7 +39,10 @@ async fn send_on(
 ) -> (i64, usize, usize, Option<ReadError>) {
     let (mut bytes, mut bytes_pinned) = (0, 0);
     while offset < partition.high_watermark() {
-        let slice = match partition.read_to_send(offset, bytes_max, true).await {
+        let slice = match partition
+            .read_to_send(WantedBatches::new(offset, bytes_max, true))
+            .await
+        {
             Ok(slice) => slice,
             Err(error) => return (offset, bytes, bytes_pinned, Some(error)),
         };
@@ -122,6 +125,21 @@ fn a_cache_that_loses_little_is_of_use_all_the_same() {
 }
 
 #[test]
+fn what_the_page_cache_has_is_not_read_ahead() {
+    let world = Rc::new(world(105, 0, 0));
+    let counted = world.clone();
+    with_reader(&world, 32 * ONE_WINDOW, |env, partition| async move {
+        send_again(&partition, 3).await;
+        let before = counted.disk_counters(0).reads;
+        for offset in [0, 100, 200] {
+            partition.read_soon(offset);
+        }
+        env.sleep_until(env.now().plus_ms(100)).await;
+        assert_eq!(counted.disk_counters(0).reads, before);
+    });
+}
+
+#[test]
 fn that_nothing_more_can_be_pinned_forgets_nothing() {
     let world = world(98, 0, 200_000);
     with_reader(&world, ONE_WINDOW, |_, partition| async move {
@@ -156,13 +174,22 @@ fn who_begins_inside_a_row_or_wants_less_than_one_gets_bytes() {
         for _ in 0..3 {
             assert_eq!(send_on(&partition, 0, 1 << 20).await.3, None);
         }
-        let slice = partition.read_to_send(0, 30_000, true).await.expect("read");
+        let slice = partition
+            .read_to_send(WantedBatches::new(0, 30_000, true))
+            .await
+            .expect("read");
         assert!(slice.pinned.is_empty() && slice.bytes <= 30_000);
-        let slice = partition.read_to_send(1, 1 << 20, true).await.expect("read");
+        let slice = partition
+            .read_to_send(WantedBatches::new(1, 1 << 20, true))
+            .await
+            .expect("read");
         assert!(slice.pinned.is_empty() && slice.bytes > 0);
         // Whoever goes on from there is in step again.
         let offset = check_sent(bytes_of(slice).0, 1);
-        let slice = partition.read_to_send(offset, 1 << 20, true).await.expect("read");
+        let slice = partition
+            .read_to_send(WantedBatches::new(offset, 1 << 20, true))
+            .await
+            .expect("read");
         assert!(!slice.pinned.is_empty());
         // What is held is held, whatever becomes of the log.
         let held = slice.clone();
@@ -182,7 +209,10 @@ fn nothing_stays_read_ahead_for_who_needs_it_no_more() {
         let mut offset = 0;
         // Slowly, so that what is read ahead is there, and in the cache, when it would be asked for.
         while offset < 90 {
-            let slice = partition.read_to_send(offset, 200_000, true).await.expect("read");
+            let slice = partition
+                .read_to_send(WantedBatches::new(offset, 200_000, true))
+                .await
+                .expect("read");
             offset = check_sent(bytes_of(slice).0, offset);
             env.sleep_until(env.now().plus_ms(20)).await;
         }
@@ -230,7 +260,7 @@ fn rows_that_are_damaged_later_send_nothing_from_the_page_cache() {
                     flip();
                 }
                 for sequence in 0..READ {
-                    let read = || partition.read_to_send(sequence, 100_000, true);
+                    let read = || partition.read_to_send(WantedBatches::new(sequence, 100_000, true));
                     match read().await {
                         Ok(slice) => {
                             let (bytes, pinned) = bytes_of(slice);

@@ -279,8 +279,6 @@ impl<E: Env> Connection<E> {
     }
 
     async fn send_bytes(&self, mut pieces: Vec<Bytes>) -> io::Result<()> {
-        // A send of nothing would be taken for an end.
-        pieces.retain(|piece| !piece.is_empty());
         while !pieces.is_empty() {
             let later = split_off(&mut pieces);
             while !pieces.is_empty() {
@@ -299,8 +297,9 @@ impl<E: Env> Connection<E> {
     }
 }
 
-/// Leaves what one operation is to send, and returns the rest.
+/// Leaves what one operation is to send, and returns the rest. No operation is of nothing: that would be taken for an end.
 fn split_off(pieces: &mut Vec<Bytes>) -> Vec<Bytes> {
+    pieces.retain(|piece| !piece.is_empty());
     let (mut count, mut bytes) = (0, 0);
     while count < pieces.len().min(SEND_PIECES) && bytes < SEND_BYTES {
         bytes += pieces[count].len();
@@ -359,6 +358,7 @@ mod tests {
         assert_eq!(sends(&[]), Vec::<Vec<usize>>::new());
         assert_eq!(sends(&[5, SEND_BYTES]), [vec![5, SEND_BYTES - 5], vec![5]]);
         assert_eq!(sends(&[SEND_BYTES, 1]), [vec![SEND_BYTES], vec![1]]);
+        assert_eq!(sends(&[0, SEND_BYTES, 0]), [vec![SEND_BYTES]]);
         assert_eq!(
             sends(&[2 * SEND_BYTES + 3, 4]),
             [vec![SEND_BYTES], vec![SEND_BYTES], vec![3, 4]]

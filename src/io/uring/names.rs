@@ -156,7 +156,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 /// Mapped files lie where every user may look (`/dev/shm`), and hold records: they are for the broker's user alone.
 const MAPPED_MODE: u32 = 0o600;
 
-/// The memory of a new file comes in so many bytes at a time.
+/// The memory of a new file comes in by so many bytes.
 const BROUGHT_IN_BYTES: usize = 256 << 10;
 
 /// Which file is mapped.
@@ -207,11 +207,44 @@ pub(super) fn map(path: &Path, bytes: usize, mapped: Mapped) -> io::Result<Arc<R
         ));
     }
     let file = mapped.open(path)?;
-    let metadata = file.metadata()?;
-    // A whole one is not asked to be whole: tmpfs looks at each page (40 ms per GiB, Linux 6.18).
-    if mapped == Mapped::Found && (metadata.len() != bytes as u64 || metadata.blocks() * 512 != bytes as u64) {
-        fallocate(&file, 0, 0, bytes as u64)?;
+    match mapped {
+        Mapped::New => map_new(&file, bytes).inspect_err(|_| {
+            // Others may do with what it got.
+            let _ = fs::remove_file(path);
+        }),
+        Mapped::Found => map_found(&file, bytes),
     }
+}
+
+fn map_found(file: &fs::File, bytes: usize) -> io::Result<Arc<Region>> {
+    let metadata = file.metadata()?;
+    if metadata.len() != bytes as u64 || metadata.blocks() * 512 != bytes as u64 {
+        // Grows the file, and fails where a store to a sparse file would kill the process. A whole one is not asked to be
+        // whole: tmpfs looks at each page (40 ms per GiB, Linux 6.18).
+        fallocate(file, 0, 0, bytes as u64)?;
+    }
+    Ok(map_file(file, bytes)?.0)
+}
+
+/// Gives the file its storage, so that no later store fails, and the mapping its pages, so that few fault. In steps, since a kernel that
+/// is not preempted lets nobody else have this core in a call: 8 MiB at once kept its workers from completing writes for 4 ms.
+fn map_new(file: &fs::File, bytes: usize) -> io::Result<Arc<Region>> {
+    // Until the file has its storage nothing is touched.
+    let (region, address) = map_file(file, bytes)?;
+    for at in (0..bytes).step_by(BROUGHT_IN_BYTES) {
+        let step = BROUGHT_IN_BYTES.min(bytes - at);
+        fallocate(file, 0, at as u64, step as u64)?;
+        // A third less CPU than with MAP_POPULATE, which looks at 16 pages again for each (tmpfs, Linux 6.18). A kernel without it
+        // (before 5.14) brings them in when they are touched.
+        // SAFETY: the range lies within the mapping, which the region keeps.
+        unsafe { libc::madvise((address + at) as *mut libc::c_void, step, libc::MADV_POPULATE_WRITE) };
+        std::thread::yield_now();
+    }
+    Ok(region)
+}
+
+/// A mapping of the whole file, and where it lies.
+fn map_file(file: &fs::File, bytes: usize) -> io::Result<(Arc<Region>, usize)> {
     // SAFETY: a fresh shared mapping of an open file; the kernel picks the address.
     let address = unsafe {
         libc::mmap(
@@ -232,32 +265,9 @@ pub(super) fn map(path: &Path, bytes: usize, mapped: Mapped) -> io::Result<Arc<R
         // SAFETY: the region was the only user of the mapping, and ends here.
         unsafe { libc::munmap(address as *mut libc::c_void, bytes) };
     });
-    // SAFETY: `bytes` of page-aligned, readable and writable memory that only the region knows. Where the file has no storage for
-    // them nothing is touched: the region goes.
-    let region = Arc::new(unsafe { Region::from_raw(memory, bytes, release) });
-    if mapped == Mapped::New
-        && let Err(error) = bring_in(&file, address, bytes)
-    {
-        // Others may do with what it got.
-        let _ = fs::remove_file(path);
-        return Err(error);
-    }
-    Ok(region)
-}
-
-/// Gives a new file its storage, so that no later store fails, and its mapping its pages, so that few fault. In steps, since a kernel that is
-/// not preempted lets nobody else have this core in a call: 8 MiB at once kept the kernel's workers from completing writes for 4 ms.
-fn bring_in(file: &fs::File, address: usize, bytes: usize) -> io::Result<()> {
-    for at in (0..bytes).step_by(BROUGHT_IN_BYTES) {
-        let step = BROUGHT_IN_BYTES.min(bytes - at);
-        fallocate(file, 0, at as u64, step as u64)?;
-        // A third less CPU than with MAP_POPULATE, which looks at 16 pages again for each (tmpfs, Linux 6.18). A kernel without it
-        // (before 5.14) brings them in when they are touched.
-        // SAFETY: the range lies within the mapping, which the caller holds.
-        unsafe { libc::madvise((address + at) as *mut libc::c_void, step, libc::MADV_POPULATE_WRITE) };
-        std::thread::yield_now();
-    }
-    Ok(())
+    // SAFETY: `bytes` of page-aligned, readable and writable memory that only the region knows.
+    let region = unsafe { Region::from_raw(memory, bytes, release) };
+    Ok((Arc::new(region), address))
 }
 
 #[cfg(test)]

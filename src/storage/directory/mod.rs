@@ -36,9 +36,6 @@ use crate::base::sync::{Notify, OneshotSender, oneshot, race};
 use crate::io::{Env, Queue, is_exhausted};
 use crate::metrics::ScrubMetrics;
 
-/// While no more than this part of what may wait for the disk does, and no more than so much, it is stored calmly.
-const CALM_PART: u64 = 4;
-const CALM_QUEUED_BYTES_MAX: u64 = 32 << 20;
 /// Settling rounds that the opening of a partition waits for, when memory is short.
 const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// What all shards of a directory may have in chunks that are being filled, and in full ones that the disk has not taken: a start
@@ -184,7 +181,7 @@ impl<E: Env> ShardDirectory<E> {
         &self.writes
     }
 
-    /// Somebody waits for memory: the next round takes part in it, and whoever stores calmly does so no more.
+    /// Somebody waits for memory: the next round is for all logs, and whoever waits to store calmly does so no more.
     fn hurry(&self) {
         self.settled.urge();
         self.writes.hurry();
@@ -192,12 +189,8 @@ impl<E: Env> ShardDirectory<E> {
 
     /// How what is to be stored goes to the segments just now.
     pub fn pace(&self) -> Pace {
-        let is_behind = self.queued_bytes.get() > (self.queued_bytes_max() / CALM_PART).min(CALM_QUEUED_BYTES_MAX);
-        let is_awaited = self.settled.is_urged() || self.journal.is_starved() || self.journal.is_pressed();
-        match is_behind || is_awaited || self.stopping.get() {
-            true => Pace::Hurried,
-            false => Pace::Calm,
-        }
+        let is_awaited = self.settled.is_urged() || self.journal.is_starved() || self.stopping.get();
+        Pace::of(self.queued_bytes.get(), self.queued_bytes_max(), is_awaited)
     }
 
     pub(super) fn add(&self, partition: &Rc<Partition<E>>) {

@@ -101,6 +101,10 @@ impl<E: Env> ShardDirectory<E> {
     async fn round(self: &Rc<Self>, checkpoint: bool) -> Result<(), ()> {
         let urged = self.settled.urged.replace(false);
         self.settled.in_a_hurry.set(urged);
+        if self.journal.is_starved() {
+            // All commits wait for the files that this round makes free.
+            self.writes.hurry();
+        }
         let everything = checkpoint || urged;
         let appended = self.appended_bytes.get();
         let journaled = self.journal.written_bytes();

@@ -215,8 +215,7 @@ impl<E: Env> Journal<E> {
         self.position.get() * 2 > self.current.borrow().bytes
     }
 
-    /// More than half of it is in use.
-    pub fn is_pressed(&self) -> bool {
+    fn is_pressed(&self) -> bool {
         self.used_bytes() * 2 > self.place.bytes_max
     }
 

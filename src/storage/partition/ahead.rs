@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Partition;
 use super::log::State;
-use super::wanted::{READ_BYTES_MAX, Wanted};
+use super::wanted::{READ_BYTES_MAX, WantedBatches};
 use crate::base::coverage::{Mark, mark};
 use crate::io::{Env, Queue};
 use crate::storage::ReadError;
@@ -18,7 +18,7 @@ const FOLLOWERS: u32 = 1;
 
 impl<E: Env> Partition<E> {
     /// What was read ahead at the offset, within what is wanted of it; `None` when there is nothing, or it failed.
-    pub(super) async fn read_ahead(self: &Rc<Self>, wanted: Wanted) -> Option<Bytes> {
+    pub(super) async fn read_ahead(self: &Rc<Self>, wanted: WantedBatches) -> Option<Bytes> {
         let windows = &self.directory.reading().windows;
         let window = windows.claim((self.id(), wanted.offset))?;
         let batches = window.batches().await?;
@@ -42,7 +42,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// A read from the device, and the next one begun if the reader seems to go on.
-    pub(super) async fn read_and_go_on(self: &Rc<Self>, wanted: Wanted) -> Result<Bytes, ReadError> {
+    pub(super) async fn read_and_go_on(self: &Rc<Self>, wanted: WantedBatches) -> Result<Bytes, ReadError> {
         let goes_on = wanted.comes_back && self.remembered_place(wanted.offset).is_some();
         let read = self.read_cold(wanted).await?;
         // Batches larger than a window are not worth one.
@@ -87,7 +87,7 @@ impl<E: Env> Partition<E> {
         };
         let partition = self.clone();
         self.env.spawn(Queue::Foreground, async move {
-            let wanted = Wanted::new(offset, READ_BYTES_MAX, true);
+            let wanted = WantedBatches::new(offset, READ_BYTES_MAX, true);
             let read = partition.read_cold(wanted).await.ok();
             // Batches larger than a window are not worth another.
             let is_worth_it = read.as_ref().is_some_and(|read| read.bytes.len() <= READ_BYTES_MAX);
@@ -100,7 +100,7 @@ impl<E: Env> Partition<E> {
 }
 
 /// The end of the first whole batches that are within what is wanted, and the offset behind them.
-fn first_of(batches: &Batches, wanted: Wanted) -> (usize, i64) {
+fn first_of(batches: &Batches, wanted: WantedBatches) -> (usize, i64) {
     if batches.bytes.len() <= wanted.bytes_max {
         return (batches.bytes.len(), batches.next_offset);
     }

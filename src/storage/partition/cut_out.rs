@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::wanted::Wanted;
+use super::wanted::WantedBatches;
 use crate::storage::ahead::Batches;
 use crate::storage::build::BATCH_BYTES_MAX;
 use crate::wire::batch::{ScanOptions, StopReason, scan};
@@ -18,7 +18,7 @@ pub(super) fn cut(bytes: &Bytes, from: usize, to: usize, next_offset: i64) -> Ba
 
 /// Finds the whole batches to give out in bytes that begin at a boundary.
 pub(super) struct CutOut {
-    wanted: Wanted,
+    wanted: WantedBatches,
     /// What the next batch begins with: exactly, where rows of the sums cover the bytes, or not below it.
     expected: i64,
     /// The bytes verified as the rows say.
@@ -33,7 +33,7 @@ pub(super) struct CutOut {
 }
 
 impl CutOut {
-    pub fn new(wanted: Wanted, first_offset: Option<i64>) -> Self {
+    pub fn new(wanted: WantedBatches, first_offset: Option<i64>) -> Self {
         Self {
             wanted,
             expected: first_offset.unwrap_or(0),

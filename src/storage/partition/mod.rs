@@ -34,6 +34,7 @@ use std::sync::Arc;
 use complaints::Complaints;
 use log::{Log, NextSegment, State};
 pub(super) use reclaim::Evicted;
+pub use wanted::WantedBatches;
 
 use super::build::{SegmentBuild, SegmentIdentity};
 use super::cursor::{Cursor, Ends};
@@ -61,6 +62,8 @@ pub struct Partition<E: Env> {
     log: RefCell<Log<E>>,
     advanced: Notify,
     store_turn: Rc<Budget>,
+    /// A commit waits for the turn.
+    hurry: Notify,
     /// A segment's file takes writes, or its size changes: the kernel hands a write beside a change of size to a worker thread.
     file_turn: Rc<Budget>,
     /// It stands in the directory's row of partitions to take memory from.
@@ -131,6 +134,7 @@ impl<E: Env> Partition<E> {
             log,
             advanced,
             store_turn: Budget::new(1),
+            hurry: Notify::default(),
             file_turn: Budget::new(1),
             evictable: Cell::new(false),
             queued: Cell::new(0),

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::Partition;
 use super::log::State;
 use super::read::ColdPlan;
-use super::wanted::Wanted;
+use super::wanted::WantedBatches;
 use crate::base::buffer::Pinned;
 use crate::io::{Env, OpenOptions, PINNED_BYTES_MAX, Unpinned};
 use crate::storage::LogSlice;
@@ -25,7 +25,7 @@ const READ_AHEAD_BYTES: u64 = 16 << 20;
 
 impl<E: Env> Partition<E> {
     /// What can be sent from the page cache; `None` where that is not so, for whatever reason.
-    pub(super) async fn read_pinned(&self, wanted: Wanted) -> Option<LogSlice> {
+    pub(super) async fn read_pinned(&self, wanted: WantedBatches) -> Option<LogSlice> {
         let base = self.log.borrow().segment_of(wanted.offset)?;
         let segment = self.directory.reading().known_segment(self.id(), base)?;
         let (Sums::Present(sums), Some(file)) = (&segment.sums, segment.cached_log()) else {
@@ -101,7 +101,7 @@ impl<E: Env> Partition<E> {
 }
 
 /// The rows to be sent to who wants that, where they begin with just the offset, and the offset behind them.
-fn whole_rows<E: Env>(rows: &[Row], plan: &ColdPlan<E>, wanted: Wanted) -> Option<(Range<u64>, i64)> {
+fn whole_rows<E: Env>(rows: &[Row], plan: &ColdPlan<E>, wanted: WantedBatches) -> Option<(Range<u64>, i64)> {
     let first = rows.first().filter(|row| row.first_offset == wanted.offset)?;
     let bytes_max = (wanted.bytes_max as u64).min(PINNED_BYTES_MAX as u64);
     let fits = |row: &&Row| row.end - first.start <= bytes_max && row.end <= plan.limit();

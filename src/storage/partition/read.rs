@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Partition;
 use super::cut_out::{CutOut, cut};
 use super::log::{Log, State};
-use super::wanted::Wanted;
+use super::wanted::WantedBatches;
 use crate::base::buffer::{AlignedBuf, block_ceil, block_floor};
 use crate::base::coverage::{Mark, mark};
 use crate::base::planted::{Bug, planted};
@@ -46,15 +46,14 @@ struct Growing<E: Env> {
 }
 
 impl<E: Env> Partition<E> {
-    /// Batches from the one that holds `offset` up to the high watermark, at most `bytes_max` bytes; with `whole_first` the
-    /// first batch comes whole even if it alone is larger (KIP-74). At the high watermark: an empty slice.
+    /// What is wanted (`WantedBatches::new`), up to the high watermark. There: an empty slice.
     pub async fn read(
         self: &Rc<Self>,
         offset: i64,
         bytes_max: usize,
         whole_first: bool,
     ) -> Result<LogSlice, ReadError> {
-        let wanted = Wanted::new(offset, bytes_max, whole_first);
+        let wanted = WantedBatches::new(offset, bytes_max, whole_first);
         match self.read_tail(wanted) {
             Some(answer) => answer,
             None => self.read_stored(wanted).await,
@@ -62,31 +61,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// The same for somebody who has no use for the bytes but to send them: they may come pinned.
-    pub async fn read_to_send(
-        self: &Rc<Self>,
-        offset: i64,
-        bytes_max: usize,
-        whole_first: bool,
-    ) -> Result<LogSlice, ReadError> {
-        self.read_wanted_to_send(Wanted::new(offset, bytes_max, whole_first))
-            .await
-    }
-
-    /// The same for somebody who reads so many others that he is long in coming back: nothing is read ahead here.
-    pub async fn read_to_send_in_passing(
-        self: &Rc<Self>,
-        offset: i64,
-        bytes_max: usize,
-        whole_first: bool,
-    ) -> Result<LogSlice, ReadError> {
-        let wanted = Wanted {
-            comes_back: false,
-            ..Wanted::new(offset, bytes_max, whole_first)
-        };
-        self.read_wanted_to_send(wanted).await
-    }
-
-    async fn read_wanted_to_send(self: &Rc<Self>, wanted: Wanted) -> Result<LogSlice, ReadError> {
+    pub async fn read_to_send(self: &Rc<Self>, wanted: WantedBatches) -> Result<LogSlice, ReadError> {
         if let Some(answer) = self.read_tail(wanted) {
             return answer;
         }
@@ -96,7 +71,7 @@ impl<E: Env> Partition<E> {
         }
     }
 
-    async fn read_stored(self: &Rc<Self>, wanted: Wanted) -> Result<LogSlice, ReadError> {
+    async fn read_stored(self: &Rc<Self>, wanted: WantedBatches) -> Result<LogSlice, ReadError> {
         mark(Mark::ColdRead);
         let read = match self.read_ahead(wanted).await {
             Some(bytes) => Ok(bytes),
@@ -126,7 +101,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// `None` when the offset is not in the arena.
-    fn read_tail(&self, wanted: Wanted) -> Option<Result<LogSlice, ReadError>> {
+    fn read_tail(&self, wanted: WantedBatches) -> Option<Result<LogSlice, ReadError>> {
         let (log, offset) = (self.log.borrow(), wanted.offset);
         if let Err(error) = self.check_range(&log, offset) {
             return Some(Err(error));
@@ -168,7 +143,7 @@ impl<E: Env> Partition<E> {
         });
     }
 
-    pub(super) async fn read_cold(&self, wanted: Wanted) -> Result<Batches, ReadError> {
+    pub(super) async fn read_cold(&self, wanted: WantedBatches) -> Result<Batches, ReadError> {
         let plan = self.plan_cold(wanted.offset)?;
         let segment = self.cold_segment(&plan.place).await?;
         match &segment.sums {
@@ -260,7 +235,7 @@ impl<E: Env> Partition<E> {
         plan: &ColdPlan<E>,
         segment: &ColdSegment<E>,
         sums: Option<&SumsFile<E>>,
-        wanted: Wanted,
+        wanted: WantedBatches,
     ) -> Result<Batches, ReadError> {
         let found = self.find_rows(plan, sums, wanted.offset).await;
         let found = found.map_err(|error| self.read_failed(error))?;
@@ -364,7 +339,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Reads a segment without sums, from what its index says or from its beginning.
-    async fn read_bare(&self, plan: &ColdPlan<E>, file: &E::File, wanted: Wanted) -> Result<Batches, ReadError> {
+    async fn read_bare(&self, plan: &ColdPlan<E>, file: &E::File, wanted: WantedBatches) -> Result<Batches, ReadError> {
         let base = plan.place.base;
         let mut at = match self.remembered_place(wanted.offset) {
             Some(at) if at.segment == base => at,

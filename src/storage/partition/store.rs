@@ -13,13 +13,18 @@ use crate::base::coverage::{Mark, mark};
 use crate::base::sync::join_all;
 use crate::io::{Durability, Env, OpenOptions, Queue, write_all_at};
 use crate::storage::AppendError;
+use crate::storage::EXTEND_BYTES_MIN;
 use crate::storage::build::BatchFacts;
 use crate::storage::cursor::Cursor;
 use crate::storage::directory::Pace;
 use crate::storage::health::is_passing;
 use crate::storage::options::DurabilityClass;
 use crate::storage::segment::{ClosedSegment, OpenSegment, finish_companions, path_of, store_companion};
-use crate::storage::{EXTEND_BYTES_MAX, EXTEND_BYTES_MIN};
+
+/// The largest extension of a segment's file.
+const EXTEND_BYTES_MAX: u64 = 32 << 20;
+/// Below it a quarter of a file would be too little.
+const QUARTER_BYTES_MIN: u64 = 256 << 10;
 
 /// By how much a file of `allocated` bytes is extended next, after it was by `last`: twice as much, but no more than a quarter of what it
 /// has, since there may be thousands of them.
@@ -35,9 +40,6 @@ struct BlockWrite {
     stored: u64,
     pace: Pace,
 }
-
-/// Below it a quarter would be too many steps.
-const QUARTER_BYTES_MIN: u64 = 256 << 10;
 
 /// Whether a segment that ends at `end` lies below `target` whole.
 fn ends_below(end: Cursor, target: Cursor) -> bool {
@@ -130,6 +132,8 @@ impl<E: Env> Partition<E> {
     /// Stores all whole blocks below `target` and nothing else: they go to space that they have, by descriptors that are open.
     /// What they are followed by is left for `store_to`. An error has fenced the directory.
     pub(super) async fn store_blocks(self: &Rc<Self>, target: Cursor, durability: Durability) -> Result<(), ()> {
+        // Who has the turn may stand in the line of calm writes.
+        self.hurry.notify();
         let _turn = self.store_turn.acquire(1).await;
         loop {
             if matches!(self.log.borrow().state, State::Closed | State::Offline) {
@@ -215,7 +219,7 @@ impl<E: Env> Partition<E> {
         let file = self.log.borrow_mut().open_segment(segment).file.clone();
         let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
         let turns = (
-            self.directory.writes().turn(bytes as u64, pace).await,
+            self.directory.writes().turn(bytes as u64, pace, &self.hurry).await,
             self.file_turn.acquire(1).await,
         );
         let writes = pieces

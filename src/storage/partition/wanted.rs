@@ -11,15 +11,17 @@ pub(super) const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A request for batches.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub offset: i64,
-    pub bytes_max: usize,
-    pub whole_first: bool,
-    /// Whether the next request may go on here: who reads thousands of logs in turn is long in coming back.
-    pub comes_back: bool,
+pub struct WantedBatches {
+    pub(super) offset: i64,
+    pub(super) bytes_max: usize,
+    pub(super) whole_first: bool,
+    /// Whether the next request may go on here.
+    pub(super) comes_back: bool,
 }
 
-impl Wanted {
+impl WantedBatches {
+    /// Batches from the one that holds `offset` on, at most `bytes_max` bytes; with `whole_first` the first batch comes whole even if it alone
+    /// is larger (KIP-74).
     pub fn new(offset: i64, bytes_max: usize, whole_first: bool) -> Self {
         Self {
             offset,
@@ -29,13 +31,21 @@ impl Wanted {
         }
     }
 
+    /// By somebody who reads so many logs in turn that he is long in coming back: nothing is read ahead here.
+    pub fn in_passing(self) -> Self {
+        Self {
+            comes_back: false,
+            ..self
+        }
+    }
+
     /// Bytes to read for it.
-    pub fn read_bytes(&self) -> u64 {
+    pub(super) fn read_bytes(&self) -> u64 {
         self.bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX) as u64
     }
 
     /// The first batch is larger than what is wanted.
-    pub fn none(&self) -> Batches {
+    pub(super) fn none(&self) -> Batches {
         Batches {
             bytes: Bytes::new(),
             next_offset: self.offset,

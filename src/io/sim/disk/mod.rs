@@ -88,6 +88,8 @@ pub struct DiskCounters {
     pub reads: u64,
     pub flushes: u64,
     pub bytes_written: u64,
+    /// The most bytes of unflushed writes in flight when a flushed one was submitted: its flush waits for them.
+    pub bytes_before_flush_max: u64,
     /// That direct reads asked for.
     pub bytes_read: u64,
 }
@@ -259,6 +261,16 @@ impl Disk {
         }
         self.counters.writes += 1;
         self.counters.bytes_written += bytes;
+        if let Action::Write { device: true, .. } = request.action {
+            let unflushed = self.operations.values().map(|o| match &o.request.action {
+                Action::Write {
+                    data, device: false, ..
+                } => data.len() as u64,
+                _ => 0,
+            });
+            let max = &mut self.counters.bytes_before_flush_max;
+            *max = unflushed.sum::<u64>().max(*max);
+        }
         if let (true, Ok(file)) = (request.direct, self.state.file(inode)) {
             self.counters.writes_growing += u64::from(position + bytes > file.current.size);
             self.counters.writes_mixed += u64::from(!file.one_extent_kind(position, bytes));
