@@ -65,10 +65,12 @@ fn a_commit_does_not_wait_in_the_line_of_what_nobody_waits_for() {
         let (store, partitions) = open_logs(&env, 2).await;
         let stall = FaultEffect::Stall { ns: STALL_NS };
         planted.plant(0, Fault::nth(DiskOperation::Write, "/data/topic-1", 0, stall));
-        for sequence in 0..18 {
+        // Less than its file has space for: it could not grow beside the write.
+        for sequence in 0..4 {
             append(&partitions[1], sequence, BATCH_BYTES).await;
         }
-        // The other has the turn, for a minute.
+        // That one has the turn by now, for a minute.
+        env.sleep_until(env.now().plus_ms(2_000)).await;
         for sequence in 0..18 {
             append(&partitions[0], sequence, BATCH_BYTES).await;
         }
