@@ -42,8 +42,6 @@ pub enum Mark {
     MemoryEvicted,
     /// A tail was moved together so that others get memory.
     TailShrunk,
-    /// An idle log's segment was ended so that others get memory.
-    IdleRolled,
     /// An append waited for memory.
     MemoryAwaited,
     /// An append waited for the disk to take what is before it.
@@ -86,7 +84,6 @@ pub const MARKS: &[Mark] = &[
     Mark::WrittenTailJournaled,
     Mark::MemoryEvicted,
     Mark::TailShrunk,
-    Mark::IdleRolled,
     Mark::MemoryAwaited,
     Mark::StoringAwaited,
     Mark::SpaceAwaited,

@@ -47,8 +47,10 @@ pub struct OpenSegment<E: Env> {
     pub end: Option<Cursor>,
     /// Bytes whose writes completed: a multiple of the block size until the end.
     pub stored: u64,
-    /// The boundary up to which `build` describes the segment.
+    /// The boundary up to which `build` describes the segment: behind every batch of which all whole blocks are stored.
     pub built: Cursor,
+    /// The last boundary up to which everything is stored. (What follows it of `built` is less than a block.)
+    pub whole: Cursor,
     pub build: SegmentBuild,
 }
 

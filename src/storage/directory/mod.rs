@@ -42,8 +42,6 @@ const SETTLE_ROUNDS_FOR_A_CHUNK: usize = 8;
 /// after a kill writes both before it serves.
 const FILLING_BYTES_MAX: usize = 64 << 20;
 const QUEUED_BYTES_MAX: usize = 512 << 20;
-/// Segments of idle logs that are ended at once, when memory is short.
-const IDLE_ROLLS_MAX: usize = 8;
 /// While the directory is full, free space is looked at this often.
 pub const FULL_CHECK_MS: u64 = 1000;
 
@@ -254,7 +252,6 @@ impl<E: Env> ShardDirectory<E> {
                 continue;
             }
             self.hurry();
-            self.roll_idle();
             // Others may take what a round makes free.
             if rounds == SETTLE_ROUNDS_FOR_A_CHUNK || self.settle(true).await.is_err() {
                 let message = "ringtail.memory.bytes is too small for the tails of so many partitions";
@@ -303,14 +300,6 @@ impl<E: Env> ShardDirectory<E> {
         members.iter().any(|partition| partition.shrink_tail())
     }
 
-    /// Ends the segments of some idle logs; their memory is free when they are stored.
-    fn roll_idle(&self) {
-        let idle = self.members().into_iter().filter(|partition| partition.may_roll_idle());
-        for partition in idle.take(IDLE_ROLLS_MAX) {
-            self.env.spawn(Queue::Foreground, partition.roll_idle());
-        }
-    }
-
     /// Tail memory for moving a tail together.
     pub fn take_reserved(&self, run: usize, identity: &ChunkIdentity) -> Option<Chunk> {
         self.memory.take_reserved(run, identity)
@@ -331,7 +320,6 @@ impl<E: Env> ShardDirectory<E> {
         }
         let changed = self.memory.changed().notified();
         self.hurry();
-        self.roll_idle();
         self.wake.notify();
         let deadline = self.env.now().plus_ms(20);
         race(changed, self.env.sleep_until(deadline)).await;

@@ -196,7 +196,6 @@ impl<E: Env> Partition<E> {
             self.directory
                 .note_producers(log.producers.count().saturating_sub(before));
         }
-        log.last_append_ms = now_ms;
         let epoch = log.epoch;
         log.epochs.note(epoch, at.offset);
         let active = log.active_mut();
@@ -215,7 +214,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Goes on in the segment that was made ready; `false` if there is none.
-    pub(super) fn roll(&self, log: &mut Log<E>) -> bool {
+    fn roll(&self, log: &mut Log<E>) -> bool {
         let end = log.appended;
         let Some(next) = log.next_segment.take_if(|next| next.base == end.offset) else {
             return false;
@@ -279,7 +278,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Admits what waits, in order, getting what it lacks.
-    pub(super) async fn admit_waiting(self: Rc<Self>) {
+    async fn admit_waiting(self: Rc<Self>) {
         loop {
             let (ticket, lack) = {
                 let mut log = self.log.borrow_mut();

@@ -120,6 +120,7 @@ impl<E: Env> Partition<E> {
             end: None,
             stored: start,
             built: end,
+            whole: end,
             build: state.build.clone(),
         };
         let epoch = directory.leader_epoch();
@@ -218,14 +219,15 @@ impl<E: Env> Partition<E> {
             base,
             uid: self.env.random(),
         };
-        let built = Cursor::segment_start(base);
+        let start = Cursor::segment_start(base);
         OpenSegment {
             base,
             file,
             allocated,
             end: None,
             stored: 0,
-            built,
+            built: start,
+            whole: start,
             build: SegmentBuild::new(identity),
         }
     }

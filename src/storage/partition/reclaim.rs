@@ -1,19 +1,13 @@
-//! Memory given back: chunks that are stored, tails moved together, and segments ended early so that nothing stays behind.
-
-use std::rc::Rc;
+//! Memory given back: chunks that are stored, and tails moved together.
 
 use super::Partition;
-use super::append::Lack;
 use super::log::State;
 use crate::base::buffer::block_floor;
 use crate::base::coverage::{Mark, mark};
-use crate::io::{Durability, Env};
+use crate::io::Env;
 use crate::storage::memory::UNIT_BYTES;
 use crate::storage::options::DurabilityClass;
 use crate::storage::tail::{ChunkPlace, TailChunk};
-
-/// A log is idle when nothing was appended for so long.
-const IDLE_MS: i64 = 1000;
 
 impl<E: Env> Partition<E> {
     /// Notes that the partition stands in its directory's row of those to take memory from; `false` if it does already.
@@ -96,39 +90,6 @@ impl<E: Env> Partition<E> {
         log.tail.note_stored(boundary.segment, 0, stored);
         log.run = 1;
         true
-    }
-
-    /// Whether going on in a new segment would give memory back: nothing was appended for a while, and still there is much in
-    /// memory, as when the last batch is large and its last bytes do not fill a block.
-    pub(in crate::storage) fn may_roll_idle(&self) -> bool {
-        let Ok(log) = self.log.try_borrow() else { return false };
-        let idle = self.env.wall_ms().saturating_sub(log.last_append_ms) >= IDLE_MS;
-        let durable = log.options.durability == DurabilityClass::Written || log.durable.offset == log.appended.offset;
-        let quiet = !log.admitting && log.waiting.is_empty() && log.state == State::Serving;
-        let much = log.tail.capacity() > UNIT_BYTES && log.appended.position > 0 && log.open.len() == 1;
-        idle && durable && quiet && much
-    }
-
-    /// Ends the segment of an idle log, so that all of it is stored and nothing of it need be in memory.
-    pub(in crate::storage) async fn roll_idle(self: Rc<Self>) {
-        if !self.may_roll_idle() || std::mem::replace(&mut self.log.borrow_mut().admitting, true) {
-            return;
-        }
-        let end = self.log.borrow().appended;
-        // What fails here is told to the next append that needs it.
-        if self.provide(Lack::Segment).await.is_ok() {
-            let rolled = {
-                let mut log = self.log.borrow_mut();
-                log.appended.offset == end.offset && log.state == State::Serving && self.roll(&mut log)
-            };
-            if rolled {
-                mark(Mark::IdleRolled);
-                self.ask_journal();
-                // An error has fenced the directory.
-                let _ = self.store_to(end, Durability::Cached).await;
-            }
-        }
-        self.admit_waiting().await;
     }
 }
 

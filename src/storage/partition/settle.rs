@@ -22,8 +22,10 @@ use crate::storage::state::PartitionState;
 pub struct Round {
     /// Bytes below this are to be stored, as far as whole blocks go.
     target: Cursor,
-    /// The boundary that was stored when the flush began, and the block-aligned end of what was.
+    /// The boundary that the segment's sums had reached when the flush began, the one that was stored, and the block-aligned end of
+    /// what was.
     boundary: Cursor,
+    whole: Cursor,
     stored: u64,
 }
 
@@ -81,7 +83,13 @@ impl<E: Env> Partition<E> {
         let expired = self.directory.producers_expire_before_ms();
         log.producers.expire(expired);
         let oldest = log.oldest_open();
-        (log.round.boundary, log.round.stored) = (oldest.built, oldest.stored);
+        let (boundary, whole, stored) = (oldest.built, oldest.whole, oldest.stored);
+        log.round = Round {
+            boundary,
+            whole,
+            stored,
+            ..log.round
+        };
         if let Some(out) = checkpoint {
             match &log.frozen {
                 Some(frozen) => frozen.encode(out),
@@ -95,6 +103,7 @@ impl<E: Env> Partition<E> {
             target,
             boundary,
             stored,
+            ..
         } = log.round;
         // All segments below the target's were finished; the tail ends at the target, or at the boundary if storing went
         // further since.
@@ -134,15 +143,14 @@ impl<E: Env> Partition<E> {
             if !matches!(log.state, State::Serving | State::Stopping) {
                 return;
             }
+            // A checkpoint has what `boundary` is ahead of `whole`, but this round may write none.
             let Round {
-                target,
-                boundary,
-                stored,
+                target, whole, stored, ..
             } = log.round;
-            if boundary.offset > log.durable.offset {
-                log.durable = boundary;
+            if whole.offset > log.durable.offset {
+                log.durable = whole;
             }
-            let (durable, settled) = (log.durable.offset, boundary.offset.max(log.ends.settled));
+            let (durable, settled) = (log.durable.offset, whole.offset.max(log.ends.settled));
             log.ends.advance(|e| {
                 e.durable = durable;
                 e.settled = settled.min(durable);
@@ -151,14 +159,14 @@ impl<E: Env> Partition<E> {
             log.notes.retain(|note| !matches!(note, Row::Settled { .. }));
             log.notes.push(Row::Settled {
                 owner: self.owner,
-                to: boundary,
+                to: whole,
             });
             if log.options.durability == DurabilityClass::Written {
-                if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
+                if (whole.segment, stored) > (log.journaled.segment, log.journaled.position) {
                     log.journaled = Cursor {
-                        segment: boundary.segment,
+                        segment: whole.segment,
                         position: stored,
-                        offset: boundary.offset,
+                        offset: whole.offset,
                     };
                 }
                 // Where storing went on meanwhile, memory may have been given back: the next round has it.
@@ -188,9 +196,9 @@ impl<E: Env> Partition<E> {
         }
         // Nothing more is stored until the journal has taken up: what follows `stored` is in memory, and only there.
         let _turn = self.store_turn.acquire(1).await;
-        let (boundary, stored) = {
+        let (whole, stored) = {
             let log = self.log.borrow();
-            (log.oldest_open().built, log.oldest_open().stored)
+            (log.oldest_open().whole, log.oldest_open().stored)
         };
         if let Err(error) = self.directory.flush_file_system().await {
             return self.directory.fence("flushing the file system", &error);
@@ -199,16 +207,16 @@ impl<E: Env> Partition<E> {
             let mut log = self.log.borrow_mut();
             mark(Mark::BecameFlushed);
             log.options.durability = log.wanted_class;
-            if (boundary.segment, stored) > (log.journaled.segment, log.journaled.position) {
+            if (whole.segment, stored) > (log.journaled.segment, log.journaled.position) {
                 log.journaled = Cursor {
-                    segment: boundary.segment,
+                    segment: whole.segment,
                     position: stored,
-                    offset: boundary.offset,
+                    offset: whole.offset,
                 };
             }
-            if boundary.offset > log.durable.offset {
-                log.durable = boundary;
-                log.ends.advance(|e| e.durable = boundary.offset);
+            if whole.offset > log.durable.offset {
+                log.durable = whole;
+                log.ends.advance(|e| e.durable = whole.offset);
             }
             log.journal_target = log.appended;
         }

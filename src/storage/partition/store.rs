@@ -239,20 +239,27 @@ impl<E: Env> Partition<E> {
         Ok(())
     }
 
-    /// Takes the batches that are stored whole into the segment's indexes and sums.
+    /// Takes the batches that are stored into the segment's indexes and sums. The last one may lack its last bytes, which fill no
+    /// block: nothing else of it need stay in memory.
     fn build_up(log: &mut Log<E>, base: i64) {
         let Log {
             open, tail, options, ..
         } = log;
         let segment = open.iter_mut().find(|segment| segment.base == base);
         let segment = segment.expect("a segment is open until it is finished");
-        while segment.built.position < segment.stored {
+        loop {
+            if segment.built.position <= segment.stored {
+                segment.whole = segment.built;
+            }
+            if segment.built.position >= segment.stored {
+                break;
+            }
             let at = segment.built;
             let Some(header) = tail.header_at(segment.base, at.position) else {
                 break;
             };
             let end = at.position + header.total_bytes() as u64;
-            if end > segment.stored {
+            if block_floor(end) > segment.stored {
                 break;
             }
             let facts = BatchFacts {

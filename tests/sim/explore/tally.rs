@@ -98,7 +98,6 @@ pub fn counts(tally: &Tally) -> Vec<(String, u64)> {
         Mark::Full,
         Mark::SpaceBack,
         Mark::TailShrunk,
-        Mark::IdleRolled,
         Mark::StoringAwaited,
     ];
     let mut counts: Vec<(String, u64)> = MARKS
