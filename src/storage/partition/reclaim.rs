@@ -20,16 +20,16 @@ impl<E: Env> Partition<E> {
         let Ok(mut log) = self.log.try_borrow_mut() else {
             return Evicted::Busy;
         };
-        let (segment, built) = (log.oldest_open().base, log.oldest_open().built);
+        let oldest = log.oldest_open();
+        // What is built may be ahead of what is stored.
+        let (segment, end) = (oldest.base, oldest.built.position.min(oldest.stored));
         // What the journal is still to take comes from here, stored or not.
         let journaled = (log.journaled.segment, log.journaled.position);
         let asked = (log.journal_target.segment, log.journal_target.position) > journaled;
         let evictable = log.tail.front().is_some_and(|chunk| {
             let needed = asked && (chunk.segment, chunk.capacity_end()) > journaled;
             let stored = chunk.segment < segment
-                || (chunk.segment == segment
-                    && chunk.capacity_end() <= built.position
-                    && chunk.end() == chunk.capacity_end());
+                || (chunk.segment == segment && chunk.capacity_end() <= end && chunk.end() == chunk.capacity_end());
             stored && !needed
         });
         if evictable && log.tail.pop_front().is_some() {
