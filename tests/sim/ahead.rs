@@ -236,30 +236,26 @@ fn what_is_asked_for_soon_is_read_before_and_who_passes_by_has_nothing_read_ahea
     with_reader(&world, 32 * ONE_WINDOW, move |env, partition| async move {
         let reads = || counted.disk_counters(0).reads;
         let later = || env.sleep_until(env.now().plus_ms(100));
+        let pass = async |offset| {
+            let wanted = WantedBatches::new(offset, BYTES, true).in_passing();
+            let slice = partition.read_to_send(wanted).await.expect("read");
+            later().await;
+            check_sent(slice.pieces.concat().into(), offset)
+        };
         partition.read_soon(0);
         later().await;
         let before = reads();
         let mut offset = 0;
         // Most of the window, and nothing is read behind it.
         while offset < 70 {
-            let slice = partition
-                .read_to_send(WantedBatches::new(offset, BYTES, true).in_passing())
-                .await
-                .expect("read");
-            offset = check_sent(slice.pieces.concat().into(), offset);
-            later().await;
+            offset = pass(offset).await;
             assert_eq!(reads(), before, "it was there at {offset}");
         }
         // Behind the window.
         offset += 80;
         let mut before = reads();
         for round in 0..5 {
-            let slice = partition
-                .read_to_send(WantedBatches::new(offset, BYTES, true).in_passing())
-                .await
-                .expect("read");
-            offset = check_sent(slice.pieces.concat().into(), offset);
-            later().await;
+            offset = pass(offset).await;
             // The first opens a segment's files.
             assert!(round == 0 || reads() == before + 1, "{} at {offset}", reads() - before);
             before = reads();
