@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use smallvec::SmallVec;
+
 /// A budget of units (bytes, slots) of one shard: `acquire` waits until enough is free; the permit gives back on drop.
 ///
 /// Units taken in the name of a holder are shared: a holder gets no more than what is left beside it (a dynamic threshold, as
@@ -74,8 +76,10 @@ pub struct Permit {
     budget: Rc<Budget>,
     units: u64,
     holder: Option<Holder>,
-    of_whole: Option<Box<Permit>>,
 }
+
+/// What is held for one thing: mostly one permit.
+pub type Permits = SmallVec<[Permit; 1]>;
 
 impl Budget {
     pub fn new(limit: u64) -> Rc<Self> {
@@ -135,11 +139,7 @@ impl Budget {
 
     /// Takes `units` for `holder` whether or not they are free.
     pub fn overdraw(self: &Rc<Self>, holder: Holder, units: u64) -> Permit {
-        let of_whole = self
-            .part_of
-            .as_ref()
-            .map(|whole| Box::new(whole.overdraw(holder, units)));
-        self.take(Some(holder), units, of_whole)
+        self.take(Some(holder), units)
     }
 
     /// The most that `holder` could have now: beyond all bounds when nothing is out.
@@ -171,14 +171,7 @@ impl Budget {
     }
 
     fn take_free(self: &Rc<Self>, holder: Option<Holder>, units: u64) -> Option<Permit> {
-        if !self.fits(holder, units) {
-            return None;
-        }
-        let of_whole = match &self.part_of {
-            Some(whole) => Some(Box::new(whole.take_free(holder, units)?)),
-            None => None,
-        };
-        Some(self.take(holder, units, of_whole))
+        self.is_free(holder, units).then(|| self.take(holder, units))
     }
 
     fn fits(&self, holder: Option<Holder>, units: u64) -> bool {
@@ -188,18 +181,20 @@ impl Budget {
         used == 0 || (units <= free && (held == 0 || held.saturating_add(units) <= free))
     }
 
-    fn take(self: &Rc<Self>, holder: Option<Holder>, units: u64, of_whole: Option<Box<Permit>>) -> Permit {
+    fn take(self: &Rc<Self>, holder: Option<Holder>, units: u64) -> Permit {
         self.count(holder, 0, units);
         Permit {
             budget: self.clone(),
             units,
             holder,
-            of_whole,
         }
     }
 
-    /// Counts `now` units where there were `before`.
+    /// Counts `now` units where there were `before`, here and in the whole.
     fn count(&self, holder: Option<Holder>, before: u64, now: u64) {
+        if let Some(whole) = &self.part_of {
+            whole.count(holder, before, now);
+        }
         self.used.set((self.used.get() - before).saturating_add(now));
         let Some(holder) = holder else { return };
         let mut by_holder = self.by_holder.borrow_mut();
@@ -347,21 +342,13 @@ impl Permit {
     pub fn absorb(&mut self, mut other: Permit) {
         assert!(Rc::ptr_eq(&self.budget, &other.budget) && self.holder == other.holder);
         self.units += std::mem::take(&mut other.units);
-        match (&mut self.of_whole, other.of_whole.take()) {
-            (Some(own), Some(whole)) => own.absorb(*whole),
-            (_, whole) => drop(whole),
-        }
     }
 
     /// Makes it `units`, now that they are known. More than before is taken whether or not it is free.
     pub fn resize(&mut self, units: u64) {
         self.budget.count(self.holder, self.units, units);
-        let shrinks = units < self.units;
-        self.units = units;
-        match &mut self.of_whole {
-            Some(of_whole) => of_whole.resize(units),
-            None if shrinks => self.budget.serve(),
-            None => {}
+        if units < std::mem::replace(&mut self.units, units) {
+            self.budget.whole().serve();
         }
     }
 }
@@ -369,10 +356,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.budget.count(self.holder, self.units, 0);
-        match self.of_whole.take() {
-            Some(of_whole) => drop(of_whole),
-            None => self.budget.serve(),
-        }
+        self.budget.whole().serve();
     }
 }
 

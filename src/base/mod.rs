@@ -12,4 +12,5 @@ pub mod coverage;
 pub mod ids;
 pub mod mailbox;
 pub mod planted;
+pub mod soon;
 pub mod sync;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-pub use super::budget::{Budget, Holder, Permit};
+pub use super::budget::{Budget, Holder, Permit, Permits};
 
 /// "Something changed, look again": wakes every waiter that registered before the call. A waiter that is dropped leaves
 /// nothing behind.

@@ -4,7 +4,6 @@
 //! has its place in its log; the future it gives completes when all are acknowledged, late or given up.
 
 use std::borrow::Cow;
-use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -12,11 +11,11 @@ use bytes::Bytes;
 use super::Broker;
 use super::catalog::Topic;
 use super::handlers::items::Named;
-use super::route::{Append, PartitionError};
+use super::lateness::Parts;
+use super::route::{Append, Appends, Outcomes, PartitionError};
+use crate::base::soon::Soon;
 use crate::base::sync::race;
-use crate::cluster::DirectoryId;
 use crate::io::{Env, Monotonic};
-use crate::storage::Appended;
 use crate::wire::batch::{
     BatchError, BatchHeader, Codec, DecodeLimits, Limits, RecordChecks, validate_produce_counted,
 };
@@ -86,9 +85,9 @@ pub struct Admission<'b, E: Env> {
 /// What was admitted, in order.
 #[derive(Default)]
 pub struct Admitted {
-    appends: Vec<Append>,
+    appends: Appends,
     /// The directory of each append, and its bytes.
-    parts: Vec<(DirectoryId, u64)>,
+    parts: Parts,
 }
 
 impl<'b, E: Env> Admission<'b, E> {
@@ -162,26 +161,33 @@ impl<'b, E: Env> Admission<'b, E> {
     }
 }
 
-/// Takes what was admitted to its logs. Completes when every append has its place; the outcomes come in order, one of each.
-pub async fn append<E: Env>(
+/// Takes what was admitted to its logs. Completes when every append has its place; the outcomes, one of each, in order, are what `answer`
+/// makes something of.
+pub async fn append<E: Env, T: 'static>(
     broker: Rc<Broker<E>>,
     admitted: Admitted,
     began: Monotonic,
     timeout_ms: u64,
-) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
+    answer: impl FnOnce(Outcomes) -> T + 'static,
+) -> Soon<T> {
     let Admitted { appends, parts } = admitted;
     let bytes: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
     broker.metrics.produced_bytes.add(bytes);
     let held = broker.lateness.hold(parts, began);
     let count = appends.len();
-    let acknowledged = broker.router.append(appends, began.plus_ms(timeout_ms)).await;
-    async move {
-        let appended = race(acknowledged, async {
-            held.given_up(&broker.env, &broker.memory).await;
-            (0..count).map(|_| Err(PartitionError::TimedOut)).collect()
-        });
-        let appended = appended.await;
-        broker.metrics.produce.record_us(broker.env.now().us_since(began));
-        appended
+    match broker.router.append(appends, began.plus_ms(timeout_ms)).await {
+        Soon::Known(outcomes) => {
+            broker.metrics.produce.record_us(broker.env.now().us_since(began));
+            Soon::Known(answer(outcomes))
+        }
+        acknowledged => Soon::later(async move {
+            let given_up = async {
+                held.given_up(&broker.env, &broker.memory).await;
+                (0..count).map(|_| Err(PartitionError::TimedOut)).collect()
+            };
+            let outcomes = race(acknowledged, given_up).await;
+            broker.metrics.produce.record_us(broker.env.now().us_since(began));
+            answer(outcomes)
+        }),
     }
 }

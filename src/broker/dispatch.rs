@@ -10,11 +10,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::Broker;
-use super::connection::{Client, Reply, ReplyFuture};
+use super::connection::{Client, Reply};
 use super::handlers::items::{ITEMS_MAX, Items};
 use super::handlers::*;
 use crate::base::buffer::Piece;
-use crate::base::sync::Permit;
+use crate::base::soon::Soon;
+use crate::base::sync::{Permit, Permits};
 use crate::io::{Env, Monotonic};
 use crate::wire::kafka::{
     Api, ApiKey, DecodeError, Decoder, EncodeError, Measured, Message, RequestError, RequestHeader, encode_response,
@@ -26,7 +27,7 @@ pub const LARGE_REQUEST_BYTES: usize = 16 << 10;
 
 /// A request that has begun.
 pub struct Dispatched {
-    pub reply: ReplyFuture,
+    pub reply: Soon<Reply>,
     /// No later request of the connection begins before the answer is known.
     pub alone: bool,
     /// The connection takes no further requests.
@@ -34,7 +35,7 @@ pub struct Dispatched {
 }
 
 impl Dispatched {
-    pub fn overlapping(reply: ReplyFuture) -> Self {
+    pub fn overlapping(reply: Soon<Reply>) -> Self {
         Self {
             reply,
             alone: false,
@@ -42,7 +43,7 @@ impl Dispatched {
         }
     }
 
-    pub fn alone(reply: ReplyFuture) -> Self {
+    pub fn alone(reply: Soon<Reply>) -> Self {
         Self {
             reply,
             alone: true,
@@ -53,7 +54,7 @@ impl Dispatched {
     /// `reply` to the last request of its connection.
     pub fn last(reply: Reply) -> Self {
         Self {
-            reply: Box::pin(async { reply }),
+            reply: Soon::Known(reply),
             alone: false,
             last: true,
         }
@@ -75,7 +76,7 @@ pub struct Call<E: Env> {
     pub body: Bytes,
     pub began: Monotonic,
     /// What its answer holds of the shard's memory besides its own frame.
-    held: Cell<Vec<Permit>>,
+    held: Cell<Permits>,
 }
 
 impl<E: Env> Call<E> {
@@ -97,7 +98,7 @@ impl<E: Env> Call<E> {
     }
 
     /// The answer holds these, too, until it is sent.
-    pub fn hold(&self, permits: Vec<Permit>) {
+    pub fn hold(&self, permits: Permits) {
         self.held.set(permits);
     }
 
@@ -202,7 +203,7 @@ fn misdirected<E: Env>(broker: &Broker<E>, client: &Client, error: RequestError)
         let bytes = pieces.iter().map(Bytes::len).sum::<usize>() as u64;
         let pieces = pieces.into_iter().map(Piece::Bytes).collect();
         let held = broker.memory.try_answer(client.reader(), bytes).into_iter().collect();
-        return Dispatched::alone(Box::pin(async { Reply::Frame { pieces, held } }));
+        return Dispatched::alone(Soon::Known(Reply::Frame { pieces, held }));
     }
     tracing::debug!(peer = %client.peer.address, %error, "request refused");
     broker.metrics.requests_refused.add(1);
@@ -225,7 +226,7 @@ macro_rules! routes {
         $handler($call).await
     };
     (@once $call:ident, $request:ident, $handler:path) => {
-        Dispatched::alone(Box::pin(async move {
+        Dispatched::alone(Soon::later(async move {
             $call.turn_if_large().await;
             let (request, bytes) = match $call.decode() {
                 Ok(decoded) => decoded,
@@ -237,7 +238,7 @@ macro_rules! routes {
         }))
     };
     (@again $call:ident, $request:ident, $handler:path) => {
-        Dispatched::alone(Box::pin(async move {
+        Dispatched::alone(Soon::later(async move {
             let mut bytes_min = 0;
             loop {
                 $call.turn_if_large().await;

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::Memory;
 use crate::base::sync::Notify;
 use crate::cluster::DirectoryId;
@@ -47,8 +49,11 @@ pub struct Held {
     of: Rc<Lateness>,
     began: Monotonic,
     ticket: u64,
-    parts: Vec<(DirectoryId, u64)>,
+    parts: Parts,
 }
+
+/// Directories, and the bytes for each: mostly one.
+pub type Parts = SmallVec<[(DirectoryId, u64); 1]>;
 
 impl Lateness {
     /// For `directories` that share `request_bytes`.
@@ -72,7 +77,7 @@ impl Lateness {
     }
 
     /// Counts a request's appends, of so many bytes each.
-    pub fn hold(self: &Rc<Self>, mut parts: Vec<(DirectoryId, u64)>, began: Monotonic) -> Held {
+    pub fn hold(self: &Rc<Self>, mut parts: Parts, began: Monotonic) -> Held {
         if self.bytes_max.is_none() {
             parts.clear();
         }
@@ -129,6 +134,8 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
 
     const ONE: DirectoryId = DirectoryId([1; 16]);
@@ -141,8 +148,8 @@ mod tests {
     #[test]
     fn a_late_directory_keeps_half_of_the_memory() {
         let lateness = Lateness::new(2, 100);
-        let first = lateness.hold(vec![(ONE, 40), (OTHER, 1)], at(0));
-        let second = lateness.hold(vec![(ONE, 20)], at(400));
+        let first = lateness.hold(smallvec![(ONE, 40), (OTHER, 1)], at(0));
+        let second = lateness.hold(smallvec![(ONE, 20)], at(400));
         assert!(!lateness.refuses(ONE, 1, false, at(499)), "it is not late");
         assert!(!first.is_too_much(false, at(499)));
         assert!(lateness.refuses(ONE, 1, false, at(500)));
@@ -165,7 +172,7 @@ mod tests {
     #[test]
     fn an_only_directory_may_hold_everything() {
         let lateness = Lateness::new(1, 100);
-        let held = lateness.hold(vec![(ONE, 100)], at(0));
+        let held = lateness.hold(smallvec![(ONE, 100)], at(0));
         assert!(!lateness.refuses(ONE, 1, false, at(10_000)));
         assert!(!held.is_too_much(false, at(10_000)));
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::{Shard, listen, topics};
-use crate::base::mailbox::Receiver;
+use crate::base::mailbox::{Receiver, SendError};
+use crate::base::soon::Soon;
 use crate::base::sync::{OneshotReceiver, Signal, oneshot};
 use crate::broker::route::{Envelope, Reply, Request};
 use crate::io::{Env, Queue};
@@ -88,11 +89,22 @@ fn handle<E: Env>(shard: &Rc<Shard<E>>, message: Envelope<E>) {
 
 fn execute<E: Env>(shard: &Rc<Shard<E>>, from: usize, id: u64, request: Request) {
     let cancel = Rc::new(Signal::default());
-    let waits = matches!(&request, Request::Append(..) | Request::Read(_) | Request::Offsets(..));
+    let is_work = matches!(&request, Request::Append(..) | Request::Read(_) | Request::Offsets(..));
+    let answer = match shard.broker.router.local().execute(request, &cancel) {
+        Ok(Soon::Known(reply)) => {
+            let inbox = shard.broker.router.inbox(from);
+            match inbox.try_send(Envelope::Reply { id, reply }) {
+                Err(SendError::Full(Envelope::Reply { reply, .. })) => Ok(Soon::Known(reply)),
+                // A shard that is gone needs no answer.
+                _ => return,
+            }
+        }
+        answer => answer,
+    };
+    let waits = is_work && matches!(answer, Ok(Soon::Later(_)));
     if waits {
-        shard.awaited.borrow_mut().insert((from, id), cancel.clone());
+        shard.awaited.borrow_mut().insert((from, id), cancel);
     }
-    let answer = shard.broker.router.local().execute(request, cancel);
     let shard = shard.clone();
     let env = shard.env.clone();
     env.spawn(Queue::Foreground, async move {

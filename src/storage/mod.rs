@@ -36,7 +36,7 @@ mod warm;
 pub use cursor::Ends;
 pub use health::is_passing;
 pub use options::{CleanupPolicy, DurabilityClass, LogOptions, TimestampType};
-pub use partition::{Partition, WantedBatches};
+pub use partition::{Appending, Partition, WantedBatches};
 pub use recovery::leftovers::{Topics, Wanted, clear_leftovers};
 pub use recovery::{Recovered, RecoveredDirectory, recover};
 pub use scrub::ScrubOptions;

@@ -257,13 +257,11 @@ impl Tail {
             .take_while(move |c| c.segment == segment && c.start < to && from < to)
     }
 
-    /// Where the chunk that holds byte `position` of the segment ends when it is full.
+    /// Where the chunk that holds byte `position` of the segment ends when it is full. Quick where that is one of the last.
     pub fn chunk_end(&self, segment: i64, position: u64) -> Option<u64> {
-        let first = self
-            .chunks
-            .partition_point(|c| (c.segment, c.capacity_end()) <= (segment, position));
-        let chunk = self.chunks.get(first)?;
-        (chunk.segment == segment && chunk.start <= position).then(|| chunk.capacity_end())
+        let mut from_the_end = self.chunks.iter().rev();
+        let chunk = from_the_end.find(|c| (c.segment, c.start) <= (segment, position))?;
+        (chunk.segment == segment && position < chunk.capacity_end()).then(|| chunk.capacity_end())
     }
 
     /// Shared bytes `[from, to)`, which must be here.

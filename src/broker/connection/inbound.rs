@@ -67,7 +67,13 @@ impl Inbound {
             self.last_frame_bytes = end.min(WHOLE_BYTES_MAX);
         }
         Ok(match framing {
-            Framing::NeedsMore(bytes) => Next::Needs(bytes),
+            Framing::NeedsMore(bytes) => {
+                if self.buffer.is_empty() {
+                    // Once nobody has what was given off it begins anew, with memory that the caches know.
+                    let _ = self.buffer.try_reclaim(self.allocated_bytes);
+                }
+                Next::Needs(bytes)
+            }
             Framing::Frame { end } if end < COPIED_BYTES_MAX.min(self.allocated_bytes / COPIED_PART) => {
                 let frame = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..end]);
                 self.buffer.advance(end);

@@ -30,7 +30,7 @@ use bytes::{Buf, Bytes};
 
 use self::inbound::{Inbound, Next, STEP_BYTES_MIN, Wants};
 use self::replies::{Batch, Replies};
-pub use self::replies::{Bounds, Reply, ReplyFuture};
+pub use self::replies::{Bounds, Reply};
 use self::vitals::Vitals;
 pub use self::vitals::{Patience, Registry};
 use super::Broker;
@@ -39,6 +39,7 @@ use super::memory::{Reader, Room, holder_of};
 use super::native;
 use crate::base::buffer::{Piece, Pinned};
 use crate::base::planted::{Bug, planted};
+use crate::base::soon::Soon;
 use crate::base::sync::{Holder, race};
 use crate::io::Env;
 use crate::wire::Protocol;
@@ -218,7 +219,7 @@ impl<E: Env> Connection<E> {
     }
 
     fn owe_close(&self) {
-        self.replies.push(Box::pin(async { Reply::Close }), None, 0, false);
+        self.replies.push(Soon::Known(Reply::Close), None, 0, false);
     }
 
     async fn write(&self) -> io::Result<()> {

@@ -3,28 +3,27 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::base::buffer::Piece;
 use crate::base::planted::{Bug, planted};
-use crate::base::sync::{Notify, Permit};
+use crate::base::soon::Soon;
+use crate::base::sync::{Notify, Permit, Permits};
 
 /// What a request comes to.
 pub enum Reply {
     /// A whole response frame, with what it holds of the shard's memory until it is sent.
-    Frame { pieces: Vec<Piece>, held: Vec<Permit> },
+    Frame { pieces: Vec<Piece>, held: Permits },
     /// Nothing is owed (acks=0).
     Nothing,
     /// The connection is to be closed once all earlier answers are sent.
     Close,
 }
 
-/// An answer in the making. It is polled only by its connection's writer.
-pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply>>>;
-
 struct Owed {
-    reply: ReplyFuture,
+    /// Polled only by the connection's writer.
+    reply: Soon<Reply>,
     /// The request's bytes count as in flight until the answer is known.
     _request: Option<Permit>,
     bytes: usize,
@@ -53,7 +52,7 @@ pub struct Bounds {
 pub struct Batch {
     pub pieces: Vec<Piece>,
     pub bytes: usize,
-    pub held: Vec<Permit>,
+    pub held: Permits,
     pub close: bool,
 }
 
@@ -98,7 +97,8 @@ impl Replies {
     }
 
     /// Adds the answer of the latest request. With `alone` no later request is dispatched before this answer is known.
-    pub fn push(&self, reply: ReplyFuture, request: Option<Permit>, bytes: usize, alone: bool) {
+    pub fn push(&self, reply: Soon<Reply>, request: Option<Permit>, bytes: usize, alone: bool) {
+        let request = request.filter(|_| !matches!(reply, Soon::Known(_)));
         self.bytes.set(self.bytes.get() + bytes);
         self.alone.set(self.alone.get() + usize::from(alone));
         self.queue.borrow_mut().push_back(Owed {
@@ -130,7 +130,7 @@ impl Replies {
             let Some(mut owed) = self.queue.borrow_mut().pop_front() else {
                 break;
             };
-            match pin!(&mut owed.reply).poll(cx) {
+            match Pin::new(&mut owed.reply).poll(cx) {
                 Poll::Pending => {
                     self.queue.borrow_mut().push_front(owed);
                     if planted(Bug::AnswersOutOfOrder) {
@@ -177,6 +177,7 @@ mod tests {
     use super::*;
     use crate::base::sync::{OneshotSender, oneshot};
     use bytes::Bytes;
+    use std::pin::pin;
     use std::task::Waker;
 
     const BOUNDS: Bounds = Bounds {
@@ -187,7 +188,7 @@ mod tests {
     fn owe(replies: &Replies, bytes: usize, alone: bool) -> OneshotSender<Reply> {
         let (sender, receiver) = oneshot();
         replies.push(
-            Box::pin(async move { receiver.await.unwrap_or(Reply::Close) }),
+            Soon::later(async move { receiver.await.unwrap_or(Reply::Close) }),
             None,
             bytes,
             alone,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Broker;
 use super::connection::Client;
 use super::route::{ReadItem, ReadOutcome, ReadRequest};
-use crate::base::sync::Permit;
+use crate::base::sync::Permits;
 use crate::io::{Env, Monotonic};
 use crate::wire::kafka::ErrorCode;
 
@@ -21,7 +21,7 @@ pub struct Wanted {
 }
 
 /// What was found of each partition, and what it holds of the shard's memory.
-pub type Found = (Vec<Result<ReadOutcome, ErrorCode>>, Vec<Permit>);
+pub type Found = (Vec<Result<ReadOutcome, ErrorCode>>, Permits);
 
 /// Asks the owning shards. An error of any partition answers at once, so that the client can act on it.
 pub async fn read<E: Env>(

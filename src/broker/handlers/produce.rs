@@ -7,13 +7,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use smallvec::SmallVec;
+
 use crate::base::ids::TopicId;
 use crate::base::sync::Permit;
 use crate::broker::admission::{Admission, Admitted, Refusal, append};
 use crate::broker::catalog::Topic;
 use crate::broker::connection::Reply;
 use crate::broker::dispatch::{Call, Dispatched};
-use crate::broker::route::PartitionError;
+use crate::broker::route::{Outcomes, PartitionError};
 use crate::io::Env;
 use crate::storage::Appended;
 use crate::wire::kafka::messages::*;
@@ -23,7 +26,7 @@ use crate::wire::kafka::{ErrorCode, Records};
 struct TopicAnswer {
     name: Arc<str>,
     id: TopicId,
-    partitions: Vec<PartitionAnswer>,
+    partitions: SmallVec<[PartitionAnswer; 1]>,
 }
 
 struct PartitionAnswer {
@@ -36,13 +39,13 @@ struct PartitionAnswer {
 struct Plan {
     acks: i16,
     timeout_ms: u64,
-    topics: Vec<TopicAnswer>,
+    topics: SmallVec<[TopicAnswer; 1]>,
     admitted: Admitted,
     /// For the answer.
     room: Option<Permit>,
 }
 
-pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
+pub async fn begin<E: Env>(mut call: Call<E>) -> Dispatched {
     let plan = match plan(&call).await {
         Ok(plan) => plan,
         Err(reply) => return Dispatched::last(reply),
@@ -54,18 +57,18 @@ pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
         admitted,
         room,
     } = plan;
-    let acknowledged = append(call.broker.clone(), admitted, call.began, timeout_ms).await;
-    Dispatched::overlapping(Box::pin(async move {
-        let appended = acknowledged.await;
+    // What is placed needs the request no more: its buffer takes the next one.
+    call.body = Bytes::new();
+    let (broker, began) = (call.broker.clone(), call.began);
+    let answer = move |outcomes: Outcomes| {
         if acks == 0 {
-            let failed = appended.iter().any(Result::is_err)
-                || topics
-                    .iter()
-                    .any(|topic| topic.partitions.iter().any(|p| p.admitted.is_err()));
+            let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
+            let failed = outcomes.iter().any(Result::is_err) || partitions.any(|p| p.admitted.is_err());
             return if failed { Reply::Close } else { Reply::Nothing };
         }
-        call.answer(&response(&topics, appended), room)
-    }))
+        call.answer(&response(&topics, outcomes), room)
+    };
+    Dispatched::overlapping(append(broker, admitted, began, timeout_ms, answer).await)
 }
 
 async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
@@ -75,7 +78,7 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
         -1..=1 => Ok(()),
         _ => Err(ErrorCode::InvalidRequiredAcks),
     };
-    let mut topics = Vec::new();
+    let mut topics = SmallVec::new();
     let mut admission = Admission::new(&call.broker, call.began, call.version >= 7);
     for data in &request.topic_data {
         let topic = find_topic(call, &data);
@@ -84,7 +87,7 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
                 .as_ref()
                 .map_or_else(|_| (&*data.name).into(), |topic| topic.name.clone()),
             id: data.topic_id,
-            partitions: Vec::with_capacity(data.partition_data.len()),
+            partitions: SmallVec::with_capacity(data.partition_data.len()),
         };
         for partition in &data.partition_data {
             let index = partition.index;
@@ -121,7 +124,7 @@ fn find_topic<E: Env>(call: &Call<E>, data: &TopicProduceData<'_>) -> Result<std
     }
 }
 
-fn response(topics: &[TopicAnswer], appended: Vec<Result<Appended, PartitionError>>) -> ProduceResponse<'_> {
+fn response(topics: &[TopicAnswer], appended: Outcomes) -> ProduceResponse<'_> {
     let mut appended = appended.into_iter();
     let responses = topics.iter().map(|topic| TopicProduceResponse {
         name: (&*topic.name).into(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use flatbuffers::WIPOffset;
 
 use super::{ANSWER_BYTES, Call, Told};
+use crate::base::sync::Permits;
 use crate::broker::connection::Reply;
 use crate::broker::handlers::metadata;
 use crate::broker::route::CONTROLLER_SHARD;
@@ -30,7 +31,7 @@ pub async fn answer<E: Env>(call: &Call<E>) -> Result<Reply, Reply> {
         let told = told(call, topics(call, &asked).await);
         let bytes = told.builder.unfinished_data().len() as u64 + ANSWER_BYTES;
         if let Some(room) = call.broker.memory.made_or_now(call.client.reader(), room, bytes) {
-            return Ok(call.answer(request.id(), told, Some(room), Vec::new()));
+            return Ok(call.answer(request.id(), told, Some(room), Permits::new()));
         }
         // Better made again than kept meanwhile.
         drop(told);

@@ -1,6 +1,7 @@
 //! FindOffsets: the ends of logs, and offsets by timestamp.
 
 use super::{Call, Told};
+use crate::base::sync::Permits;
 use crate::broker::connection::Reply;
 use crate::broker::handlers::list_offsets;
 use crate::broker::route::{OffsetQuery, PartitionError};
@@ -42,7 +43,7 @@ pub async fn answer<E: Env>(call: &Call<E>) -> Result<Reply, Reply> {
     };
     let body = fb::FoundOffsets::create(&mut builder, &args).as_union_value();
     let told = Told::new(builder, fb::Told::FoundOffsets, body);
-    Ok(call.answer(request.id(), told, room, Vec::new()))
+    Ok(call.answer(request.id(), told, room, Permits::new()))
 }
 
 fn resolve<E: Env>(call: &Call<E>, query: &fb::TimeQuery) -> Result<OffsetQuery, ErrorCode> {

@@ -23,7 +23,8 @@ use super::handlers::init_producer_id::next_epoch;
 use super::handlers::items::ITEMS_MAX;
 use crate::base::buffer::Piece;
 use crate::base::ids::TopicId;
-use crate::base::sync::Permit;
+use crate::base::soon::Soon;
+use crate::base::sync::{Permit, Permits};
 use crate::broker::catalog::Topic;
 use crate::io::{Env, Monotonic};
 use crate::wire::kafka::ErrorCode;
@@ -115,7 +116,7 @@ impl<E: Env> Call<E> {
     }
 
     /// The answer `told`, for which there is `room`; `held` is what its payload holds of the shard's memory.
-    fn answer(&self, id: u64, told: Told, room: Option<Permit>, mut held: Vec<Permit>) -> Reply {
+    fn answer(&self, id: u64, told: Told, room: Option<Permit>, mut held: Permits) -> Reply {
         let pieces = match told.frame(id) {
             Ok(pieces) => pieces,
             Err(error) => {
@@ -172,7 +173,7 @@ pub async fn begin<E: Env>(broker: &Rc<Broker<E>>, client: &Client, frame: Bytes
     if kind == fb::Ask::Produce {
         return produce::begin(call).await;
     }
-    Dispatched::alone(Box::pin(async move {
+    Dispatched::alone(Soon::later(async move {
         call.turn_if_large().await;
         let answered = match kind {
             fb::Ask::Describe => describe::answer(&call).await,
@@ -190,7 +191,7 @@ pub async fn begin<E: Env>(broker: &Rc<Broker<E>>, client: &Client, frame: Bytes
 /// A request of a later version of the protocol, or of none.
 fn unknown<E: Env>(call: &Call<E>) -> Result<Reply, Reply> {
     let told = Told::failure(ErrorCode::UnsupportedVersion, "this broker does not know the request");
-    Ok(call.answer(call.request()?.id(), told, None, Vec::new()))
+    Ok(call.answer(call.request()?.id(), told, None, Permits::new()))
 }
 
 async fn new_producer<E: Env>(call: &Call<E>) -> Result<Reply, Reply> {
@@ -211,5 +212,5 @@ async fn new_producer<E: Env>(call: &Call<E>) -> Result<Reply, Reply> {
     let mut builder = Builder::with_capacity(128);
     let body = fb::Producer::create(&mut builder, &args).as_union_value();
     let told = Told::new(builder, fb::Told::Producer, body);
-    Ok(call.answer(request.id(), told, None, Vec::new()))
+    Ok(call.answer(request.id(), told, None, Permits::new()))
 }

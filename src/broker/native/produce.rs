@@ -1,11 +1,14 @@
 //! Produce: the batches behind the header, each to its partition. `acks` means what it means in Kafka.
 
+use bytes::Bytes;
+use smallvec::SmallVec;
+
 use super::{Call, Told};
-use crate::base::sync::Permit;
+use crate::base::sync::{Permit, Permits};
 use crate::broker::admission::{Admission, Admitted, Refusal, append};
 use crate::broker::connection::Reply;
 use crate::broker::dispatch::Dispatched;
-use crate::broker::route::PartitionError;
+use crate::broker::route::{Outcomes, PartitionError};
 use crate::io::Env;
 use crate::storage::Appended;
 use crate::wire::kafka::ErrorCode;
@@ -23,26 +26,28 @@ struct Plan {
     acks: i8,
     timeout_ms: u64,
     /// Of each batch; `Ok`: the next of the appends, in order.
-    admitted: Vec<Result<(), Refusal>>,
+    admitted: SmallVec<[Result<(), Refusal>; 1]>,
     appends: Admitted,
     room: Option<Permit>,
 }
 
-pub async fn begin<E: Env>(call: Call<E>) -> Dispatched {
+pub async fn begin<E: Env>(mut call: Call<E>) -> Dispatched {
     let plan = match plan(&call).await {
         Ok(plan) => plan,
         Err(reply) => return Dispatched::last(reply),
     };
-    let acknowledged = append(call.broker.clone(), plan.appends, call.began, plan.timeout_ms).await;
+    // What is placed needs the request no more: its buffer takes the next one.
+    (call.header, call.payload) = (Bytes::new(), Bytes::new());
+    let (broker, began) = (call.broker.clone(), call.began);
     let (id, acks, admitted, room) = (plan.id, plan.acks, plan.admitted, plan.room);
-    Dispatched::overlapping(Box::pin(async move {
-        let appended = acknowledged.await;
+    let answer = move |outcomes: Outcomes| {
         if acks == 0 {
-            let failed = appended.iter().any(Result::is_err) || admitted.iter().any(Result::is_err);
+            let failed = outcomes.iter().any(Result::is_err) || admitted.iter().any(Result::is_err);
             return if failed { Reply::Close } else { Reply::Nothing };
         }
-        call.answer(id, told(&admitted, appended), room, Vec::new())
-    }))
+        call.answer(id, told(&admitted, outcomes), room, Permits::new())
+    };
+    Dispatched::overlapping(append(broker, plan.appends, began, plan.timeout_ms, answer).await)
 }
 
 async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
@@ -65,7 +70,7 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
     }
     let mut payload = Payload::new(call.payload.clone());
     let mut admission = Admission::new(&call.broker, call.began, true);
-    let mut admitted = Vec::with_capacity(batches.len());
+    let mut admitted = SmallVec::with_capacity(batches.len());
     for batch in batches {
         let records = payload.take(batch.bytes()).map_err(|error| call.refuse(&error))?;
         let topic = call.topic(batch.topic());
@@ -88,7 +93,7 @@ async fn plan<E: Env>(call: &Call<E>) -> Result<Plan, Reply> {
     })
 }
 
-fn told(admitted: &[Result<(), Refusal>], appended: Vec<Result<Appended, PartitionError>>) -> Told {
+fn told(admitted: &[Result<(), Refusal>], appended: Outcomes) -> Told {
     let mut appended = appended.into_iter();
     let mut builder = Builder::with_capacity(128 + 32 * admitted.len());
     let mut refusals = Vec::new();

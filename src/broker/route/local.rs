@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+
+use smallvec::SmallVec;
 
 use super::plan::{Place, Plan, partition_outcome};
 use super::watched::Watched;
 use super::*;
-use crate::base::sync::{Budget, Holder, Notify, Permit, Signal, join_all, join_few, race};
+use crate::base::soon::Soon;
+use crate::base::sync::{Budget, Holder, Notify, Permit, Permits, Signal, join_all, join_few, race};
 use crate::broker::directories::Offline;
-use crate::storage::{Partition, Store};
+use crate::storage::{Appending, Partition, Store};
 
 /// The partitions of one shard.
 pub struct Local<E: Env> {
@@ -89,8 +92,6 @@ const LOOKUPS_MAX: usize = 8;
 /// Queries of one request that are sorted out in one go.
 const SORTED_AT_ONCE: usize = 1000;
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
-
 impl<E: Env> Local<E> {
     pub fn new(
         env: E,
@@ -112,7 +113,7 @@ impl<E: Env> Local<E> {
     }
 
     /// Counts what another shard has read, and gives up what there is no room for; the place of the first such outcome.
-    pub fn keep(&self, reader: Reader, outcomes: &mut [ReadOutcome], held: &mut Vec<Permit>) -> Option<usize> {
+    pub fn keep(&self, reader: Reader, outcomes: &mut [ReadOutcome], held: &mut Permits) -> Option<usize> {
         let bytes: usize = outcomes.iter().map(ReadOutcome::bytes).sum();
         if bytes == 0 {
             return None;
@@ -200,37 +201,34 @@ impl<E: Env> Local<E> {
         self.members.offline.remove(id);
     }
 
-    /// Appends in the order of `items`, now; the future waits for the acknowledgements, until the first beat after `deadline`.
-    pub fn append(
-        &self,
-        items: Vec<Append>,
-        deadline: Monotonic,
-    ) -> impl Future<Output = Vec<Result<Appended, PartitionError>>> + use<E> {
-        let appends: Vec<_> = items
+    /// Appends in the order of `items`, now; the acknowledgements are waited for until the first beat after `deadline`.
+    pub fn append(&self, items: Appends, deadline: Monotonic) -> Soon<Outcomes> {
+        let appends: SmallVec<[Result<Appending<E>, PartitionError>; 1]> = items
             .into_iter()
             .map(|item| {
-                self.members
-                    .partition(item.id, -1)
-                    .map(|partition| partition.append(item.batch))
+                let partition = self.members.partition(item.id, -1);
+                partition.map(|partition| partition.append(item.batch))
             })
             .collect();
-        join_all(
-            appends
-                .into_iter()
-                .map(|append| {
-                    let (env, beat) = (self.env.clone(), self.beat.clone());
-                    async move {
-                        let acknowledged = async { Some(append?.await.map_err(PartitionError::Append)).transpose() };
-                        race(acknowledged, async {
-                            over(&env, &beat, deadline).await;
-                            Ok(None)
-                        })
-                        .await?
-                        .ok_or(PartitionError::TimedOut)
-                    }
-                })
-                .collect(),
-        )
+        if let Some(known) = appends.iter().map(known).collect() {
+            return Soon::Known(known);
+        }
+        let (env, beat) = (self.env.clone(), self.beat.clone());
+        Soon::later(async move {
+            let until_over = |append: Result<Appending<E>, PartitionError>| {
+                let (env, beat) = (&env, &beat);
+                async move {
+                    let acknowledged = async { Some(append?.await.map_err(PartitionError::Append)).transpose() };
+                    race(acknowledged, async {
+                        over(env, beat, deadline).await;
+                        Ok(None)
+                    })
+                    .await?
+                    .ok_or(PartitionError::TimedOut)
+                }
+            };
+            join_all(appends.into_iter().map(until_over).collect()).await.into()
+        })
     }
 
     /// The outcomes in the order of the items, and what they hold of the shard's memory.
@@ -327,35 +325,42 @@ impl<E: Env> Local<E> {
 
     /// Starts a request of another shard: appends are in place when this returns, the future brings the answer. `None` for
     /// what is not about partitions.
-    pub fn execute(&self, request: Request, cancel: Rc<Signal>) -> Result<Boxed<Reply>, Request> {
+    pub fn execute(&self, request: Request, cancel: &Rc<Signal>) -> Result<Soon<Reply>, Request> {
+        let cancel = cancel.clone();
         Ok(match request {
-            Request::Append(items, deadline) => {
-                let appends = self.append(items, deadline);
-                Box::pin(async move { Reply::Append(until(&cancel, appends).await) })
-            }
+            Request::Append(items, deadline) => match self.append(items, deadline) {
+                Soon::Known(outcomes) => Soon::Known(Reply::Append(outcomes)),
+                appends => Soon::later(async move { Reply::Append(until(&cancel, appends).await) }),
+            },
             Request::Read(request) => {
                 let read = self.read(request, cancel);
                 // What was read is the asking shard's to count from here on.
-                Box::pin(async { Reply::Read(read.await.0) })
+                Soon::later(async { Reply::Read(read.await.0) })
             }
             Request::Offsets(queries, holder) => {
                 let offsets = self.offsets(queries, holder);
-                Box::pin(async move { Reply::Offsets(until(&cancel, offsets).await) })
+                Soon::later(async move { Reply::Offsets(until(&cancel, offsets).await) })
             }
-            Request::Epochs(queries) => {
-                let epochs = self.epochs(queries);
-                Box::pin(async { Reply::Epochs(epochs) })
-            }
+            Request::Epochs(queries) => Soon::Known(Reply::Epochs(self.epochs(queries))),
             other @ (Request::Command(_) | Request::Apply(_)) => return Err(other),
         })
     }
 }
 
+/// The outcome of an append, if it is known.
+fn known<E: Env>(append: &Result<Appending<E>, PartitionError>) -> Option<Result<Appended, PartitionError>> {
+    match append {
+        Ok(Appending::Known(answer)) => Some(answer.map_err(PartitionError::Append)),
+        Ok(Appending::Waits(_)) => None,
+        Err(error) => Some(Err(error.clone())),
+    }
+}
+
 /// What `work` finds; nothing once nobody waits for it, and then the work is dropped.
-async fn until<T>(cancel: &Signal, work: impl Future<Output = Vec<T>>) -> Vec<T> {
+async fn until<T: Default>(cancel: &Signal, work: impl Future<Output = T>) -> T {
     let given_up = async {
         cancel.raised().await;
-        Vec::new()
+        T::default()
     };
     race(work, given_up).await
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub use self::local::Local;
 pub use self::router::{CONTROLLER_SHARD, Router};
@@ -96,7 +97,7 @@ impl<E: Env> Clone for Beginning<E> {
 /// Work for the shard that owns the named partitions, or for the controller's.
 pub enum Request {
     /// With the time until which the client waits for acknowledgements.
-    Append(Vec<Append>, Monotonic),
+    Append(Appends, Monotonic),
     Read(ReadRequest),
     /// In whose name they are looked up.
     Offsets(Vec<OffsetQuery>, Holder),
@@ -108,13 +109,19 @@ pub enum Request {
 }
 
 pub enum Reply {
-    Append(Vec<Result<Appended, PartitionError>>),
+    Append(Outcomes),
     Read(Vec<ReadOutcome>),
     Offsets(Vec<Result<TimedOffset, PartitionError>>),
     Epochs(Vec<Result<EpochEnd, PartitionError>>),
     Command(Result<Response, ClusterError>),
     Applied,
 }
+
+/// The appends of one request: mostly of one partition.
+pub type Appends = SmallVec<[Append; 1]>;
+
+/// What came of them, in their order.
+pub type Outcomes = SmallVec<[Result<Appended, PartitionError>; 1]>;
 
 /// One validated batch for one partition.
 pub struct Append {

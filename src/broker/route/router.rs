@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use super::local::SHORT_READ_BYTES;
 use super::*;
 use crate::base::mailbox::{SendError, Sender};
-use crate::base::sync::{Holder, OneshotReceiver, OneshotSender, Permit, Signal, join_all, oneshot};
+use crate::base::soon::Soon;
+use crate::base::sync::{Holder, OneshotReceiver, OneshotSender, Permit, Permits, Signal, join_all, oneshot};
 use crate::cluster::shard_of;
 use crate::io::Queue;
 
@@ -90,7 +91,7 @@ struct Gathering<E: Env> {
     foreign: Vec<ForeignRead<E>>,
     /// With their places.
     outcomes: Vec<(usize, ReadOutcome)>,
-    held: Vec<Permit>,
+    held: Permits,
     /// What another shard has read and there was no room for: the first of it by place.
     given_up: Option<GivenUp>,
 }
@@ -107,9 +108,6 @@ struct GivenUp {
     shard: usize,
     item: ReadItem,
 }
-
-/// The acknowledgements of appends.
-type Acknowledged = Pin<Box<dyn Future<Output = Vec<Result<Appended, PartitionError>>>>>;
 
 type LocalRead = Pin<Box<dyn Future<Output = (Vec<ReadOutcome>, Permit)>>>;
 
@@ -252,7 +250,7 @@ impl<E: Env> Router<E> {
         items[1..].iter().all(|item| shard_of(item) == only).then_some(only)
     }
 
-    fn split<T>(&self, items: Vec<T>, id: impl Fn(&T) -> PartitionId) -> Vec<Part<T>> {
+    fn split<T>(&self, items: impl IntoIterator<Item = T>, id: impl Fn(&T) -> PartitionId) -> Vec<Part<T>> {
         let mut parts: Vec<Part<T>> = Vec::new();
         for (place, item) in items.into_iter().enumerate() {
             let shard = shard_of(id(&item), self.shards());
@@ -270,31 +268,32 @@ impl<E: Env> Router<E> {
         parts
     }
 
-    /// Appends. The first future completes when every batch has its place behind the earlier ones of this connection, the
-    /// second brings the acknowledgements, in the order of `items`; those not known soon after `deadline` are given up.
-    pub async fn append(self: &Rc<Self>, items: Vec<Append>, deadline: Monotonic) -> Acknowledged {
+    /// Appends. The future completes when every batch has its place behind the earlier ones of this connection, what it gives brings the
+    /// acknowledgements, in the order of `items`; those not known soon after `deadline` are given up.
+    pub async fn append(self: &Rc<Self>, items: Appends, deadline: Monotonic) -> Soon<Outcomes> {
         let count = items.len();
         if let Some(shard) = self.only_shard(&items, |item| item.id) {
             return self.append_at(shard, items, deadline).await;
         }
         let mut answers = Vec::new();
         for part in self.split(items, |item| item.id) {
-            answers.push((part.places, self.append_at(part.shard, part.items, deadline).await));
+            let appended = self.append_at(part.shard, part.items.into(), deadline).await;
+            answers.push((part.places, appended));
         }
-        Box::pin(in_order(count, answers, || Err(PartitionError::NotHere)))
+        Soon::later(async move { in_order(count, answers, || Err(PartitionError::NotHere)).await.into() })
     }
 
-    /// Appends of one shard. What waits for them is in a box: it goes through many hands.
-    async fn append_at(self: &Rc<Self>, shard: usize, items: Vec<Append>, deadline: Monotonic) -> Acknowledged {
+    /// Appends of one shard.
+    async fn append_at(self: &Rc<Self>, shard: usize, items: Appends, deadline: Monotonic) -> Soon<Outcomes> {
         if shard == self.shard {
-            return Box::pin(self.local.append(items, deadline));
+            return self.local.append(items, deadline);
         }
         let count = items.len();
         let call = self.call(shard, Request::Append(items, deadline)).await;
-        Box::pin(async move {
+        Soon::later(async move {
             match call.await {
-                Some(Reply::Append(results)) => results,
-                _ => not_here(count),
+                Some(Reply::Append(outcomes)) => outcomes,
+                _ => not_here(count).into(),
             }
         })
     }
@@ -345,7 +344,7 @@ impl<E: Env> Router<E> {
 
     /// Reads. The first shard that finds that there is enough, over all parts, or that has an error, ends the others' wait. Also
     /// what the outcomes hold of this shard's memory.
-    pub async fn read(self: &Rc<Self>, request: ReadRequest) -> (Vec<ReadOutcome>, Vec<Permit>) {
+    pub async fn read(self: &Rc<Self>, request: ReadRequest) -> (Vec<ReadOutcome>, Permits) {
         let count = request.items.len();
         let mut gathering = self.scatter_read(request).await;
         poll_fn(|cx| gathering.poll(cx)).await;
@@ -376,7 +375,7 @@ impl<E: Env> Router<E> {
             local: None,
             foreign: Vec::new(),
             outcomes: Vec::new(),
-            held: Vec::new(),
+            held: Permits::new(),
             given_up: None,
         };
         for Part { shard, places, items } in parts {
@@ -454,7 +453,7 @@ fn not_here<T>(count: usize) -> Vec<Result<T, PartitionError>> {
 }
 
 /// Awaits the parts side by side and puts their outcomes in the order of the whole list.
-async fn in_order<T, F: Future<Output = Vec<T>>>(
+async fn in_order<T, F: Future<Output: IntoIterator<Item = T>>>(
     count: usize,
     answers: Vec<(Vec<usize>, F)>,
     missing: impl Fn() -> T,

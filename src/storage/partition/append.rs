@@ -1,7 +1,9 @@
 //! Appending: decide, take a place, copy once, and answer when the class's end has passed.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
@@ -11,7 +13,7 @@ use super::log::{Ack, Log, State};
 use crate::base::buffer::{BLOCK_BYTES, block_floor};
 use crate::base::coverage::{Mark, mark};
 use crate::base::planted::{Bug, planted};
-use crate::base::sync::{OneshotSender, oneshot};
+use crate::base::sync::{OneshotReceiver, OneshotSender, oneshot};
 use crate::io::{Env, Queue};
 use crate::storage::cursor::Cursor;
 use crate::storage::journal::rows::Row;
@@ -50,6 +52,33 @@ impl<E: Env> Drop for InLine<E> {
     }
 }
 
+/// The answer to an append: there, or to come when the class's end has passed the batch. Dropping it does not undo the append, but takes a
+/// batch that still waits for its place out of the line.
+pub enum Appending<E: Env> {
+    Known(Result<Appended, AppendError>),
+    Waits(Awaited<E>),
+}
+
+/// An answer to come.
+pub struct Awaited<E: Env> {
+    answer: OneshotReceiver<Result<Appended, AppendError>>,
+    _in_line: Option<InLine<E>>,
+}
+
+impl<E: Env> Future for Appending<E> {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Known(answer) => Poll::Ready(*answer),
+            Self::Waits(awaited) => {
+                let answer = Pin::new(&mut awaited.answer).poll(cx);
+                answer.map(|answer| answer.unwrap_or(Err(AppendError::Closed)))
+            }
+        }
+    }
+}
+
 enum Admission {
     Appended(Appended),
     /// A retry of a batch that ends at this offset.
@@ -58,52 +87,67 @@ enum Admission {
     Lacks(Lack),
 }
 
+/// What an admitted append comes to.
+enum Outcome {
+    Known(Result<Appended, AppendError>),
+    /// That, when the high watermark has passed `end`.
+    Due {
+        appended: Appended,
+        end: i64,
+    },
+}
+
 impl<E: Env> Partition<E> {
-    /// Appends one validated batch. The order of the calls is the order of the offsets; the future completes when the
-    /// class's end has passed the batch. Dropping it does not undo the append, but takes a batch that still waits for its
-    /// place out of the line.
-    pub fn append(self: &Rc<Self>, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + use<E> {
-        let (answer, result) = oneshot();
+    /// Appends one validated batch. The order of the calls is the order of the offsets.
+    pub fn append(self: &Rc<Self>, batch: Bytes) -> Appending<E> {
         let mut log = self.log.borrow_mut();
         let admission = log.waiting.is_empty().then(|| self.admit(&mut log, &batch));
-        let in_line = match admission {
-            None | Some(Admission::Lacks(_)) => Some(InLine {
-                partition: self.clone(),
-                ticket: log.waiting.join(Waiting { batch, answer }),
-            }),
-            Some(decided) => {
-                self.settle_admission(&mut log, decided, answer);
-                None
+        let published = self.advance(&mut log);
+        let appending = match admission {
+            None | Some(Admission::Lacks(_)) => {
+                let (sender, answer) = oneshot();
+                let ticket = log.waiting.join(Waiting { batch, answer: sender });
+                let _in_line = Some(InLine {
+                    partition: self.clone(),
+                    ticket,
+                });
+                Appending::Waits(Awaited { answer, _in_line })
             }
+            Some(decided) => match Self::outcome(&log, decided) {
+                Outcome::Known(answer) => Appending::Known(answer),
+                Outcome::Due { appended, end } => {
+                    let (sender, answer) = oneshot();
+                    Self::owe(&mut log, end, appended, sender);
+                    Appending::Waits(Awaited { answer, _in_line: None })
+                }
+            },
         };
         let must_wait = !log.waiting.is_empty() && !std::mem::replace(&mut log.admitting, true);
         drop(log);
         if must_wait {
             self.env.spawn(Queue::Foreground, self.clone().admit_waiting());
         }
-        self.after_append();
-        async move {
-            let _in_line = in_line;
-            result.await.unwrap_or(Err(AppendError::Closed))
-        }
+        self.tell(published);
+        self.go_on();
+        appending
     }
 
-    /// Answers, or leaves an ack that will.
-    fn settle_admission(
-        &self,
-        log: &mut Log<E>,
-        admission: Admission,
-        answer: OneshotSender<Result<Appended, AppendError>>,
-    ) {
+    /// What is to be answered; the caller keeps what lacks something.
+    fn outcome(log: &Log<E>, admission: Admission) -> Outcome {
         let (appended, end) = match admission {
             Admission::Appended(appended) => (appended, log.appended.offset),
             Admission::Duplicate(appended, end) => (appended, end),
-            Admission::Refused(error) => return answer.send(Err(error)),
+            Admission::Refused(error) => return Outcome::Known(Err(error)),
             Admission::Lacks(_) => unreachable!("the caller keeps what lacks something"),
         };
-        if end <= log.visible.offset {
-            return answer.send(Ok(appended));
+        match end <= log.visible.offset {
+            true => Outcome::Known(Ok(appended)),
+            false => Outcome::Due { appended, end },
         }
+    }
+
+    /// Leaves an ack that answers when `end` has passed.
+    fn owe(log: &mut Log<E>, end: i64, appended: Appended, answer: OneshotSender<Result<Appended, AppendError>>) {
         // A duplicate may wait for less than an append before it.
         let place = log.acks.partition_point(|ack| ack.end <= end);
         log.acks.insert(place, Ack { end, appended, answer });
@@ -271,6 +315,11 @@ impl<E: Env> Partition<E> {
     /// What every append is followed by, admitted at once or later.
     pub(super) fn after_append(self: &Rc<Self>) {
         self.publish();
+        self.go_on();
+    }
+
+    /// What there is to be done for a log that has grown.
+    fn go_on(self: &Rc<Self>) {
         self.ask_journal();
         self.store_full_chunks();
         self.extend_ahead();
@@ -290,7 +339,10 @@ impl<E: Env> Partition<E> {
                     Admission::Lacks(lack) => (ticket, Some(lack)),
                     decided => {
                         let first = log.waiting.remove(ticket).expect("it is the first");
-                        self.settle_admission(&mut log, decided, first.answer);
+                        match Self::outcome(&log, decided) {
+                            Outcome::Known(answer) => first.answer.send(answer),
+                            Outcome::Due { appended, end } => Self::owe(&mut log, end, appended, first.answer),
+                        }
                         (ticket, None)
                     }
                 }

@@ -31,8 +31,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use append::Appending;
 use complaints::Complaints;
-use log::{Log, NextSegment, State};
+use log::{Ack, Log, NextSegment, State};
 pub(super) use reclaim::Evicted;
 pub use wanted::WantedBatches;
 
@@ -71,6 +72,13 @@ pub struct Partition<E: Env> {
     /// What the directory counts of this log's full chunks.
     queued: Cell<u64>,
     complaints: Complaints,
+}
+
+/// What the high watermark's move brings.
+#[must_use]
+struct Published {
+    moved: bool,
+    due: Vec<Ack>,
 }
 
 /// What opening found on the disk, beyond the state that recovery gives.
@@ -234,15 +242,25 @@ impl<E: Env> Partition<E> {
 
     /// Moves the high watermark, answers what was waiting for it and wakes readers.
     fn publish(&self) {
-        let (moved, due) = {
-            let mut log = self.log.borrow_mut();
-            self.count_queued(&log);
-            (log.advance_visible(), log.due_acks())
-        };
-        for ack in due {
+        let published = self.advance(&mut self.log.borrow_mut());
+        self.tell(published);
+    }
+
+    /// Moves the high watermark.
+    fn advance(&self, log: &mut Log<E>) -> Published {
+        self.count_queued(log);
+        Published {
+            moved: log.advance_visible(),
+            due: log.due_acks(),
+        }
+    }
+
+    /// Tells those who wait for the high watermark, once the log may be looked at again.
+    fn tell(&self, published: Published) {
+        for ack in published.due {
             ack.answer.send(Ok(ack.appended));
         }
-        if moved {
+        if published.moved {
             self.advanced.notify();
         }
     }

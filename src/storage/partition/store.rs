@@ -68,6 +68,9 @@ impl<E: Env> Partition<E> {
     pub(super) fn store_full_chunks(self: &Rc<Self>) {
         {
             let mut log = self.log.borrow_mut();
+            if log.storing || log.state != State::Serving {
+                return;
+            }
             let target = Self::storable(&log);
             let oldest = log.oldest_open();
             let full = match oldest.end {
@@ -77,9 +80,10 @@ impl<E: Env> Partition<E> {
                     target.segment == oldest.base && chunk_end.is_some_and(|end| target.position >= end)
                 }
             };
-            if !full || log.state != State::Serving || std::mem::replace(&mut log.storing, true) {
+            if !full {
                 return;
             }
+            log.storing = true;
         }
         let partition = self.clone();
         self.env.spawn(Queue::Foreground, async move {
