@@ -24,6 +24,8 @@ use crate::storage::health::{Health, OPEN_RETRY_MS, is_passing};
 const FIRST_FILE_BYTES: u64 = 2 << 20;
 /// After this long without a commit an empty one confirms the last.
 const CONFIRM_AFTER_MS: u64 = 20;
+/// That the journal is half full is told again after so small a part of it: each time the settling task looks at every partition.
+const PRESSED_PART: u64 = 64;
 
 /// A future that belongs to a commit: the flush of bytes that went straight to a segment.
 pub type Beside = Pin<Box<dyn Future<Output = io::Result<()>>>>;
@@ -112,6 +114,8 @@ pub struct Journal<E: Env> {
     wake: Notify,
     file_ready: Notify,
     pressed: Notify,
+    /// `written` when that was told last.
+    pressed_at: Cell<u64>,
     stopping: Cell<bool>,
     stopped: Notify,
     is_stopped: Cell<bool>,
@@ -156,6 +160,7 @@ impl<E: Env> Journal<E> {
             wake: Notify::default(),
             file_ready: Notify::default(),
             pressed: Notify::default(),
+            pressed_at: Cell::new(0),
             stopping: Cell::new(false),
             stopped: Notify::default(),
             is_stopped: Cell::new(false),
@@ -187,7 +192,7 @@ impl<E: Env> Journal<E> {
         self.used.borrow().iter().map(|u| u.bytes).sum::<u64>() + self.position.get()
     }
 
-    /// Wakes when more than half of the journal is in use.
+    /// Wakes when more than half of the journal is in use, now and then while it is.
     pub fn pressed(&self) -> &Notify {
         &self.pressed
     }
@@ -399,7 +404,8 @@ impl<E: Env> Journal<E> {
         };
         flushed.into_iter().fold(written, |all, one| all.and(one))?;
         self.durable.set(self.sequence.get() - 1);
-        if self.is_pressed() {
+        if self.is_pressed() && self.written.get() - self.pressed_at.get() >= self.place.bytes_max / PRESSED_PART {
+            self.pressed_at.set(self.written.get());
             self.pressed.notify();
         }
         Ok(())

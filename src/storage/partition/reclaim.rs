@@ -21,8 +21,8 @@ impl<E: Env> Partition<E> {
             return Evicted::Busy;
         };
         let oldest = log.oldest_open();
-        // What is built may be ahead of what is stored.
-        let (segment, end) = (oldest.base, oldest.built.position.min(oldest.stored));
+        // Of what is built, whole blocks are stored, and chunks are whole blocks.
+        let (segment, end) = (oldest.base, oldest.built.position);
         // What the journal is still to take comes from here, stored or not.
         let journaled = (log.journaled.segment, log.journaled.position);
         let asked = (log.journal_target.segment, log.journal_target.position) > journaled;
@@ -51,7 +51,7 @@ impl<E: Env> Partition<E> {
         if !whole || log.state != State::Serving || log.tail.end() != Some(end.position) {
             return false;
         }
-        let (boundary, mut from) = (active.built, active.built.position.min(active.stored));
+        let (boundary, mut from) = (active.built, active.built.position);
         let asked = (log.journal_target.segment, log.journal_target.position);
         let behind = asked > (log.journaled.segment, log.journaled.position);
         if log.options.durability == DurabilityClass::Flushed || behind {
