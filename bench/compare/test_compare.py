@@ -8,18 +8,20 @@ import unittest
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import report  # noqa: E402
+from brokers import Managed  # noqa: E402
 from cells import CELLS, CELLS_MAX, DURABILITIES, SHORT_CELLS, Cell, by_name  # noqa: E402
 from figures import METRICS, Bar, Spread, judge, ratios, rounded, standing, written_twice  # noqa: E402
 from loads import LoadError, bench_metrics, java_consumer_metrics, java_producer_metrics, librdkafka_metrics, parse_last_json  # noqa: E402
 from plot import Row, log_plot, ticks  # noqa: E402
 from progress import Progress, clock  # noqa: E402
 from session import LONG, SHORT, Options  # noqa: E402
-from workloads import Fetch, JavaProducer, Librdkafka, Produce  # noqa: E402
+from workloads import Fetch, JavaProducer, Librdkafka, Produce, Restart  # noqa: E402
 
 
 def runs(metric: str, *values: float) -> list[dict[str, float]]:
@@ -162,6 +164,25 @@ def result(own: list[dict[str, float]], peer: list[dict[str, float]], errors: di
 
 CONTEXT = {"date": "2026-11-29", "commit": "abc", "form": "short form", "wanted": 3, "rounds": 1, "seconds": 5.0, "peer": "Apache Kafka", "warnings": ["busy"],
            "machine": {"CPU": "some"}, "versions": ["ringtail 0.1.0"], "command": "bench/compare/run --short"}
+
+
+class Restarts(unittest.TestCase):
+    def restart(self, error: str) -> tuple[Any, Any]:
+        site = mock.MagicMock(data_scale=1.0)
+        site.broker = mock.MagicMock(spec=Managed)
+        site.loads.probe.side_effect = LoadError(error)
+        with mock.patch("workloads.Background") as load, mock.patch("workloads.time.sleep"):
+            load.return_value.process.poll.return_value = None
+            return site.broker, Restart(seconds_max=240).measure(site)
+
+    def test_a_broker_that_does_not_come_counts_as_long_as_was_waited(self) -> None:
+        broker, run = self.restart("not there after 240 s")
+        self.assertEqual(run["first_acknowledged_ms"], 240_000)
+        broker.start.assert_called_once()
+
+    def test_a_probe_that_fails_is_no_figure(self) -> None:
+        with self.assertRaises(LoadError):
+            self.restart("connection refused")
 
 
 class Reports(unittest.TestCase):

@@ -193,7 +193,7 @@ fn an_append_for_another_shard_leaves_the_line_when_that_one_says_so() {
         };
         let deadline = env.now().plus_ms(1 << 40);
         let cancel = Rc::new(Signal::default());
-        let Ok(reply) = local.execute(Request::Append(vec![append], deadline), cancel.clone()) else {
+        let Ok(reply) = local.execute(Request::Append(vec![append].into(), deadline), &cancel) else {
             panic!("an append is executed")
         };
         assert_eq!(Arc::strong_count(&held), 2);
@@ -236,7 +236,7 @@ fn a_call_given_up_is_taken_back_also_from_a_full_inbox() {
             id: foreign_partition(),
             batch: batch(1, 0, b"x"),
         };
-        drop(router.append(vec![append], env.now()).await);
+        drop(router.append(vec![append].into(), env.now()).await);
         let mut messages = VecDeque::new();
         while messages.len() < 2 {
             assert!(inbox.receive_all(&mut messages).await);

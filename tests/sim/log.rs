@@ -8,7 +8,7 @@ use std::rc::Rc;
 use ringtail::base::buffer::BLOCK_BYTES;
 use ringtail::io::sim::{DiskImage, LossMode, SimEnv, World};
 use ringtail::io::{Env, OpenOptions, read_file};
-use ringtail::storage::{AppendError, DurabilityClass, LogOptions, Partition, Store, StoreOptions};
+use ringtail::storage::{AppendError, Appending, DurabilityClass, LogOptions, Partition, Store, StoreOptions};
 
 use crate::model::{
     DATA, Histories, History, batch, batch_of, check, log_options, open, open_with, options, payload, read_all, spec,
@@ -52,6 +52,33 @@ fn batches_are_read_back_and_outlive_a_clean_restart() {
             assert_eq!(again.base_offset, 199);
             let next = partition.append(batch(1, 200, b"next")).await.expect("appended");
             assert_eq!(next.base_offset, 200);
+            store.close().await.expect("closes");
+        });
+    }
+}
+
+/// What need not be waited for is not: the request that it came in is answered in the same turn.
+#[test]
+fn a_written_append_and_a_late_retry_are_answered_at_once() {
+    for class in [DurabilityClass::Flushed, DurabilityClass::Written] {
+        World::new(9, options()).block_on(0, move |env| async move {
+            let store = open(&env).await;
+            let spec = spec(0, log_options(class, 100_000));
+            let partition = store.open_partition(spec).await.expect("opens");
+            partition.append(batch(1, 0, b"first")).await.expect("appended");
+            let second = batch(1, 1, b"second");
+            let told = partition.advanced().notified();
+            let append = partition.append(second.clone());
+            let known = matches!(&append, Appending::Known(Ok(appended)) if appended.base_offset == 1);
+            let is_written = class == DurabilityClass::Written;
+            assert_eq!(
+                (known, partition.high_watermark()),
+                (is_written, 1 + i64::from(is_written))
+            );
+            assert_eq!(append.await.expect("appended").base_offset, 1);
+            told.await;
+            let again = partition.append(second);
+            assert!(matches!(again, Appending::Known(Ok(appended)) if appended.base_offset == 1));
             store.close().await.expect("closes");
         });
     }

@@ -264,7 +264,7 @@ fn look_ups_that_nobody_waits_for_any_more_end() {
         let (local, _) = cold(&env).await;
         let cancel = Rc::new(Signal::default());
         let queries = (0..50_000).map(|ms| query(OffsetAt::Time(ms))).collect();
-        let Ok(answer) = local.execute(Request::Offsets(queries, HOLDER), cancel.clone()) else {
+        let Ok(answer) = local.execute(Request::Offsets(queries, HOLDER), &cancel) else {
             panic!("it is about partitions")
         };
         let began = env.now();

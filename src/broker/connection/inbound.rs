@@ -219,6 +219,29 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_that_nobody_keeps_takes_the_next_frames() {
+        let stream = [&20_000u32.to_be_bytes()[..], &[7; 20_000]].concat();
+        let mut inbound = Inbound::new(Protocol::Kafka, 1 << 20);
+        let (mut places, mut kept) = (Vec::new(), Vec::new());
+        for turn in 0..40 {
+            let mut position = 0;
+            while position < stream.len() {
+                position += arrive(&mut inbound, &stream[position..]);
+            }
+            let Ok(Next::Frame(frame)) = inbound.next() else {
+                panic!("it is whole")
+            };
+            places.push(frame.as_ptr().addr());
+            if turn >= 30 {
+                kept.push(frame);
+            }
+        }
+        assert!(places[20..31].iter().all(|place| *place == places[20]), "{places:?}");
+        assert!(!places[31..].contains(&places[30]), "what is kept is not written over");
+        assert!(kept.iter().all(|frame| frame.iter().all(|byte| *byte == 7)));
+    }
+
+    #[test]
     fn a_declared_length_allocates_nothing_until_its_bytes_arrive() {
         let mut inbound = Inbound::new(Protocol::Kafka, 100 << 20);
         arrive(&mut inbound, &(90u32 << 20).to_be_bytes());

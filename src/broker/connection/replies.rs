@@ -199,7 +199,7 @@ mod tests {
     fn frame(text: &'static str) -> Reply {
         Reply::Frame {
             pieces: vec![Bytes::from_static(text.as_bytes()).into()],
-            held: Vec::new(),
+            held: Permits::new(),
         }
     }
 

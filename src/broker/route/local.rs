@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::plan::{Place, Plan, partition_outcome};
 use super::watched::Watched;
@@ -227,7 +227,13 @@ impl<E: Env> Local<E> {
                     .ok_or(PartitionError::TimedOut)
                 }
             };
-            join_all(appends.into_iter().map(until_over).collect()).await.into()
+            let mut appends = appends.into_iter();
+            match (appends.next(), appends.len()) {
+                (Some(only), 0) => smallvec![until_over(only).await],
+                (first, _) => join_all(first.into_iter().chain(appends).map(until_over).collect())
+                    .await
+                    .into(),
+            }
         })
     }
 

@@ -14,7 +14,7 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 
 use super::core::{Completion, Event, Wait};
-use super::disk::{Action, LockToken, Outcome, Reply, Request};
+use super::disk::{Action, DiskCounters, LockToken, Outcome, Reply, Request};
 use super::network::{Closed, ClosedQueue, StreamHandle, host_address};
 use super::world::Shared;
 use crate::base::buffer::{AlignedBuf, BLOCK_BYTES, Pinned, Region};
@@ -80,6 +80,11 @@ impl SimEnv {
 
     pub fn shard(&self) -> usize {
         self.shard
+    }
+
+    /// What the disk of this host was asked for so far.
+    pub fn disk_counters(&self) -> DiskCounters {
+        self.shared.disks.borrow()[self.host].counters
     }
 
     fn is_alive(&self) -> bool {
