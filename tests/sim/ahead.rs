@@ -110,7 +110,11 @@ fn a_reader_that_goes_on_gets_the_log_in_few_reads_of_the_disk() {
             counted.set(reads);
         });
         // Three megabytes in windows of one, and three files of each of three segments.
-        assert!(disk_reads <= 0, "{disk_reads} for {} of {bytes_max} bytes", asked.get());
+        assert!(
+            disk_reads <= 17,
+            "{disk_reads} for {} of {bytes_max} bytes",
+            asked.get()
+        );
     }
 }
 
