@@ -296,18 +296,18 @@ fn requests_keep_within_their_budgets() {
             "produce 100 B, one by one, written",
             produce("w", 100),
             1,
-            50.0,
+            25.0,
             8_000.0,
         ),
-        case("produce 100 B, 50 at once, written", produce("w", 100), 50, 28.0, 250.0),
+        case("produce 100 B, 50 at once, written", produce("w", 100), 50, 10.0, 250.0),
         case(
             "produce 16 KB, 10 at once, written",
             produce("w", 16_000),
             10,
-            25.0,
+            12.0,
             1_200.0,
         ),
-        case("produce 100 B, 50 at once, flushed", produce("f", 100), 50, 28.0, 600.0),
+        case("produce 100 B, 50 at once, flushed", produce("f", 100), 50, 15.0, 600.0),
     ];
     let over: Vec<_> = cases
         .iter()
