@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 pub enum Soon<T> {
     Known(T),
     Later(Pin<Box<dyn Future<Output = T>>>),
-    /// It was given out.
+    /// It was known, and was given out.
     Gone,
 }
 

@@ -222,7 +222,7 @@ impl Memory {
 }
 
 impl Room {
-    fn counted_bytes(&self) -> u64 {
+    pub fn counted_bytes(&self) -> u64 {
         self.counted.as_ref().map_or(0, Permit::units)
     }
 

@@ -9,6 +9,9 @@ pub const STEP_BYTES_MIN: usize = 4 << 10;
 /// Spare room offered to a receive on a busy connection, however long the frame it announced.
 pub const STEP_BYTES_MAX: usize = 256 << 10;
 
+/// The largest buffer that a connection keeps between frames: a step, behind the beginning of a frame.
+const KEPT_BYTES_MAX: usize = STEP_BYTES_MAX / 4 * 5;
+
 /// The largest buffer that is made at once for a frame because the one before was as large.
 const WHOLE_BYTES_MAX: usize = 4 << 20;
 
@@ -68,7 +71,10 @@ impl Inbound {
         }
         Ok(match framing {
             Framing::NeedsMore(bytes) => {
-                if self.buffer.is_empty() {
+                if self.allocated_bytes > KEPT_BYTES_MAX {
+                    // It was made for one frame: nobody keeps so much while he is idle.
+                    self.give_back();
+                } else if self.buffer.is_empty() {
                     // Once nobody has what was given off it begins anew, with memory that the caches know.
                     let _ = self.buffer.try_reclaim(self.allocated_bytes);
                 }
@@ -239,6 +245,26 @@ mod tests {
         assert!(places[20..31].iter().all(|place| *place == places[20]), "{places:?}");
         assert!(!places[31..].contains(&places[30]), "what is kept is not written over");
         assert!(kept.iter().all(|frame| frame.iter().all(|byte| *byte == 7)));
+    }
+
+    #[test]
+    fn a_buffer_that_was_made_for_a_large_frame_goes_with_it() {
+        let mut inbound = Inbound::new(Protocol::Kafka, 4 << 20);
+        for bytes in [3u32 << 20, 20_000, 3 << 20] {
+            let stream = [&bytes.to_be_bytes()[..], &vec![7; bytes as usize]].concat();
+            let mut position = 0;
+            while position < stream.len() {
+                position += arrive(&mut inbound, &stream[position..]);
+            }
+            assert!(matches!(inbound.next(), Ok(Next::Frame(frame)) if frame.len() == bytes as usize));
+            assert_eq!(inbound.next(), Ok(Next::Needs(LENGTH_BYTES)));
+            assert!(
+                inbound.allocated_bytes() <= KEPT_BYTES_MAX,
+                "{}",
+                inbound.allocated_bytes()
+            );
+            assert!(inbound.buffer.capacity() <= KEPT_BYTES_MAX);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! 2. What is in flight is bounded per connection (`Replies::room`) and per shard (`Memory::request`): past a bound the
 //!    reader stops receiving, so TCP stops the client.
 //! 3. Bytes of an incomplete frame are at most twice what arrived plus one step, or, where memory is plentiful, as many as the frame
-//!    before it had (`Inbound::wants`; tested there), and all but the first 4 KiB are counted before they are there (`make_room`).
+//!    before it had (`Inbound::wants`; tested there), between frames a step and a quarter (`Inbound::next`), and all but the first 4 KiB are counted before they are there (`make_room`).
 //! 4. A stop begins no further request and ends a connection when its last answer is sent (`write`).
 //! 5. Nothing waits for a peer for ever: `vitals` ends what is overdue, sooner when it holds memory that others wait for.
 //!
@@ -195,8 +195,8 @@ impl<E: Env> Connection<E> {
     /// otherwise as large as it has to be, once there is room for that. 0: it stays as it is.
     async fn make_room(&self, inbound: &mut Inbound, needs: usize, room: &mut Room) -> usize {
         let (memory, holder) = (&self.broker.memory, self.client.holder);
-        if !memory.is_plentiful() {
-            // A buffer that may wait for long.
+        if !memory.is_plentiful() || room.counted_bytes() < counted_bytes(inbound.allocated_bytes()) {
+            // A buffer that may wait for long, or one that nobody has counted: it was made with the overdraft.
             inbound.give_back();
         }
         let Some(Wants {

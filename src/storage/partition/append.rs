@@ -312,7 +312,7 @@ impl<E: Env> Partition<E> {
         }
     }
 
-    /// What every append is followed by, admitted at once or later.
+    /// What an append that had to wait for its place is followed by.
     pub(super) fn after_append(self: &Rc<Self>) {
         self.publish();
         self.go_on();

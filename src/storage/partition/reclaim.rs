@@ -23,6 +23,7 @@ impl<E: Env> Partition<E> {
         let oldest = log.oldest_open();
         // Of what is built, whole blocks are stored, and chunks are whole blocks.
         let (segment, end) = (oldest.base, oldest.built.position);
+        assert!(block_floor(end) <= oldest.stored, "what goes is stored");
         // What the journal is still to take comes from here, stored or not.
         let journaled = (log.journaled.segment, log.journaled.position);
         let asked = (log.journal_target.segment, log.journal_target.position) > journaled;
