@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Broker;
 use super::catalog::Topic;
 use super::handlers::items::Named;
-use super::lateness::Parts;
+use super::lateness::DirectoryBytes;
 use super::route::{Append, Appends, Outcomes, PartitionError};
 use crate::base::soon::Soon;
 use crate::base::sync::race;
@@ -87,7 +87,7 @@ pub struct Admission<'b, E: Env> {
 pub struct Admitted {
     appends: Appends,
     /// The directory of each append, and its bytes.
-    parts: Parts,
+    parts: DirectoryBytes,
 }
 
 impl<'b, E: Env> Admission<'b, E> {

@@ -49,11 +49,11 @@ pub struct Held {
     of: Rc<Lateness>,
     began: Monotonic,
     ticket: u64,
-    parts: Parts,
+    parts: DirectoryBytes,
 }
 
 /// Directories, and the bytes for each: mostly one.
-pub type Parts = SmallVec<[(DirectoryId, u64); 1]>;
+pub type DirectoryBytes = SmallVec<[(DirectoryId, u64); 1]>;
 
 impl Lateness {
     /// For `directories` that share `request_bytes`.
@@ -77,7 +77,7 @@ impl Lateness {
     }
 
     /// Counts a request's appends, of so many bytes each.
-    pub fn hold(self: &Rc<Self>, mut parts: Parts, began: Monotonic) -> Held {
+    pub fn hold(self: &Rc<Self>, mut parts: DirectoryBytes, began: Monotonic) -> Held {
         if self.bytes_max.is_none() {
             parts.clear();
         }

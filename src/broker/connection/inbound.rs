@@ -27,6 +27,8 @@ pub struct Inbound {
     buffer: BytesMut,
     /// What was allocated for it; its front may be given off already.
     allocated_bytes: usize,
+    /// A frame was given off from it.
+    is_used: bool,
     payload_bytes_max: usize,
     step_bytes: usize,
     /// Of the last frame that came whole: one as large may have its buffer at once, where memory is plentiful.
@@ -58,6 +60,7 @@ impl Inbound {
             protocol,
             buffer: BytesMut::new(),
             allocated_bytes: 0,
+            is_used: false,
             payload_bytes_max,
             step_bytes: STEP_BYTES_MIN,
             last_frame_bytes: 0,
@@ -68,12 +71,14 @@ impl Inbound {
         let framing = self.protocol.next_frame(&self.buffer, self.payload_bytes_max)?;
         if let Framing::Frame { end } = framing {
             self.last_frame_bytes = end.min(WHOLE_BYTES_MAX);
+            self.is_used = true;
         }
         Ok(match framing {
             Framing::NeedsMore(bytes) => {
-                if self.allocated_bytes > KEPT_BYTES_MAX {
-                    // It was made for one frame: nobody keeps so much while he is idle.
-                    self.give_back();
+                if self.allocated_bytes > KEPT_BYTES_MAX && self.is_used {
+                    // It was made for a frame that is given off: nobody keeps so much for the few bytes behind that.
+                    let rest = BytesMut::from(&self.buffer[..]);
+                    self.replace(rest);
                 } else if self.buffer.is_empty() {
                     // Once nobody has what was given off it begins anew, with memory that the caches know.
                     let _ = self.buffer.try_reclaim(self.allocated_bytes);
@@ -129,7 +134,7 @@ impl Inbound {
             let mut larger = BytesMut::with_capacity(bytes);
             larger.extend_from_slice(&buffer);
             buffer = larger;
-            self.allocated_bytes = 0;
+            (self.allocated_bytes, self.is_used) = (0, false);
         }
         // The front of it may be given off: there is no more to be seen of it than its end.
         self.allocated_bytes = self.allocated_bytes.max(buffer.capacity());
@@ -144,9 +149,13 @@ impl Inbound {
     /// Gives an empty buffer back.
     pub fn give_back(&mut self) {
         if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-            self.allocated_bytes = 0;
+            self.replace(BytesMut::new());
         }
+    }
+
+    fn replace(&mut self, buffer: BytesMut) {
+        (self.allocated_bytes, self.is_used) = (buffer.capacity(), false);
+        self.buffer = buffer;
     }
 
     /// Takes the buffer back from a receive of `received_bytes`.
@@ -250,20 +259,30 @@ mod tests {
     #[test]
     fn a_buffer_that_was_made_for_a_large_frame_goes_with_it() {
         let mut inbound = Inbound::new(Protocol::Kafka, 4 << 20);
-        for bytes in [3u32 << 20, 20_000, 3 << 20] {
-            let stream = [&bytes.to_be_bytes()[..], &vec![7; bytes as usize]].concat();
+        // The second time with the beginning of another one behind it, which comes to its end.
+        let frame = |bytes: u32| [&bytes.to_be_bytes()[..], &vec![7; bytes as usize]].concat();
+        for (bytes, behind) in [(3u32 << 20, 0), (3 << 20, 100), (20_000, 0), (3 << 20, 0)] {
+            let (stream, next) = ([frame(bytes), frame(1000)].concat(), bytes as usize + LENGTH_BYTES);
             let mut position = 0;
-            while position < stream.len() {
-                position += arrive(&mut inbound, &stream[position..]);
+            while position < next + behind {
+                position += arrive(&mut inbound, &stream[position..next + behind]);
             }
             assert!(matches!(inbound.next(), Ok(Next::Frame(frame)) if frame.len() == bytes as usize));
-            assert_eq!(inbound.next(), Ok(Next::Needs(LENGTH_BYTES)));
+            assert!(matches!(inbound.next(), Ok(Next::Needs(_))));
+            assert_eq!(inbound.buffered_bytes(), behind);
             assert!(
                 inbound.allocated_bytes() <= KEPT_BYTES_MAX,
                 "{}",
                 inbound.allocated_bytes()
             );
             assert!(inbound.buffer.capacity() <= KEPT_BYTES_MAX);
+            if behind > 0 {
+                let mut position = next + behind;
+                while position < stream.len() {
+                    position += arrive(&mut inbound, &stream[position..]);
+                }
+                assert_eq!(inbound.next(), Ok(Next::Frame(Bytes::from(vec![7; 1000]))));
+            }
         }
     }
 
