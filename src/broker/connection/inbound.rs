@@ -263,10 +263,9 @@ mod tests {
         let frame = |bytes: u32| [&bytes.to_be_bytes()[..], &vec![7; bytes as usize]].concat();
         for (bytes, behind) in [(3u32 << 20, 0), (3 << 20, 100), (20_000, 0), (3 << 20, 0)] {
             let (stream, next) = ([frame(bytes), frame(1000)].concat(), bytes as usize + LENGTH_BYTES);
-            let mut position = 0;
-            while position < next + behind {
-                position += arrive(&mut inbound, &stream[position..next + behind]);
-            }
+            let mut buffer = inbound.lend(stream.len());
+            buffer.put_slice(&stream[..next + behind]);
+            inbound.restore(buffer, next + behind);
             assert!(matches!(inbound.next(), Ok(Next::Frame(frame)) if frame.len() == bytes as usize));
             assert!(matches!(inbound.next(), Ok(Next::Needs(_))));
             assert_eq!(inbound.buffered_bytes(), behind);
