@@ -24,6 +24,7 @@ use std::future::pending;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
@@ -116,7 +117,9 @@ pub async fn serve<E: Env>(broker: Rc<Broker<E>>, stream: E::Stream, peer: Peer)
         connection.vitals.given_up().await;
         Ok(())
     };
-    let outcome = race(race(connection.read(), connection.write()), given_up).await;
+    // Pinned here: a race keeps what it is given twice, and there may be tens of thousands of connections.
+    let (read, write) = (pin!(connection.read()), pin!(connection.write()));
+    let outcome = race(race(read, write), given_up).await;
     if let Err(error) = outcome {
         tracing::debug!(peer = %connection.client.peer.address, %error, "connection failed");
     }
@@ -343,6 +346,7 @@ fn skip(pieces: &mut Vec<Bytes>, mut bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::sim::SimEnv;
 
     #[test]
     fn a_send_is_of_few_bytes_and_of_few_pieces() {
@@ -365,6 +369,17 @@ mod tests {
             [vec![SEND_BYTES], vec![SEND_BYTES], vec![3, 4]]
         );
         assert_eq!(sends(&[1; SEND_PIECES + 2]), [vec![1; SEND_PIECES], vec![1; 2]]);
+    }
+
+    fn size_of_future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Most are quiet.
+    #[test]
+    fn a_connection_takes_little_memory_of_its_own() {
+        let bytes = size_of_future(serve::<SimEnv>);
+        assert!(bytes <= 6 << 10, "{bytes}");
     }
 
     #[test]
